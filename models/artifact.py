@@ -1,0 +1,143 @@
+"""One self-describing .onnx file: graph, preprocessing, labels, where the weights came from, and what was measured.
+
+The description lies in the file's metadata, so that the model runs wherever onnxruntime does. It is read here without
+onnx or onnxruntime, whose imports cost more than the rest of a start: the top level of an ONNX file is a sequence of
+protobuf fields, and the graph among them is stepped over by its length.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from models.errors import ModelInputError
+from models.spec import Preprocessing
+
+FORMAT = "label-dir classifier 1"
+METADATA_FIELD, KEY_FIELD, VALUE_FIELD = 14, 1, 2
+ID_DIGITS = 12
+
+Precision = Literal["int8", "fp32"]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a classifier file says of itself.
+
+    `model_id` is `name@` and the first 12 hexadecimal digits of `sha256`, the digest of the whole file. `source` tells
+    where the weights came from, `calibration` what the activation ranges were measured on, `validation` how it did
+    against fp32 when it was built; each is a JSON object, empty where there is nothing to tell.
+    """
+
+    path: Path
+    name: str
+    sha256: str
+    precision: Precision
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    source: dict[str, Any]
+    calibration: dict[str, Any]
+    validation: dict[str, Any]
+
+    @property
+    def model_id(self) -> str:
+        """The name that a table's `model` column carries."""
+        return f"{self.name}@{self.sha256[:ID_DIGITS]}"
+
+
+def metadata_of(artifact: Artifact) -> dict[str, str]:
+    """The metadata entries that describe an artifact inside its own file; path and digest are the file's, not its."""
+    rule = artifact.preprocessing
+    documents = {
+        "labels": artifact.labels,
+        "preprocessing": {
+            "resize_size": rule.resize_size,
+            "crop_size": rule.crop_size,
+            "interpolation": rule.interpolation,
+            "mean": rule.mean,
+            "std": rule.std,
+        },
+        "source": artifact.source,
+        "calibration": artifact.calibration,
+        "validation": artifact.validation,
+    }
+    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in documents.items()}
+    return {"format": FORMAT, "name": artifact.name, "precision": artifact.precision, **texts}
+
+
+def read_artifact(path: Path) -> Artifact:
+    """The artifact in a file, in some milliseconds.
+
+    Raises ModelInputError for a file that is missing, damaged or not one of ours.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelInputError(f"cannot read the model {path}: {error.strerror}") from error
+    try:
+        entries = dict(_metadata(content))
+    except (ValueError, IndexError) as error:
+        raise ModelInputError(f"{path} is damaged or no ONNX file") from error
+    if entries.get("format") != FORMAT:
+        raise ModelInputError(
+            f"{path} is no model built by label-models (label-models import makes one of another ONNX file)"
+        )
+    try:
+        return _described(path, hashlib.sha256(content).hexdigest(), entries)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelInputError(f"{path} is damaged: its description cannot be read") from error
+
+
+def _described(path: Path, sha256: str, entries: dict[str, str]) -> Artifact:
+    rule = json.loads(entries["preprocessing"])
+    precision: Precision = "int8" if entries["precision"] == "int8" else "fp32"
+    return Artifact(
+        path=path,
+        name=entries["name"],
+        sha256=sha256,
+        precision=precision,
+        preprocessing=Preprocessing(**{**rule, "mean": tuple(rule["mean"]), "std": tuple(rule["std"])}),
+        labels=tuple(json.loads(entries["labels"])),
+        source=json.loads(entries["source"]),
+        calibration=json.loads(entries["calibration"]),
+        validation=json.loads(entries["validation"]),
+    )
+
+
+def _metadata(content: bytes) -> Iterator[tuple[str, str]]:
+    for field, value in _fields(memoryview(content)):
+        if field == METADATA_FIELD:
+            entry = {number: bytes(text).decode() for number, text in _fields(value)}
+            yield entry[KEY_FIELD], entry.get(VALUE_FIELD, "")
+
+
+def _fields(buffer: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The fields of one protobuf message, numbers (wire type 0) as empty values. Raises ValueError or IndexError."""
+    position = 0
+    while position < len(buffer):
+        tag, position = _varint(buffer, position)
+        number, position = _varint(buffer, position)
+        if tag & 7 == 2:
+            if position + number > len(buffer):
+                raise ValueError("a field reaches beyond the end")
+            yield tag >> 3, buffer[position : position + number]
+            position += number
+        elif tag & 7 != 0:
+            raise ValueError(f"wire type {tag & 7} does not occur here")
+
+
+def _varint(buffer: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = buffer[position]
+        position += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("a number has too many digits")

@@ -1,0 +1,46 @@
+"""What calibration found out about a network's activations, as figures that a small JSON holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Activation figures by tensor name, in the network's own units.
+
+    `ranges` are the [low, high] that uint8 has to cover; `means` the mean of each channel, for the tensors that layers
+    with weights read. `fingerprint` is of the graph they were measured on, `method` how the ranges were chosen from
+    `samples` images of `source`.
+    """
+
+    fingerprint: str
+    source: str
+    samples: int
+    method: str
+    ranges: dict[str, tuple[float, float]]
+    means: dict[str, tuple[float, ...]]
+
+    def to_json(self) -> str:
+        """One JSON object, figures as they are."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> Calibration:
+        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
+        document: dict[str, Any] = json.loads(text)
+        return Calibration(
+            fingerprint=str(document["fingerprint"]),
+            source=str(document["source"]),
+            samples=int(document["samples"]),
+            method=str(document["method"]),
+            ranges={name: (float(low), float(high)) for name, (low, high) in document["ranges"].items()},
+            means={name: tuple(float(mean) for mean in means) for name, means in document["means"].items()},
+        )
+
+
+def rounded(value: float, digits: int) -> float:
+    """`value` to so many significant digits, so that a table of figures stays small and reads well."""
+    return float(f"{value:.{digits}g}")

@@ -1,0 +1,129 @@
+"""EfficientNet-Lite: EfficientNet without squeeze-and-excite and with ReLU6, so that it survives int8.
+
+Method: Tan and Le, "EfficientNet", 2019, and the Lite variants published with TensorFlow's TPU models in 2020. Layer
+names follow the published PyTorch checkpoints, so that their state dicts load strictly.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+BATCH_NORM_EPSILON = 1e-3
+STEM_CHANNELS = 32
+HEAD_CHANNELS = 1280
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A run of blocks with the same kernel (pixels), output channels and expansion; the first one may stride."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+
+
+STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
+)
+# name -> (width multiplier, depth multiplier, input side in pixels)
+VARIANTS = {
+    "efficientnet_lite0": (1.0, 1.0, 224),
+    "efficientnet_lite1": (1.0, 1.1, 240),
+    "efficientnet_lite2": (1.1, 1.2, 260),
+}
+
+
+def rounded_channels(channels: int, width: float) -> int:
+    """The multiple of 8 nearest to `channels * width`, never more than a tenth below it."""
+    scaled = channels * width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+
+class SamePadConv(nn.Conv2d):
+    """A convolution padded as TensorFlow's "same": the odd pixel goes to the right and the bottom."""
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, side: int, groups: int = 1):
+        super().__init__(channels_in, channels_out, kernel, stride, groups=groups, bias=False)
+        total = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+        self.before, self.after = total // 2, total - total // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [n, c, h, w] -> float32 [n, channels_out, ceil(h / stride), ceil(w / stride)]."""
+        if self.before == self.after:
+            return nn.functional.conv2d(x, self.weight, None, self.stride, self.before, 1, self.groups)
+        padded = nn.functional.pad(x, (self.before, self.after, self.before, self.after))
+        return nn.functional.conv2d(padded, self.weight, None, self.stride, 0, 1, self.groups)
+
+
+class Block(nn.Module):
+    """A mobile inverted bottleneck: expand, depthwise, project, and a shortcut where the shape allows it."""
+
+    def __init__(self, channels_in: int, stage: Stage, channels_out: int, stride: int, side: int):
+        super().__init__()
+        inner = channels_in * stage.expansion
+        self.shortcut = stride == 1 and channels_in == channels_out
+        self.expands = stage.expansion != 1
+        if self.expands:
+            self._expand_conv = nn.Conv2d(channels_in, inner, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(inner, BATCH_NORM_EPSILON)
+        self._depthwise_conv = SamePadConv(inner, inner, stage.kernel, stride, side, groups=inner)
+        self._bn1 = nn.BatchNorm2d(inner, BATCH_NORM_EPSILON)
+        self._project_conv = nn.Conv2d(inner, channels_out, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(channels_out, BATCH_NORM_EPSILON)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [n, channels_in, h, w] -> float32 [n, channels_out, h / stride, w / stride]."""
+        y = nn.functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
+        y = nn.functional.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        return torch.add(x, y) if self.shortcut else y
+
+
+class EfficientNetLite(nn.Module):
+    """float32 [n, 3, side, side], normalised -> logits float32 [n, classes]."""
+
+    def __init__(self, width: float, depth: float, side: int, classes: int = 1000):
+        super().__init__()
+        self._conv_stem = SamePadConv(3, STEM_CHANNELS, 3, 2, side)
+        self._bn0 = nn.BatchNorm2d(STEM_CHANNELS, BATCH_NORM_EPSILON)
+        side, channels = math.ceil(side / 2), STEM_CHANNELS
+        blocks: list[Block] = []
+        for index, stage in enumerate(STAGES):
+            fixed = index in (0, len(STAGES) - 1)
+            repeats = stage.repeats if fixed else math.ceil(stage.repeats * depth)
+            channels_out = rounded_channels(stage.channels, width)
+            for repeat in range(repeats):
+                stride = stage.stride if repeat == 0 else 1
+                blocks.append(Block(channels, stage, channels_out, stride, side))
+                side, channels = math.ceil(side / stride), channels_out
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head = nn.Conv2d(channels, HEAD_CHANNELS, 1, bias=False)
+        self._bn1 = nn.BatchNorm2d(HEAD_CHANNELS, BATCH_NORM_EPSILON)
+        self._fc = nn.Linear(HEAD_CHANNELS, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [n, 3, side, side] -> logits float32 [n, classes]."""
+        x = nn.functional.relu6(self._bn0(self._conv_stem(x)))
+        for block in self._blocks:
+            x = block(x)
+        x = nn.functional.relu6(self._bn1(self._conv_head(x)))
+        return self._fc(torch.flatten(nn.functional.adaptive_avg_pool2d(x, 1), 1))  # type: ignore[no-any-return]
+
+
+def efficientnet_lite(name: str, classes: int = 1000) -> EfficientNetLite:
+    """The network called `name`, with random weights."""
+    width, depth, side = VARIANTS[name]
+    return EfficientNetLite(width, depth, side, classes)

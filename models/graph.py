@@ -1,0 +1,143 @@
+"""A thin, typed view of an ONNX graph, and the canonical form in which label-dir keeps one.
+
+The canonical form has no machine paths, no exporter's names and no constants hidden in nodes, so that the same network
+gives the same bytes whichever exporter version wrote it, and calibration figures find their tensors by name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+OPSET = 20
+IR_VERSION = 10
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(slots=True)
+class Graph:
+    """Nodes in topological order, constants by name, and the one input and one output of a classifier network."""
+
+    nodes: list[onnx.NodeProto]
+    constants: dict[str, Array]
+    input_name: str
+    output_name: str
+    input_shape: tuple[int, ...] = field(default=())
+
+    def producer(self, tensor: str) -> onnx.NodeProto | None:
+        """The node that writes `tensor`, or None for the graph input and for constants."""
+        return next((node for node in self.nodes if tensor in node.output), None)
+
+    def consumers(self, tensor: str) -> list[onnx.NodeProto]:
+        """The nodes that read `tensor`, in order."""
+        return [node for node in self.nodes if tensor in node.input]
+
+    def replace_tensor(self, old: str, new: str) -> None:
+        """Make every reader of `old`, and the graph output, read `new` instead."""
+        for node in self.nodes:
+            for position, name in enumerate(node.input):
+                if name == old:
+                    node.input[position] = new
+        if self.output_name == old:
+            self.output_name = new
+
+
+def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object:
+    """The value of a node's attribute, or `default`."""
+    for candidate in node.attribute:
+        if candidate.name == name:
+            return helper.get_attribute_value(candidate)
+    return default
+
+
+def integers(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """A node's attribute that is a list of integers."""
+    value = attribute(node, name, default)
+    assert isinstance(value, list | tuple)
+    return tuple(int(item) for item in value)
+
+
+def read_graph(model: onnx.ModelProto) -> Graph:
+    """A model with one input and one output as a Graph in canonical form.
+
+    Raises ValueError if the model has several inputs or outputs.
+    """
+    initializers = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initializers]
+    if len(inputs) != 1 or len(model.graph.output) != 1:
+        raise ValueError(f"has {len(inputs)} inputs and {len(model.graph.output)} outputs instead of one")
+    shape = tuple(dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim)
+    graph = Graph(list(model.graph.node), initializers, inputs[0].name, model.graph.output[0].name, shape)
+    _lift_constants(graph)
+    _drop_identities(graph)
+    _pool_globally(graph)
+    _rename(graph)
+    return graph
+
+
+def _lift_constants(graph: Graph) -> None:
+    kept = []
+    for node in graph.nodes:
+        value = attribute(node, "value") if node.op_type == "Constant" else None
+        if isinstance(value, onnx.TensorProto):
+            graph.constants[node.output[0]] = numpy_helper.to_array(value)
+        else:
+            kept.append(node)
+    graph.nodes = kept
+
+
+def _drop_identities(graph: Graph) -> None:
+    for node in [node for node in graph.nodes if node.op_type in ("Identity", "Dropout")]:
+        graph.nodes.remove(node)
+        graph.replace_tensor(node.output[0], node.input[0])
+
+
+def _pool_globally(graph: Graph) -> None:
+    """A mean over height and width becomes GlobalAveragePool, which has an int8 kernel; what flattens it, Flatten."""
+    for node in graph.nodes:
+        axes = graph.constants.get(node.input[1]) if node.op_type == "ReduceMean" and len(node.input) > 1 else None
+        if axes is None or sorted(axes.tolist()) not in ([2, 3], [-2, -1]) or attribute(node, "keepdims", 1) != 1:
+            continue
+        node.CopyFrom(helper.make_node("GlobalAveragePool", [node.input[0]], [node.output[0]]))
+    for node in graph.nodes:
+        before = graph.producer(node.input[0]) if node.op_type == "Reshape" else None
+        shape = graph.constants.get(node.input[1]) if before is not None else None
+        if before is not None and before.op_type == "GlobalAveragePool" and shape is not None and shape.size == 2:
+            node.CopyFrom(helper.make_node("Flatten", [node.input[0]], [node.output[0]], axis=1))
+
+
+def _rename(graph: Graph) -> None:
+    names = {graph.input_name: "input", graph.output_name: "logits", "": ""}
+    for index, node in enumerate(graph.nodes):
+        stem = f"{node.op_type.lower()}_{index:03d}"
+        for position, name in enumerate(node.output):
+            names.setdefault(name, stem if position == 0 else f"{stem}_{position}")
+    constants: dict[str, Array] = {}
+    for index, node in enumerate(graph.nodes):
+        for position, name in enumerate(node.input):
+            if name in graph.constants and name not in names:
+                names[name] = f"{node.op_type.lower()}_{index:03d}.{position}"
+            if name in graph.constants:
+                constants[names[name]] = graph.constants[name]
+    clean = []
+    for node in graph.nodes:
+        copy = helper.make_node(node.op_type, [names[n] for n in node.input], [names[n] for n in node.output])
+        copy.domain = node.domain
+        copy.attribute.extend(sorted(node.attribute, key=lambda item: item.name))
+        for item in copy.attribute:
+            item.doc_string = ""
+        clean.append(copy)
+    graph.nodes, graph.constants = clean, constants
+    graph.input_name, graph.output_name = "input", names[graph.output_name]
+
+
+def fingerprint(graph: Graph) -> str:
+    """How many nodes of each kind the graph has: what calibration figures must have been measured on."""
+    counts = Counter(node.op_type for node in graph.nodes)
+    return " ".join(f"{kind}:{count}" for kind, count in sorted(counts.items()))

