@@ -1,0 +1,96 @@
+"""The door `label-dir PHOTOS OUT`: a folder of photos becomes a table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.records import RunSummary
+
+_EPILOG = """\b
+Examples:
+  label-dir photos/ labels.parquet          label every photo below photos/
+  label-dir photos/ labels.csv              the same as CSV
+  label-dir photos/ labels.parquet          again: only new and changed photos are opened
+  label-dir -m resnet18 photos/ out.csv     another model (label-models list)
+  label-dir --exclude 'thumbs/*' photos/ labels.parquet
+
+\b
+Exit codes: 0 all labelled; 2 usage; 3 finished, some files have error rows; 66 input missing;
+74 output can't be written; 75 another run holds the lock; 130/143 interrupted, run it again to go on.
+
+Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is --batch-size 32.
+"""
+
+
+@click.command(
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LABEL_DIR", "max_content_width": 110},
+)
+@click.argument("photos", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("-m", "--model", default="efficientnet_lite0", show_default=True, help="A model's name, or an .onnx file.")
+@click.option("-b", "--batch-size", type=click.IntRange(1, 1024), help="Photos per batch.  [default: 16]")
+@click.option("-j", "--workers", type=click.IntRange(1, 1024), help="Decode processes.  [default: one per core]")
+@click.option("--pool", type=click.IntRange(1, 1024), help="Classifier processes.  [default: one per core]")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads per classifier process.  [default: 1]")
+@click.option("--topk", type=click.IntRange(1, 1000), default=3, show_default=True, help="Labels per photo.")
+@click.option("--engine", default="onnxruntime", show_default=True, help="What runs the model.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Only files that match, whatever their ending.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="No files and folders that match.")
+@click.option("--follow-links", is_flag=True, help="Follow symbolic links; without it they are skipped.")
+@click.option("--fresh", is_flag=True, help="Label everything again, also what has not changed.")
+@click.option("--timeout", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds for one photo.")
+@click.option("--max-pixels", type=click.IntRange(1), default=200_000_000, show_default=True, help="Largest photo.")
+@click.option("--max-bytes", type=click.IntRange(1), default=1 << 30, show_default=True, help="Largest file.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
+@click.version_option(package_name="label-dir")
+def command(photos: Path, out: Path, model: str, quiet: bool, **options: object) -> int:
+    """Label the photos below folder PHOTOS and write one row for each to OUT (.parquet or .csv).
+
+    OUT is brought up to date with PHOTOS: new and changed photos are labelled, rows of unchanged ones are kept, rows
+    of vanished ones go. Files that cannot be labelled get a row that says why.
+    """
+    # Inside, because child processes import this module again and need none of it.
+    from jobs.edge import log_to_stderr
+    from jobs.labelling import LabelDirOptions, label_dir
+
+    log_to_stderr("label-dir", quiet)
+    summary = label_dir(LabelDirOptions(photos=photos, out=out, model=model, quiet=quiet, **options))  # type: ignore[arg-type]  # click gives what the options above say
+    if not quiet:
+        click.echo(_last_line(summary), err=True)
+    return 3 if summary.failed or summary.unreadable_folders else 0
+
+
+def _last_line(summary: RunSummary) -> str:
+    from pipeline.names import printable
+
+    parts = [f"{summary.labelled} labelled"]
+    if summary.kept:
+        parts.append(f"{summary.kept} unchanged")
+    by_class = ", ".join(f"{count} {name}" for name, count in summary.failed_by_class.items())
+    parts.append(f"{summary.failed} failed" + (f" ({by_class})" if by_class else ""))
+    parts.append(f"{summary.skipped} skipped")
+    if summary.skipped_links:
+        parts.append(f"{summary.skipped_links} links skipped (--follow-links)")
+    if summary.removed:
+        parts.append(f"{summary.removed} gone")
+    if summary.unreadable_folders:
+        parts.append(f"{summary.unreadable_folders} folders could not be listed")
+    rate = f" ({summary.images_per_s:.0f} images/s)" if summary.labelling_s else ""
+    return f"{', '.join(parts)} in {summary.elapsed_s:.1f} s{rate} -> {printable(str(summary.out))}"
+
+
+def main() -> None:
+    """Run the command line."""
+    from jobs.edge import end_with_exit_code
+
+    end_with_exit_code(command, "label-dir")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

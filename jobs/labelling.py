@@ -1,0 +1,95 @@
+"""From a command's options to a run and back: model, plan, progress, signals."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.progress import ProgressBar
+from jobs.signals import StopSignals
+from models.artifact import Artifact
+from models.cache import ensure_artifact
+from pipeline.cpus import this_machine
+from pipeline.errors import UsageError
+from pipeline.plan import Settings, plan_for
+from pipeline.read import ReadLimits
+from pipeline.records import RunSummary
+from pipeline.run import Hooks, RunRequest, run
+from pipeline.walk import WalkCounts, WalkRules, walk
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelDirOptions:
+    """The options of `label-dir`, by the names its help gives them."""
+
+    photos: Path
+    out: Path
+    model: str
+    quiet: bool
+    batch_size: int | None
+    workers: int | None
+    pool: int | None
+    threads: int | None
+    topk: int
+    engine: str
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    follow_links: bool
+    fresh: bool
+    timeout: float
+    max_pixels: int
+    max_bytes: int
+
+
+def label_dir(options: LabelDirOptions) -> RunSummary:
+    """Do what `label-dir` was asked; raises what `pipeline.run.run` and the model cache raise."""
+    artifact = _model(options)
+    settings = Settings(
+        batch_size=options.batch_size,
+        workers=options.workers,
+        pool=options.pool,
+        threads=options.threads,
+        top_k=options.topk,
+        engine=options.engine,
+        timeout_s=options.timeout,
+        limits=ReadLimits(options.max_bytes, options.max_pixels, options.follow_links),
+    )
+    request = RunRequest(
+        photos=options.photos,
+        out=options.out,
+        artifact=artifact,
+        plan=plan_for(this_machine(), settings),
+        include=options.include,
+        exclude=options.exclude,
+        follow_links=options.follow_links,
+        fresh=options.fresh,
+    )
+    bar = ProgressBar(not options.quiet, lambda: _count(options))
+    with StopSignals() as signals:
+        hooks = Hooks(bar.begin, lambda _, kept: bar.advance(kept), signals.requested)
+        try:
+            return run(request, hooks)
+        finally:
+            bar.end()
+
+
+def _model(options: LabelDirOptions) -> Artifact:
+    def notify(sentence: str) -> None:
+        logger.log(logging.INFO if options.quiet else logging.WARNING, "%s", sentence)
+
+    artifact = ensure_artifact(options.model, notify)
+    if options.topk > len(artifact.labels):
+        raise UsageError(f"--topk {options.topk}: the model {artifact.name} has {len(artifact.labels)} labels")
+    return artifact
+
+
+def _count(options: LabelDirOptions) -> int:
+    """Count the files of the folder; an estimate for a progress bar, so what cannot be listed does not matter."""
+    rules = WalkRules(options.include, options.exclude, options.follow_links)
+    try:
+        return sum(1 for _ in walk(options.photos.resolve(), rules, WalkCounts()))
+    except OSError:
+        return 0

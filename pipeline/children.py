@@ -1,0 +1,100 @@
+"""What every child process does first, and how its end reads: no orphan, no Ctrl-C of its own, a named cause."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+_PR_SET_PDEATHSIG = 1
+_CAUSES = {
+    signal.SIGKILL: "killed; out of memory?",
+    signal.SIGSEGV: "segmentation fault",
+    signal.SIGBUS: "bus error; out of shared memory?",
+    signal.SIGABRT: "aborted",
+    signal.SIGILL: "illegal instruction",
+    signal.SIGFPE: "arithmetic error",
+    signal.SIGTERM: "terminated",
+}
+# A child's helper threads come from its engine alone; -P keeps the working directory out of its imports.
+_CHILD_ENVIRONMENT = {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel to kill this process when `parent_pid`, which started it, ends, however that ends (Linux)."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os._exit(1)
+
+
+def leave_signals_to_parent() -> None:
+    """Ignore Ctrl-C, which reaches the whole terminal's group, and take SIGTERM as an order to end at once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def starting_children() -> Iterator[None]:
+    """Start child processes inside: they begin deaf to Ctrl-C and with the environment children need."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = {name: os.environ.get(name) for name in _CHILD_ENVIRONMENT}
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
+    os.environ.update(_CHILD_ENVIRONMENT)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        if in_main_thread:
+            signal.signal(signal.SIGINT, handler)
+
+
+def cause_of_end(exit_code: int | None) -> str:
+    """Say in words how a process ended: `exit_code` as `Process.exitcode` gives it, negative for a signal."""
+    if exit_code is None:
+        return "ended"
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    try:
+        number = signal.Signals(-exit_code)
+    except ValueError:
+        return f"signal {-exit_code}"
+    return f"{number.name}: {_CAUSES[number]}" if number in _CAUSES else number.name
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether process `pid` exists and is not a zombie."""
+    return process_state(pid) not in ("", "Z", "X")
+
+
+def process_state(pid: int) -> str:
+    """Return the kernel's letter for the state of `pid` ("R", "S", "T" stopped, ...), "" where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat_file:  # noqa: PTH123 - called every second; no Path needed
+            fields = stat_file.read().rpartition(b")")[2].split()
+    except OSError:
+        return ""
+    return fields[0].decode()
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of `pid`, 0 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm_file:  # noqa: PTH123 - as above
+            return int(statm_file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def kill(pid: int) -> None:
+    """End process `pid` at once; it may be gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

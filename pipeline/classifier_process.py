@@ -1,0 +1,79 @@
+"""The inside of one classifier process: pin, load, warm up, answer tasks. Imports neither torch nor Pillow."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.children import die_with_parent, leave_signals_to_parent
+from pipeline.cpus import CpuSet
+from pipeline.slab import Slab
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierSetup:
+    """What a classifier process needs to start; the same for all of a pool but for the CPU set."""
+
+    artifact_path: Path
+    engine: str
+    top_k: int
+    slab: Slab
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The model is loaded and warm."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The model cannot be loaded, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Photos `start` to `stop` (excluded) of slab slot `slot`, to be answered under `number`."""
+
+    number: int
+    slot: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Top-k of a task's photos: class ids int32 [n, k] and probabilities float32 [n, k], descending."""
+
+    number: int
+    class_ids: NDArray[np.int32]
+    probabilities: NDArray[np.float32]
+
+
+def serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet, parent_pid: int) -> None:
+    """Answer tasks from `connection` until its other end closes."""
+    die_with_parent(parent_pid)
+    leave_signals_to_parent()
+    os.sched_setaffinity(0, cpus.indices)
+    from models.engines import load_engine
+
+    try:
+        engine = load_engine(setup.engine, setup.artifact_path, len(cpus.indices), setup.top_k, cpus.indices)
+        engine.warm_up(setup.slab.batch_size)
+    except Exception as error:
+        connection.send(LoadFailed(f"{type(error).__name__}: {error}"))
+        return
+    connection.send(Ready())
+    while True:
+        try:
+            task: Task = connection.recv()
+        except EOFError:
+            return
+        top_k = engine.classify(setup.slab.slot(task.slot)[task.start : task.stop])
+        connection.send(Answer(task.number, top_k.ids, top_k.probabilities))

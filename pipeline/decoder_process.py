@@ -1,0 +1,88 @@
+"""The inside of a decode process: torch's DataLoader hands it work, it fills a slot of the slab."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.children import die_with_parent, leave_signals_to_parent
+from pipeline.decode import DecodeRules, decode_file
+from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts
+from pipeline.slab import SharedArray, Slab
+
+# Columns of the board, one row per decode process: who, on which slot, on which of its files (-1: none), since when.
+BOARD_PID, BOARD_SLOT, BOARD_POSITION, BOARD_SINCE_NS = range(4)
+IDLE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Files to decode into one slot; `verdicts` holds what is known already of files that must not be opened again."""
+
+    slot: int
+    refs: tuple[FileRef, ...]
+    verdicts: tuple[ItemError | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of a Work's files, in order; small, so that it crosses the pipe in one write."""
+
+    slot: int
+    outcomes: tuple[PhotoFacts | ItemError, ...]
+
+
+class DecodeDataset:
+    """The map-style dataset of the DataLoader: its "index" is a Work, its "sample" the Decoded."""
+
+    def __init__(self, rules: DecodeRules, slab: Slab, board: SharedArray, memory_bytes: int, niceness: int) -> None:
+        self._rules = rules
+        self._slab = slab
+        self._board = board
+        self._memory_bytes = memory_bytes
+        self._niceness = niceness
+        self._row = 0
+
+    def begin(self, worker: int) -> None:
+        """Prepare this process to be decode process number `worker`."""
+        die_with_parent(os.getppid())
+        leave_signals_to_parent()
+        os.nice(self._niceness)
+        self._row = worker
+        self._board.array[worker] = (os.getpid(), IDLE, IDLE, time.monotonic_ns())
+        _limit_memory(self._memory_bytes)
+
+    def __getitems__(self, work: Work) -> Decoded:
+        """Decode `work` into its slot: photos side by side from position 0, files without one left out."""
+        pixels = self._slab.slot(work.slot)
+        outcomes: list[PhotoFacts | ItemError] = []
+        filled = 0
+        for position, (ref, verdict) in enumerate(zip(work.refs, work.verdicts, strict=True)):
+            outcome = verdict or self._decode(work.slot, position, ref, pixels[filled])
+            filled += isinstance(outcome, PhotoFacts)
+            outcomes.append(outcome)
+        self._board.array[self._row, BOARD_POSITION] = IDLE
+        return Decoded(work.slot, tuple(outcomes))
+
+    def _decode(
+        self, slot: int, position: int, ref: FileRef, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+    ) -> PhotoFacts | ItemError:
+        self._board.array[self._row, BOARD_SLOT:] = (slot, position, time.monotonic_ns())
+        try:
+            return decode_file(ref, self._rules, pixels)
+        except Exception as error:
+            # Whatever a decoder does, its file is one row and its neighbours keep theirs.
+            return ItemError(ErrorClass.DECODE, f"{type(error).__name__}: {error}"[:200])
+
+
+def _limit_memory(further_bytes: int) -> None:
+    """Bound this process's address space to what it has now and `further_bytes` more."""
+    with open("/proc/self/statm") as statm_file:  # noqa: PTH123 - no Path needed for the kernel's own file
+        now_bytes = int(statm_file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = now_bytes + further_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

@@ -1,0 +1,148 @@
+"""The running machinery, started once for any number of passes: FileRefs in, Rows out."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from models.artifact import Artifact
+from pipeline.classifier_process import ClassifierSetup
+from pipeline.cpus import CpuSet
+from pipeline.decode import DecodeRules
+from pipeline.loader import Loader, LoaderPlan
+from pipeline.pool import Pool
+from pipeline.read import ReadLimits
+from pipeline.records import Batch, Classified, FileRef, ItemError, PhotoFacts, Prediction, Row
+from pipeline.slab import Slab
+
+_WAIT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LabellerPlan:
+    """How much of everything: processes, their CPUs, batch, deadlines and memory bounds."""
+
+    engine: str
+    top_k: int
+    batch_size: int
+    cpu_sets: tuple[CpuSet, ...]
+    loader: LoaderPlan
+    limits: ReadLimits
+    batch_timeout_s: float = 60.0
+    classifier_recycle_bytes: int = 2 << 30
+
+    @property
+    def slots(self) -> int:
+        """Enough that the loader can prefetch fully while every classifier has a batch at work and one waiting."""
+        return self.loader.workers * self.loader.prefetch + 2 * len(self.cpu_sets) + 1
+
+
+class Labeller:
+    """Decode processes and classifier processes around one slab."""
+
+    def __init__(self, artifact: Artifact, plan: LabellerPlan) -> None:
+        self._artifact = artifact
+        self._slab = Slab.sized(plan.slots, plan.batch_size, artifact.preprocessing.crop_size)
+        setup = ClassifierSetup(artifact.path, plan.engine, plan.top_k, self._slab)
+        self._pool = Pool(setup, plan.cpu_sets, plan.batch_timeout_s, plan.classifier_recycle_bytes)
+        self._loader = Loader(DecodeRules(artifact.preprocessing, plan.limits), self._slab, plan.loader)
+        self._free = list(range(plan.slots))
+        self._done: deque[Classified] = deque()
+        self._is_warm = False
+
+    def __enter__(self) -> Labeller:
+        # The pool first: it loads models while this process and the fork server import torch.
+        try:
+            self._pool.start()
+            self._loader.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def warm_up(self) -> None:
+        """Wait until every classifier has answered a first batch and the DataLoader is ready.
+
+        Raises:
+            WorkerDiedError: the model cannot be loaded.
+        """
+        self._loader.prepare()
+        self._pool.wait_until_warm()
+        self._is_warm = True
+
+    @property
+    def restarts(self) -> int:
+        """How often a process had to be replaced."""
+        return self._pool.restarts + self._loader.restarts
+
+    def rows(self, refs: Iterator[FileRef]) -> Iterator[Row]:
+        """Yield one row for each of `refs`, in the order they are finished; memory does not grow with their number.
+
+        Raises:
+            WorkerDiedError: processes die faster than restarting them makes sense.
+        """
+        if not self._is_warm:
+            self.warm_up()
+        for batch in self._loader.batches(refs, self._acquire_slot):
+            if batch.photo_count:
+                self._pool.submit(batch)
+            else:
+                self._done.append(Classified(batch, ()))
+                self._free.append(batch.slot)
+            self._collect(0.0)
+            yield from self._finished_rows()
+        while self._pool.busy:
+            self._collect(_WAIT_S)
+            yield from self._finished_rows()
+        yield from self._finished_rows()
+
+    def close(self) -> None:
+        """End all processes and give the slab back."""
+        self._loader.close()
+        self._pool.close()
+        self._slab.close()
+
+    def _acquire_slot(self) -> int:
+        while not self._free:
+            self._collect(_WAIT_S)
+        return self._free.pop()
+
+    def _collect(self, timeout_s: float) -> None:
+        for classified in self._pool.collect(timeout_s):
+            self._done.append(classified)
+            self._free.append(classified.batch.slot)
+
+    def _finished_rows(self) -> Iterator[Row]:
+        while self._done:
+            yield from self._to_rows(self._done.popleft())
+
+    def _to_rows(self, classified: Classified) -> Iterator[Row]:
+        predictions = iter(classified.predictions)
+        now_us = time.time_ns() // 1000
+        batch: Batch = classified.batch
+        for ref, outcome in zip(batch.refs, batch.outcomes, strict=True):
+            if isinstance(outcome, ItemError):
+                yield self._row(ref, None, outcome, now_us)
+            else:
+                yield self._row(ref, outcome, next(predictions), now_us)
+
+    def _row(self, ref: FileRef, facts: PhotoFacts | None, result: Prediction | ItemError, now_us: int) -> Row:
+        is_labelled = isinstance(result, Prediction)
+        return Row(
+            file_name=ref.name,
+            error=None if is_labelled else result,
+            labels=tuple(self._artifact.labels[index] for index in result.class_ids) if is_labelled else (),
+            probabilities=result.probabilities if is_labelled else (),
+            width=facts.width if facts else None,
+            height=facts.height if facts else None,
+            size_bytes=facts.size_bytes if facts else ref.size_bytes,
+            mtime_us=facts.mtime_us if facts else ref.mtime_us,
+            sha256=facts.sha256.hex() if facts else None,
+            model=self._artifact.model_id,
+            labelled_at_us=now_us,
+        )

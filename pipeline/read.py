@@ -1,0 +1,87 @@
+"""FileRef -> bytes: the one place that reads an untrusted file, once, and knows that it held still."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from pipeline.records import ErrorClass, FileRef, ItemError
+
+_READS_OF_A_CHANGING_FILE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLimits:
+    """What a file may cost: bytes read, pixels decoded; and whether links may be opened."""
+
+    file_bytes: int = 1 << 30
+    pixels: int = 200_000_000
+    follow_links: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileBytes:
+    """A file's content with its size and `mtime_us` (since 1970, UTC) while it was read."""
+
+    content: bytes
+    mtime_us: int
+
+
+def read_file(ref: FileRef, limits: ReadLimits) -> FileBytes | ItemError:
+    """Read `ref` whole, or say why not; a file that changes while it is read is tried once more."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if limits.follow_links else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(ref.path, flags)
+    except (OSError, ValueError) as error:
+        return _why_not(error)
+    try:
+        for _ in range(_READS_OF_A_CHANGING_FILE):
+            found = _read_once(descriptor, limits)
+            if found is not None:
+                return found
+    except OSError as error:
+        return _why_not(error)
+    finally:
+        os.close(descriptor)
+    return ItemError(ErrorClass.CHANGED, "the file changed while it was read")
+
+
+def _read_once(descriptor: int, limits: ReadLimits) -> FileBytes | ItemError | None:
+    """Return the content, why there is none, or None where the file changed meanwhile."""
+    before = os.fstat(descriptor)
+    if not stat.S_ISREG(before.st_mode):
+        return ItemError(ErrorClass.IO, "not a regular file")
+    if before.st_size > limits.file_bytes:
+        return ItemError(ErrorClass.TOO_LARGE, f"{before.st_size} bytes, the limit is {limits.file_bytes}")
+    content = _read_all(descriptor, before.st_size)
+    after = os.fstat(descriptor)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(content) != after.st_size:
+        return None
+    if not content:
+        return ItemError(ErrorClass.EMPTY, "the file has no bytes")
+    return FileBytes(content, after.st_mtime_ns // 1000)
+
+
+def _read_all(descriptor: int, size_bytes: int) -> bytes:
+    pieces: list[bytes] = []
+    offset = 0
+    while offset <= size_bytes:
+        piece = os.pread(descriptor, size_bytes + 1 - offset, offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        offset += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _why_not(error: OSError | ValueError) -> ItemError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return ItemError(ErrorClass.VANISHED, "the file was gone when it was to be read")
+    if isinstance(error, PermissionError):
+        return ItemError(ErrorClass.PERMISSION, "no permission to read the file")
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return ItemError(ErrorClass.IO, "a link, and links are not followed")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return ItemError(ErrorClass.IO, reason)

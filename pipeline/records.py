@@ -1,0 +1,126 @@
+"""What passes between stages: small, frozen and typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class ErrorClass(StrEnum):
+    """The closed list of reasons a file may have no label; `error` cells read `class: reason`."""
+
+    EMPTY = "empty"
+    TRUNCATED = "truncated"
+    NOT_AN_IMAGE = "not_an_image"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    TOO_LARGE = "too_large"
+    PERMISSION = "permission"
+    VANISHED = "vanished"
+    CHANGED = "changed"
+    IO = "io"
+    TIMEOUT = "timeout"
+    WORKER_CRASH = "worker_crash"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file the walk found: its row's name, where it is, and what `stat` said (`mtime_us`: since 1970, UTC)."""
+
+    name: str
+    path: str
+    size_bytes: int
+    mtime_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemError:
+    """Why one file could not be labelled."""
+
+    error_class: ErrorClass
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.error_class}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFacts:
+    """What is known of the bytes that were decoded; width and height are of the stored image, upright."""
+
+    width: int
+    height: int
+    size_bytes: int
+    mtime_us: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Decoded files of one slab slot; the photos among `outcomes` lie in the slot in this order, without gaps."""
+
+    slot: int
+    refs: tuple[FileRef, ...]
+    outcomes: tuple[PhotoFacts | ItemError, ...]
+
+    @property
+    def photo_count(self) -> int:
+        """How many pictures of the slot are filled."""
+        return sum(isinstance(outcome, PhotoFacts) for outcome in self.outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Top-k of one photo, most probable first."""
+
+    class_ids: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """A batch that came back: one prediction or error for each of its photos, in slot order."""
+
+    batch: Batch
+    predictions: tuple[Prediction | ItemError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table: the facts of one file and its labels, or why there are none."""
+
+    file_name: str
+    error: ItemError | None
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    width: int | None
+    height: int | None
+    size_bytes: int
+    mtime_us: int
+    sha256: str | None
+    model: str
+    labelled_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a run did, for its last line and its exit code."""
+
+    labelled: int
+    kept: int
+    failed: int
+    failed_by_class: Mapping[str, int]
+    skipped: int
+    skipped_links: int
+    unreadable_folders: int
+    removed: int
+    elapsed_s: float
+    labelling_s: float
+    out: Path
+
+    @property
+    def images_per_s(self) -> float:
+        """Photos opened (labelled or failed) per second, from the warm start of the machinery on."""
+        return (self.labelled + self.failed) / self.labelling_s if self.labelling_s > 0 else 0.0

@@ -1,0 +1,83 @@
+"""What is already labelled: the walk beside the previous tables, both sorted, so that memory stays small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.merge import Slice, SortedTable, merge
+from pipeline.records import FileRef
+
+_KEYS = ("file_name", "size_bytes", "mtime", "model")
+
+
+class Refresh:
+    """Decides for each file of a walk whether a row of the previous tables still holds.
+
+    A row holds when name, size and mtime are unchanged and it is of the same model.
+    """
+
+    def __init__(self, previous: Sequence[SortedTable], model_id: str) -> None:
+        self._previous = tuple(previous)
+        self._model_id = model_id
+        self._keep: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_) for _ in previous]
+        self.kept = 0
+        self.removed = 0
+
+    def pending(self, refs: Iterator[FileRef]) -> Iterator[FileRef]:
+        """Yield the files of `refs` (sorted by name) that have no row that holds."""
+        rows = self._rows()
+        row = next(rows, None)
+        for ref in refs:
+            while row is not None and row[0] < ref.name:
+                self.removed += 1
+                row = next(rows, None)
+            if row is None or row[0] != ref.name:
+                yield ref
+                continue
+            name, size_bytes, mtime_us, model, table, position = row
+            row = next(rows, None)
+            if (size_bytes, mtime_us, model) == (ref.size_bytes, ref.mtime_us, self._model_id):
+                self._mark(table, position)
+                self.kept += 1
+            else:
+                yield ref
+        while row is not None:
+            self.removed += 1
+            row = next(rows, None)
+
+    def result(self, new: Sequence[SortedTable]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows that hold and those of the tables `new`, sorted, each name once."""
+        old = len(self._previous)
+        for piece in merge([*self._previous, *new]):
+            yield piece.rows if piece.table >= old else piece.rows.filter(pa.array(self._kept_of(piece)))
+
+    def _rows(self) -> Iterator[tuple[str, int, int, str, int, int]]:
+        for piece in merge(self._previous):
+            names, sizes, times, models = (piece.rows.column(key) for key in _KEYS)
+            yield from zip(
+                names.to_pylist(),
+                sizes.to_pylist(),
+                times.cast(pa.int64()).to_pylist(),
+                models.to_pylist(),
+                [piece.table] * len(names),
+                range(piece.offset, piece.offset + len(names)),
+                strict=True,
+            )
+
+    def _mark(self, table: int, position: int) -> None:
+        keep = self._keep[table]
+        if position >= len(keep):
+            grown = np.zeros(max(2 * len(keep), position + 1, 8192), np.bool_)
+            grown[: len(keep)] = keep
+            self._keep[table] = keep = grown
+        keep[position] = True
+
+    def _kept_of(self, piece: Slice) -> NDArray[np.bool_]:
+        kept = np.zeros(piece.rows.num_rows, np.bool_)
+        known = self._keep[piece.table][piece.offset : piece.offset + piece.rows.num_rows]
+        kept[: len(known)] = known
+        return kept

@@ -1,0 +1,199 @@
+"""Chains the stages for one folder and one table; the only file that knows them all."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from models.artifact import Artifact
+from pipeline.errors import InputMissingError, OutputError, UsageError
+from pipeline.export import export
+from pipeline.labeller import Labeller, LabellerPlan
+from pipeline.lock import held
+from pipeline.previous import previous_table, refuse_foreign
+from pipeline.records import FileRef, Row, RunSummary
+from pipeline.refresh import Refresh
+from pipeline.store import Store, state_folder
+from pipeline.walk import WalkCounts, WalkRules, walk
+
+logger = logging.getLogger(__name__)
+
+OUT_SUFFIXES = (".parquet", ".csv")
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """Bring table `out` up to date with folder `photos`; `fresh` labels everything again."""
+
+    photos: Path
+    out: Path
+    artifact: Artifact
+    plan: LabellerPlan
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    fresh: bool = False
+
+
+class Interrupted(Exception):  # noqa: N818 - a request to stop, not an error
+    """Stop now; `signal_number` says who asked."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"signal {signal_number}")
+        self.signal_number = signal_number
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What a door may follow and steer: the moment work begins, each row with the rows kept so far, a wish to stop.
+
+    `stop_requested` returns the number of the signal that asks for the end, 0 while there is none.
+    """
+
+    on_begin: Callable[[], None] = lambda: None
+    on_row: Callable[[Row, int], None] = lambda row, kept: None
+    stop_requested: Callable[[], int] = lambda: 0
+
+
+def run(request: RunRequest, hooks: Hooks) -> RunSummary:
+    """Bring `request.out` up to date and say what was done.
+
+    Raises:
+        UsageError: `out` has no known ending, is no file, or holds something else.
+        InputMissingError: `photos` is no folder, or cannot be listed.
+        OutputError: `out` cannot be written; the old table is untouched.
+        LockedError: another run writes `out`.
+        Interrupted: a stop was asked for; what was labelled is kept for the next run.
+        WorkerDiedError: the processes cannot be kept alive.
+    """
+    out = _checked_out(request.out)
+    if not request.photos.is_dir():
+        what = "is not a folder" if request.photos.exists() else "does not exist"
+        raise InputMissingError(f"{request.photos} {what}")
+    state = state_folder(out)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(state / "lock", str(request.out)))
+        except OSError as error:
+            raise _unwritable(out, error) from error
+        return _Run(request, hooks, out, state).up_to_date()
+
+
+class _Run:
+    def __init__(self, request: RunRequest, hooks: Hooks, out: Path, state: Path) -> None:
+        self._request = request
+        self._hooks = hooks
+        self._out = out
+        self._top_k = request.plan.top_k
+        self._store = Store(state, self._top_k)
+        self._counts = WalkCounts()
+        self._rules = WalkRules(
+            request.include, request.exclude, request.follow_links, frozenset({str(out), str(state)})
+        )
+        self._failed: Counter[str] = Counter()
+        self._labelled = 0
+        self._adopted = 0
+        self._labelling_s = 0.0
+
+    def up_to_date(self) -> RunSummary:
+        began_s = time.monotonic()
+        try:
+            refresh = self._refresh()
+            self._label(refresh)
+            if stop := self._hooks.stop_requested():
+                raise Interrupted(stop)
+            if self._has_changed(refresh):
+                export(refresh.result(self._store.written()), self._out, self._top_k)
+            self._store.discard()
+        except OSError as error:
+            raise _unwritable(self._out, error) from error
+        return self._summary(refresh, time.monotonic() - began_s)
+
+    def _summary(self, refresh: Refresh, elapsed_s: float) -> RunSummary:
+        return RunSummary(
+            labelled=self._labelled,
+            kept=refresh.kept,
+            failed=self._failed.total(),
+            failed_by_class=dict(self._failed.most_common()),
+            skipped=self._counts.skipped,
+            skipped_links=self._counts.skipped_links,
+            unreadable_folders=len(self._counts.unreadable_folders),
+            removed=refresh.removed,
+            elapsed_s=elapsed_s,
+            labelling_s=self._labelling_s,
+            out=self._request.out,
+        )
+
+    def _refresh(self) -> Refresh:
+        parts = self._store.adopt()
+        refuse_foreign(self._out)
+        if self._request.fresh:
+            self._store.discard()
+            return Refresh([], self._request.artifact.model_id)
+        previous = previous_table(self._out, self._top_k)
+        self._adopted = len(parts)
+        return Refresh([*([previous] if previous else []), *parts], self._request.artifact.model_id)
+
+    def _has_changed(self, refresh: Refresh) -> bool:
+        return bool(self._labelled or self._failed or refresh.removed or self._adopted or not self._out.exists())
+
+    def _label(self, refresh: Refresh) -> None:
+        pending = self._until_stopped(refresh.pending(self._walked()))
+        first = next(pending, None)
+        if first is None:
+            return
+        with Labeller(self._request.artifact, self._request.plan) as labeller:
+            labeller.warm_up()
+            self._hooks.on_begin()
+            began_s = time.monotonic()
+            try:
+                for row in labeller.rows(chain([first], pending)):
+                    self._take(row)
+                    self._hooks.on_row(row, refresh.kept)
+            finally:
+                # Also when a stop or a failure cuts the run short: what is labelled is kept.
+                self._store.commit()
+                self._labelling_s = time.monotonic() - began_s
+
+    def _take(self, row: Row) -> None:
+        self._store.add(row)
+        if row.error is None:
+            self._labelled += 1
+        else:
+            self._failed[row.error.error_class] += 1
+
+    def _walked(self) -> Iterator[FileRef]:
+        photos = self._request.photos.resolve()
+        try:
+            yield from walk(photos, self._rules, self._counts)
+        except OSError as error:
+            raise InputMissingError(f"{self._request.photos} cannot be listed: {error.strerror}") from error
+
+    def _until_stopped(self, refs: Iterator[FileRef]) -> Iterator[FileRef]:
+        for ref in refs:
+            if self._hooks.stop_requested():
+                return
+            yield ref
+
+
+def _checked_out(out: Path) -> Path:
+    """Return `out` with links resolved, so that replacing it does not cut a link the user made."""
+    if out.suffix.lower() not in OUT_SUFFIXES:
+        raise UsageError(f"{out} must end in .parquet or .csv")
+    try:
+        resolved = out.resolve()
+        if not resolved.parent.is_dir():
+            raise OutputError(f"the folder of {out} does not exist; make it first")
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    return resolved
+
+
+def _unwritable(out: Path, error: OSError) -> OutputError:
+    return OutputError(f"{out} cannot be written: {error.strerror or error}")

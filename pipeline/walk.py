@@ -1,0 +1,177 @@
+"""Folder -> Iterator[FileRef]: names in the table's order; never reads pixels."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.names import display_name
+from pipeline.records import FileRef
+
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .bmp .dib .gif .tif .tiff .avif .heic .heif".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WalkRules:
+    """Which names belong to the run.
+
+    `include` and `exclude` are shell patterns on the name relative to the folder; one without a slash matches the
+    last part alone. With `include`, it decides instead of the file's ending. `avoid` holds absolute paths never
+    entered: the output and what lies beside it.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    avoid: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class WalkCounts:
+    """What the walk passed over, counted while it goes."""
+
+    skipped: int = 0
+    skipped_links: int = 0
+    unreadable_folders: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    path: str
+    prefix: str
+    ancestors: tuple[tuple[int, int], ...]
+
+
+def walk(folder: Path, rules: WalkRules, counts: WalkCounts) -> Iterator[FileRef]:
+    """Yield the image files below `folder`, sorted by row name, in memory bounded by the largest single folder.
+
+    Hidden entries, files with other endings, links (unless followed) and whatever is no regular file are counted in
+    `counts`, not yielded. A file that is gone before its `stat` is not yielded.
+
+    Raises:
+        OSError: `folder` itself cannot be listed.
+    """
+    wanted = _name_filter(rules)
+    root = _Folder(str(folder), "", _identity(str(folder), rules))
+    stack: list[Iterator[FileRef | _Folder]] = [iter(_scan(root, rules, wanted, counts))]
+    while stack:
+        for found in stack[-1]:
+            if isinstance(found, FileRef):
+                yield found
+                continue
+            try:
+                stack.append(iter(_scan(found, rules, wanted, counts)))
+            except OSError:
+                counts.unreadable_folders.append(found.prefix)
+            break
+        else:
+            stack.pop()
+
+
+def _scan(
+    folder: _Folder, rules: WalkRules, wanted: Callable[[str, bool], bool], counts: WalkCounts
+) -> Iterator[FileRef | _Folder]:
+    """List one folder at once (so that a failure raises here), then yield its files and folders in row order."""
+    with os.scandir(folder.path) as entries:
+        # "a/b" sorts after "a.txt" in the table, so a folder takes part under its name with the slash.
+        names = sorted(_row_keys(entries, rules, counts))
+    return _entries(folder, names, rules, wanted, counts)
+
+
+def _row_keys(entries: Iterable[os.DirEntry[str]], rules: WalkRules, counts: WalkCounts) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        name = entry.name
+        if name[0] == ".":
+            counts.skipped += 1
+            continue
+        if entry.is_symlink() and not rules.follow_links:
+            counts.skipped_links += 1
+            continue
+        shown = display_name(name)
+        yield (shown + "/" if entry.is_dir(follow_symlinks=rules.follow_links) else shown, name)
+
+
+def _entries(
+    folder: _Folder,
+    names: list[tuple[str, str]],
+    rules: WalkRules,
+    wanted: Callable[[str, bool], bool],
+    counts: WalkCounts,
+) -> Iterator[FileRef | _Folder]:
+    for shown, name in names:
+        is_folder = shown[-1] == "/"
+        row_name = folder.prefix + shown
+        path = f"{folder.path}/{name}"
+        if not wanted(row_name, is_folder) or path in rules.avoid:
+            counts.skipped += not is_folder
+            continue
+        if is_folder:
+            ancestors = _descend(folder, path, rules)
+            if ancestors is None:
+                counts.skipped_links += 1
+            else:
+                yield _Folder(path, row_name, ancestors)
+            continue
+        try:
+            facts = os.stat(path, follow_symlinks=rules.follow_links)
+        except OSError:
+            counts.skipped_links += rules.follow_links
+            continue
+        if stat.S_ISREG(facts.st_mode):
+            yield FileRef(row_name, path, facts.st_size, facts.st_mtime_ns // 1000)
+        else:
+            counts.skipped += 1
+
+
+def _descend(folder: _Folder, path: str, rules: WalkRules) -> tuple[tuple[int, int], ...] | None:
+    """Return the chain of folders with `path` at its end, or None where a followed link closes a loop."""
+    here = _identity(path, rules)
+    if here and here[0] in folder.ancestors:
+        return None
+    return folder.ancestors + here
+
+
+def _identity(path: str, rules: WalkRules) -> tuple[tuple[int, int], ...]:
+    if not rules.follow_links:
+        return ()
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return ()
+    return ((facts.st_dev, facts.st_ino),)
+
+
+def _name_filter(rules: WalkRules) -> Callable[[str, bool], bool]:
+    include = _matcher(rules.include)
+    exclude = _matcher(rules.exclude)
+
+    def wanted(name: str, is_folder: bool) -> bool:
+        if exclude is not None and exclude(name.rstrip("/")):
+            return False
+        if is_folder:
+            return True
+        if include is not None:
+            return include(name)
+        return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+
+    return wanted
+
+
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
+    if not patterns:
+        return None
+    whole = [re.compile(fnmatch.translate(pattern)) for pattern in patterns if "/" in pattern]
+    last = [re.compile(fnmatch.translate(pattern)) for pattern in patterns if "/" not in pattern]
+
+    def matches(name: str) -> bool:
+        last_part = name[name.rfind("/") + 1 :]
+        return any(regex.match(name) for regex in whole) or any(regex.match(last_part) for regex in last)
+
+    return matches
