@@ -1,0 +1,57 @@
+"""The ways to run a model, by name: one small class an engine behind one protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Protocol
+
+from models.classifier import Classifier, Pixels, TopK
+from models.errors import ModelUsageError
+
+EngineKind = Literal["onnxruntime", "onnxruntime-fp32", "torch", "torch-int8"]
+
+# Engine -> the built form of a model that it runs.
+ENGINES: dict[str, EngineKind] = {
+    "onnxruntime": "onnxruntime",
+    "onnxruntime-fp32": "onnxruntime-fp32",
+    "torch": "torch",
+    "torch-channels-last": "torch",
+    "torchscript": "torch",
+    "torch-bfloat16": "torch",
+    "torch-float16": "torch",
+    "torch-dynamic-int8": "torch",
+    "torch-int8": "torch-int8",
+    "torch-int8-fbgemm": "torch-int8",
+    "torch-int8-onednn": "torch-int8",
+}
+DEFAULT_ENGINE = "onnxruntime"
+
+
+class Engine(Protocol):
+    """A loaded model: uint8 [n, side, side, 3] RGB photos in, the k likeliest classes of each out."""
+
+    def warm_up(self, batch_size: int) -> None:
+        """Run once, so that the first real batch takes no longer than the others."""
+
+    def classify(self, pixels: Pixels) -> TopK:
+        """The k likeliest classes of each photo, descending."""
+
+
+def engine_kind(name: str) -> EngineKind:
+    """Which built form of a model the engine runs. Raises ModelUsageError for an unknown name."""
+    if name not in ENGINES:
+        raise ModelUsageError(f"there is no engine called {name}; there are {', '.join(ENGINES)}")
+    return ENGINES[name]
+
+
+def load_engine(name: str, artifact_path: Path, threads: int, top_k: int, cpus: tuple[int, ...] = ()) -> Engine:
+    """The engine with the model loaded, `threads` threads wide, on `cpus` where its threads can be pinned.
+
+    `artifact_path` is what `models.cache.ensure_artifact` gave for this engine. Only torch's engines import torch.
+    Raises ModelError.
+    """
+    if not engine_kind(name).startswith("torch"):
+        return Classifier(artifact_path, threads, top_k, cpus)
+    from models.engines.torch_engines import load_torch_engine
+
+    return load_torch_engine(name, artifact_path, threads, top_k)
