@@ -1,0 +1,64 @@
+"""What tests share: a tiny model, tiny photos, and the real command in a real process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from models.artifact import Artifact
+from tests.tiny_model import COLOURS, write_tiny_model
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A model that tells colours apart, built in milliseconds."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
+
+
+def write_photos(folder: Path, count: int, suffix: str = ".png") -> dict[str, str]:
+    """Write `count` one-coloured photos, each with other bytes, and return the label each must get."""
+    folder.mkdir(parents=True, exist_ok=True)
+    colours = list(COLOURS.items())
+    expected: dict[str, str] = {}
+    for index in range(count):
+        label, colour = colours[index % len(colours)]
+        photo = Image.new("RGB", (40, 33), colour)
+        photo.putpixel((index % 40, index // 40 % 33), (index % 251, index // 251 % 251, 7))
+        name = f"{index:05d}-{label}{suffix}"
+        photo.save(folder / name)
+        expected[name] = label
+    return expected
+
+
+def command_path(name: str) -> str:
+    """Return where the command of this project is installed beside the interpreter that runs the tests."""
+    return str(Path(sys.executable).parent / name)
+
+
+@pytest.fixture
+def label_dir(tiny_model: Artifact, tmp_path: Path) -> Command:
+    """Run `label-dir` as a user would, with the tiny model unless another is named; returns the ended process."""
+
+    def run_command(
+        *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        model = [] if "-m" in arguments or "--model" in arguments else ["-m", str(tiny_model.path)]
+        return subprocess.run(
+            [command_path("label-dir"), *model, *map(str, arguments)],
+            cwd=cwd or tmp_path,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    return run_command
