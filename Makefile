@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The CPU builds of these two come with the same names; a range that admits them is in setup.cfg.
+# The versions that were tested; setup.cfg admits others.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 
 .PHONY: install demo test check bench faults clean
@@ -14,7 +14,7 @@ demo: $(VENV)/installed-demo
 	$(BIN)/python -m jobs.demo demo-out
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest
-check: $(VENV)/installed-check
+check: $(VENV)/installed-check $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
