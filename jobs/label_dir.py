@@ -29,11 +29,17 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
 
 @click.command(
     epilog=_EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LABEL_DIR", "max_content_width": 110},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "LABEL_DIR",
+        "max_content_width": 110,
+    },
 )
 @click.argument("photos", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("-m", "--model", default="efficientnet_lite0", show_default=True, help="A model's name, or an .onnx file.")
+@click.option(
+    "-m", "--model", default="efficientnet_lite0", show_default=True, help="A model's name, or an .onnx file."
+)
 @click.option("-b", "--batch-size", type=click.IntRange(1, 1024), help="Photos per batch.  [default: 16]")
 @click.option("-j", "--workers", type=click.IntRange(1, 1024), help="Decode processes.  [default: one per core]")
 @click.option("--pool", type=click.IntRange(1, 1024), help="Classifier processes.  [default: one per core]")

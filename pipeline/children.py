@@ -78,7 +78,7 @@ def is_alive(pid: int) -> bool:
 def process_state(pid: int) -> str:
     """Return the kernel's letter for the state of `pid` ("R", "S", "T" stopped, ...), "" where it is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat_file:  # noqa: PTH123 - called every second; no Path needed
+        with open(f"/proc/{pid}/stat", "rb") as stat_file:
             fields = stat_file.read().rpartition(b")")[2].split()
     except OSError:
         return ""
@@ -88,7 +88,7 @@ def process_state(pid: int) -> str:
 def resident_bytes(pid: int) -> int:
     """Return the resident memory of `pid`, 0 where it is gone."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as statm_file:  # noqa: PTH123 - as above
+        with open(f"/proc/{pid}/statm", "rb") as statm_file:
             return int(statm_file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
         return 0

@@ -141,7 +141,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     full = 1.0 if image.mode == "F" else _SIXTEEN_BIT
-    if 0.0 <= low and high <= full:
+    if low >= 0.0 and high <= full:
         low, high = 0.0, full
     grey = ((values - low) * (255.0 / (high - low)) + 0.5).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
@@ -150,7 +150,7 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001 - EXIF is a parser of its own; damaged, it must not cost the photo
+    except Exception:
         return 1
     return value if isinstance(value, int) else 1
 

@@ -81,7 +81,7 @@ class DecodeDataset:
 
 def _limit_memory(further_bytes: int) -> None:
     """Bound this process's address space to what it has now and `further_bytes` more."""
-    with open("/proc/self/statm") as statm_file:  # noqa: PTH123 - no Path needed for the kernel's own file
+    with open("/proc/self/statm") as statm_file:
         now_bytes = int(statm_file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = now_bytes + further_bytes

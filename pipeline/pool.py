@@ -136,7 +136,10 @@ class Pool:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=serve, args=(theirs, self._setup, cpus, os.getpid()), name=f"classifier-{cpus.indices[0]}", daemon=True
+            target=serve,
+            args=(theirs, self._setup, cpus, os.getpid()),
+            name=f"classifier-{cpus.indices[0]}",
+            daemon=True,
         )
         with starting_children():
             process.start()

@@ -50,7 +50,9 @@ def previous_table(out: Path, top_k: int) -> SortedTable | None:
     if found is None:
         return None
     if found != top_k:
-        raise UsageError(f"{out} holds {found} labels a photo, not {top_k}; use --topk {found}, or --fresh to start anew")
+        raise UsageError(
+            f"{out} holds {found} labels a photo, not {top_k}; use --topk {found}, or --fresh to start anew"
+        )
     batches = _csv_batches if out.suffix.lower() == ".csv" else _parquet_batches
     return SortedTable(0, "", lambda: batches(out, top_k))
 

@@ -88,7 +88,9 @@ def test_duckdb_reads_the_table_as_it_is(label_dir: Command, tmp_path: Path) -> 
     assert duckdb.sql(query).fetchall() == [(sum(label == "red" for label in expected.values()),)]
 
 
-def test_a_broken_photo_is_an_error_row_and_its_neighbours_keep_their_labels(label_dir: Command, tmp_path: Path) -> None:
+def test_a_broken_photo_is_an_error_row_and_its_neighbours_keep_their_labels(
+    label_dir: Command, tmp_path: Path
+) -> None:
     expected = write_photos(tmp_path / "photos", 40)
     whole = (tmp_path / "photos/00001-white.png").read_bytes()
     (tmp_path / "photos/00001-cut.png").write_bytes(whole[: len(whole) // 2])
