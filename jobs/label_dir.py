@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,18 +54,19 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
 @click.option("--max-pixels", type=click.IntRange(1), default=200_000_000, show_default=True, help="Largest photo.")
 @click.option("--max-bytes", type=click.IntRange(1), default=1 << 30, show_default=True, help="Largest file.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of stderr.")
 @click.version_option(package_name="label-dir")
-def command(photos: Path, out: Path, model: str, quiet: bool, **options: object) -> int:
+def command(photos: Path, out: Path, model: str, quiet: bool, log_format: str, **options: object) -> int:
     """Label the photos below folder PHOTOS and write one row for each to OUT (.parquet or .csv).
 
     OUT is brought up to date with PHOTOS: new and changed photos are labelled, rows of unchanged ones are kept, rows
     of vanished ones go. Files that cannot be labelled get a row that says why.
     """
     # Inside, because child processes import this module again and need none of it.
-    from jobs.edge import log_to_stderr
     from jobs.labelling import LabelDirOptions, label_dir
+    from jobs.logs import log_to_stderr
 
-    log_to_stderr("label-dir", quiet)
+    log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
     summary = label_dir(LabelDirOptions(photos=photos, out=out, model=model, quiet=quiet, **options))  # type: ignore[arg-type]  # click gives what the options above say
     if not quiet:
         click.echo(_last_line(summary), err=True)
@@ -99,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from models.spec import Preprocessing
 from pipeline.read import FileBytes, ReadLimits, read_file
@@ -160,7 +160,7 @@ def _decoder_error(error: Exception, format_name: str, content: bytes) -> ItemEr
     early = ends_early(format_name, content)
     if "truncated" in reason.lower() or isinstance(error, EOFError) or early:
         return ItemError(ErrorClass.TRUNCATED, f"the {format_name} data ends before the picture does")
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         reason = "the header is damaged"
     return ItemError(ErrorClass.DECODE, f"{format_name}: {reason or type(error).__name__}"[:200])
 

@@ -10,6 +10,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from pipeline.durable import replacing
+from pipeline.merge import names_of
 from pipeline.names import csv_name
 from pipeline.table import schema
 
@@ -57,5 +58,5 @@ def _gathered(batches: Iterable[pa.RecordBatch], table_schema: pa.Schema) -> Ite
 
 
 def _with_csv_names(batch: pa.RecordBatch) -> pa.RecordBatch:
-    names = pa.array([csv_name(name) for name in batch.column("file_name").to_pylist()], pa.string())
+    names = pa.array([csv_name(name) for name in names_of(batch)], pa.string())
     return pa.RecordBatch.from_arrays([names, *batch.columns[1:]], schema=batch.schema)

@@ -132,12 +132,12 @@ class Labeller:
                 yield self._row(ref, outcome, next(predictions), now_us)
 
     def _row(self, ref: FileRef, facts: PhotoFacts | None, result: Prediction | ItemError, now_us: int) -> Row:
-        is_labelled = isinstance(result, Prediction)
+        prediction = result if isinstance(result, Prediction) else Prediction((), ())
         return Row(
             file_name=ref.name,
-            error=None if is_labelled else result,
-            labels=tuple(self._artifact.labels[index] for index in result.class_ids) if is_labelled else (),
-            probabilities=result.probabilities if is_labelled else (),
+            error=result if isinstance(result, ItemError) else None,
+            labels=tuple(self._artifact.labels[index] for index in prediction.class_ids),
+            probabilities=prediction.probabilities,
             width=facts.width if facts else None,
             height=facts.height if facts else None,
             size_bytes=facts.size_bytes if facts else ref.size_bytes,

@@ -32,6 +32,11 @@ class Slice:
     rows: pa.RecordBatch
 
 
+def names_of(batch: pa.RecordBatch) -> list[str]:
+    """Return the file names of a batch, none of which is null."""
+    return [str(name) for name in batch.column("file_name").to_pylist()]
+
+
 class _Cursor:
     """A position in one table; its batches are opened when the position is first read."""
 
@@ -79,7 +84,7 @@ class _Cursor:
         for batch in self._batches:
             if batch.num_rows:
                 self._batch = batch
-                self._names = batch.column("file_name").to_pylist()
+                self._names = names_of(batch)
                 return True
         return False
 

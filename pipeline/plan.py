@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.cpus import Machine, cpu_sets, usable_cores
 from pipeline.labeller import LabellerPlan
@@ -27,7 +27,7 @@ class Settings:
     top_k: int = 3
     engine: str = DEFAULT_ENGINE
     timeout_s: float = 60.0
-    limits: ReadLimits = ReadLimits()
+    limits: ReadLimits = field(default_factory=ReadLimits)
 
 
 def plan_for(machine: Machine, settings: Settings) -> LabellerPlan:

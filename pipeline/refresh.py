@@ -38,7 +38,7 @@ class Refresh:
             if row is None or row[0] != ref.name:
                 yield ref
                 continue
-            name, size_bytes, mtime_us, model, table, position = row
+            _, size_bytes, mtime_us, model, table, position = row
             row = next(rows, None)
             if (size_bytes, mtime_us, model) == (ref.size_bytes, ref.mtime_us, self._model_id):
                 self._mark(table, position)

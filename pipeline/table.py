@@ -54,7 +54,7 @@ def to_batch(rows: Sequence[Row], top_k: int) -> pa.RecordBatch:
             [row.probabilities[rank] if rank < len(row.probabilities) else None for row in ordered],
         )
     ]
-    columns: list[list[object]] = [
+    columns: list[Sequence[object]] = [
         [row.file_name for row in ordered],
         ["error" if row.error else "ok" for row in ordered],
         [str(row.error) if row.error else None for row in ordered],
