@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Callable
 
 import click
 
+from jobs.logs import log_to_stderr
 from models.errors import ModelError
 from pipeline.errors import ExitCode, LabelDirError
-from pipeline.names import printable
 from pipeline.run import Interrupted
+
+logger = logging.getLogger(__name__)
 
 
 def end_with_exit_code(command: click.Command, name: str) -> None:
     """Run `command` on the arguments of this process and end the process with the exit code it deserves."""
+    log_to_stderr(name)
     code = _exit_code(lambda: command.main(prog_name=name, standalone_mode=False), name)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -33,7 +35,7 @@ def _exit_code(body: Callable[[], object], name: str) -> int:
         error.show()
         return ExitCode.USAGE
     except (LabelDirError, ModelError) as error:
-        click.echo(f"{name}: {printable(str(error))}", err=True)
+        logger.error("%s", error)
         return int(error.exit_code)
     except Interrupted as error:
         return 128 + error.signal_number
@@ -44,20 +46,6 @@ def _exit_code(body: Callable[[], object], name: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.OK
     except Exception:
-        click.echo(f"{name}: this is a bug, please report it with what follows\n{traceback.format_exc()}", err=True)
+        logger.exception("this is a bug, please report it with what follows")
         return ExitCode.BUG
     return result if isinstance(result, int) else ExitCode.OK
-
-
-class _Printable(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
-
-
-def log_to_stderr(name: str, quiet: bool) -> None:
-    """Send warnings and worse (with `quiet`, errors) of all rooms to stderr, one line each, safe for a terminal."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Printable(f"{name}: %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.ERROR if quiet else logging.WARNING)

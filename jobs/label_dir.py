@@ -64,18 +64,15 @@ def command(photos: Path, out: Path, model: str, quiet: bool, log_format: str, *
     """
     # Inside, because child processes import this module again and need none of it.
     from jobs.labelling import LabelDirOptions, label_dir
-    from jobs.logs import log_to_stderr
+    from jobs.logs import log_to_stderr, tell
 
     log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
     summary = label_dir(LabelDirOptions(photos=photos, out=out, model=model, quiet=quiet, **options))  # type: ignore[arg-type]  # click gives what the options above say
-    if not quiet:
-        click.echo(_last_line(summary), err=True)
+    tell(_last_line(summary), labelled=summary.labelled, unchanged=summary.kept, failed=summary.failed, out=str(out))
     return 3 if summary.failed or summary.unreadable_folders else 0
 
 
 def _last_line(summary: RunSummary) -> str:
-    from pipeline.names import printable
-
     parts = [f"{summary.labelled} labelled"]
     if summary.kept:
         parts.append(f"{summary.kept} unchanged")
@@ -89,7 +86,7 @@ def _last_line(summary: RunSummary) -> str:
     if summary.unreadable_folders:
         parts.append(f"{summary.unreadable_folders} folders could not be listed")
     rate = f" ({summary.images_per_s:.0f} images/s)" if summary.labelling_s else ""
-    return f"{', '.join(parts)} in {summary.elapsed_s:.1f} s{rate} -> {printable(str(summary.out))}"
+    return f"{', '.join(parts)} in {summary.elapsed_s:.1f} s{rate} -> {summary.out}"
 
 
 def main() -> None:
