@@ -33,8 +33,9 @@ def tell(sentence: str, **values: object) -> None:
 def log_to_stderr(command: str, *, level: int = logging.WARNING, log_format: str = "text") -> None:
     """Send what the rooms log from `level` up to stderr, one safe line each; of other libraries, warnings and worse.
 
-    Text lines read `command: sentence`, and news without trouble the sentence alone. A JSON line is an object with `time` (UTC), `level`, `command`, `room`,
-    `message` and the `fields` of the call; a bug's stack trace is its `traceback`.
+    Text lines read `command: sentence`, and news without trouble the sentence alone. A JSON line is an object with
+    `time` (UTC), `level`, `command`, `room`, `message` and the `fields` of the call; a bug's stack trace is its
+    `traceback`.
     """
     handler = _StderrHandler()
     handler.setFormatter(_JsonFormatter(command) if log_format == "json" else _TextFormatter(command))
@@ -43,7 +44,7 @@ def log_to_stderr(command: str, *, level: int = logging.WARNING, log_format: str
     root.setLevel(max(level, logging.WARNING))
     for room in _ROOMS:
         logging.getLogger(room).setLevel(level)
-    _RESULTS.setLevel(min(level, logging.INFO) if level <= logging.WARNING else level)
+    _RESULTS.setLevel(level if level > logging.WARNING else logging.INFO)
     logging.captureWarnings(True)
 
 

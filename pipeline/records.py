@@ -119,6 +119,7 @@ class RunSummary:
     elapsed_s: float
     labelling_s: float
     out: Path
+    is_cut_short: bool = False
 
     @property
     def images_per_s(self) -> float:

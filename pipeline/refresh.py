@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +27,12 @@ class Refresh:
         self.kept = 0
         self.removed = 0
 
-    def pending(self, refs: Iterator[FileRef]) -> Iterator[FileRef]:
-        """Yield the files of `refs` (sorted by name) that have no row that holds."""
+    def pending(self, refs: Iterator[FileRef], is_cut_short: Callable[[], bool] = lambda: False) -> Iterator[FileRef]:
+        """Yield the files of `refs` (sorted by name) that have no row that holds.
+
+        Rows beyond the end of `refs` are of vanished files, unless `is_cut_short` says by then that there would have
+        been more files: those rows hold, unseen, as they are.
+        """
         rows = self._rows()
         row = next(rows, None)
         for ref in refs:
@@ -45,8 +49,13 @@ class Refresh:
                 self.kept += 1
             else:
                 yield ref
+        unseen_hold = row is not None and is_cut_short()
         while row is not None:
-            self.removed += 1
+            if unseen_hold:
+                self._mark(row[4], row[5])
+                self.kept += 1
+            else:
+                self.removed += 1
             row = next(rows, None)
 
     def result(self, new: Sequence[SortedTable]) -> Iterator[pa.RecordBatch]:

@@ -29,7 +29,10 @@ OUT_SUFFIXES = (".parquet", ".csv")
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """Bring table `out` up to date with folder `photos`; `fresh` labels everything again."""
+    """Bring table `out` up to date with folder `photos`; `fresh` labels everything again.
+
+    With `modified_since_us` (since 1970, UTC), only photos changed since then are in the table.
+    """
 
     photos: Path
     out: Path
@@ -39,6 +42,7 @@ class RunRequest:
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
     fresh: bool = False
+    modified_since_us: int | None = None
 
 
 class Interrupted(Exception):  # noqa: N818 - a request to stop, not an error
@@ -53,12 +57,14 @@ class Interrupted(Exception):  # noqa: N818 - a request to stop, not an error
 class Hooks:
     """What a door may follow and steer: the moment work begins, each row with the rows kept so far, a wish to stop.
 
-    `stop_requested` returns the number of the signal that asks for the end, 0 while there is none.
+    `stop_requested` returns the number of the signal that asks for the end, 0 while there is none. `time_is_up` ends
+    the work too, but as planned: the table is published with what there is, and the summary says it is cut short.
     """
 
     on_begin: Callable[[], None] = lambda: None
     on_row: Callable[[Row, int], None] = lambda row, kept: None
     stop_requested: Callable[[], int] = lambda: 0
+    time_is_up: Callable[[], bool] = lambda: False
 
 
 def run(request: RunRequest, hooks: Hooks) -> RunSummary:
@@ -94,12 +100,17 @@ class _Run:
         self._store = Store(state, self._top_k)
         self._counts = WalkCounts()
         self._rules = WalkRules(
-            request.include, request.exclude, request.follow_links, frozenset({str(out), str(state)})
+            request.include,
+            request.exclude,
+            request.follow_links,
+            frozenset({str(out), str(state)}),
+            request.modified_since_us,
         )
         self._failed: Counter[str] = Counter()
         self._labelled = 0
         self._adopted = 0
         self._labelling_s = 0.0
+        self._is_cut_short = False
 
     def up_to_date(self) -> RunSummary:
         began_s = time.monotonic()
@@ -128,6 +139,7 @@ class _Run:
             elapsed_s=elapsed_s,
             labelling_s=self._labelling_s,
             out=self._request.out,
+            is_cut_short=self._is_cut_short,
         )
 
     def _refresh(self) -> Refresh:
@@ -144,7 +156,7 @@ class _Run:
         return bool(self._labelled or self._failed or refresh.removed or self._adopted or not self._out.exists())
 
     def _label(self, refresh: Refresh) -> None:
-        pending = self._until_stopped(refresh.pending(self._walked()))
+        pending = refresh.pending(self._until_stopped(self._walked()), lambda: self._is_cut_short)
         first = next(pending, None)
         if first is None:
             return
@@ -177,7 +189,8 @@ class _Run:
 
     def _until_stopped(self, refs: Iterator[FileRef]) -> Iterator[FileRef]:
         for ref in refs:
-            if self._hooks.stop_requested():
+            if self._hooks.stop_requested() or self._hooks.time_is_up():
+                self._is_cut_short = True
                 return
             yield ref
 

@@ -41,13 +41,14 @@ class WalkRules:
 
     `include` and `exclude` are shell patterns on the name relative to the folder; one without a slash matches the
     last part alone. With `include`, it decides instead of the file's ending. `avoid` holds absolute paths never
-    entered: the output and what lies beside it.
+    entered: the output and what lies beside it. Files last changed before `modified_since_us` (UTC) are passed over.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
     avoid: frozenset[str] = frozenset()
+    modified_since_us: int | None = None
 
 
 @dataclass(slots=True)
@@ -141,7 +142,8 @@ def _entries(
         except OSError:
             counts.skipped_links += rules.follow_links
             continue
-        if stat.S_ISREG(facts.st_mode):
+        is_recent = rules.modified_since_us is None or facts.st_mtime_ns // 1000 >= rules.modified_since_us
+        if stat.S_ISREG(facts.st_mode) and is_recent:
             yield FileRef(row_name, path, facts.st_size, facts.st_mtime_ns // 1000)
         else:
             counts.skipped += 1
