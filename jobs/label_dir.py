@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from pipeline.records import RunSummary
 
 _EPILOG = """\b
 Examples:
@@ -65,28 +61,12 @@ def command(photos: Path, out: Path, model: str, quiet: bool, log_format: str, *
     # Inside, because child processes import this module again and need none of it.
     from jobs.labelling import LabelDirOptions, label_dir
     from jobs.logs import log_to_stderr, tell
+    from jobs.summary import sentence
 
     log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
     summary = label_dir(LabelDirOptions(photos=photos, out=out, model=model, quiet=quiet, **options))  # type: ignore[arg-type]  # click gives what the options above say
-    tell(_last_line(summary), labelled=summary.labelled, unchanged=summary.kept, failed=summary.failed, out=str(out))
+    tell(sentence(summary), labelled=summary.labelled, unchanged=summary.kept, failed=summary.failed, out=str(out))
     return 3 if summary.failed or summary.unreadable_folders else 0
-
-
-def _last_line(summary: RunSummary) -> str:
-    parts = [f"{summary.labelled} labelled"]
-    if summary.kept:
-        parts.append(f"{summary.kept} unchanged")
-    by_class = ", ".join(f"{count} {name}" for name, count in summary.failed_by_class.items())
-    parts.append(f"{summary.failed} failed" + (f" ({by_class})" if by_class else ""))
-    parts.append(f"{summary.skipped} skipped")
-    if summary.skipped_links:
-        parts.append(f"{summary.skipped_links} links skipped (--follow-links)")
-    if summary.removed:
-        parts.append(f"{summary.removed} gone")
-    if summary.unreadable_folders:
-        parts.append(f"{summary.unreadable_folders} folders could not be listed")
-    rate = f" ({summary.images_per_s:.0f} images/s)" if summary.labelling_s else ""
-    return f"{', '.join(parts)} in {summary.elapsed_s:.1f} s{rate} -> {summary.out}"
 
 
 def main() -> None:

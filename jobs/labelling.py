@@ -46,6 +46,18 @@ class LabelDirOptions:
 
 def label_dir(options: LabelDirOptions) -> RunSummary:
     """Do what `label-dir` was asked; raises what `pipeline.run.run` and the model cache raise."""
+    request = run_request(options)
+    bar = ProgressBar(not options.quiet, lambda: _count(options))
+    with StopSignals() as signals:
+        hooks = Hooks(bar.begin, lambda _, kept: bar.advance(kept), signals.requested)
+        try:
+            return run(request, hooks)
+        finally:
+            bar.end()
+
+
+def run_request(options: LabelDirOptions) -> RunRequest:
+    """Return the run that `options` ask for, with its model built or found; raises what the model cache raises."""
     artifact = _model(options)
     settings = Settings(
         batch_size=options.batch_size,
@@ -57,7 +69,7 @@ def label_dir(options: LabelDirOptions) -> RunSummary:
         timeout_s=options.timeout,
         limits=ReadLimits(options.max_bytes, options.max_pixels, options.follow_links),
     )
-    request = RunRequest(
+    return RunRequest(
         photos=options.photos,
         out=options.out,
         artifact=artifact,
@@ -67,13 +79,6 @@ def label_dir(options: LabelDirOptions) -> RunSummary:
         follow_links=options.follow_links,
         fresh=options.fresh,
     )
-    bar = ProgressBar(not options.quiet, lambda: _count(options))
-    with StopSignals() as signals:
-        hooks = Hooks(bar.begin, lambda _, kept: bar.advance(kept), signals.requested)
-        try:
-            return run(request, hooks)
-        finally:
-            bar.end()
 
 
 def _model(options: LabelDirOptions) -> Artifact:

@@ -15,16 +15,17 @@ from pipeline.errors import LockedError
 
 
 @contextlib.contextmanager
-def held(path: Path, what: str) -> Iterator[None]:
+def held(path: Path, what: str, doing: str = "written") -> Iterator[None]:
     """Hold the lock file `path`, made with its folder, while the block runs; then remove both, the folder if empty.
 
-    The kernel lets go when the process ends, however it ends. `what` names the output for the message.
+    The kernel lets go when the process ends, however it ends. `what` and `doing` tell whoever
+    comes second what is being done.
 
     Raises:
         LockedError: another process holds it; the message says which, and since when.
         OSError: the file cannot be made.
     """
-    descriptor = _locked(path, what)
+    descriptor = _locked(path, f"{what} is being {doing}")
     try:
         note = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
         os.ftruncate(descriptor, 0)
@@ -52,7 +53,7 @@ def _locked(path: Path, what: str) -> int:
         except BlockingIOError:
             holder = _holder(descriptor)
             os.close(descriptor)
-            raise LockedError(f"{what} is being written by {holder}") from None
+            raise LockedError(f"{what} by {holder}") from None
         os.close(descriptor)
 
 
