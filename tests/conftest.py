@@ -62,3 +62,12 @@ def label_dir(tiny_model: Artifact, tmp_path: Path) -> Command:
         )
 
     return run_command
+
+
+@pytest.fixture(scope="session")
+def default_model_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a cache folder in which the default model is built, once for all tests."""
+    environment = {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+    program = "from models.cache import ensure_artifact; ensure_artifact('efficientnet_lite0', print)"
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, **environment}, check=True, capture_output=True)
+    return environment
