@@ -6,8 +6,8 @@ import contextlib
 import ctypes
 import os
 import signal
-import threading
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 _PR_SET_PDEATHSIG = 1
 _CAUSES = {
@@ -40,21 +40,24 @@ def leave_signals_to_parent() -> None:
 
 @contextlib.contextmanager
 def starting_children() -> Iterator[None]:
-    """Start child processes inside: they begin deaf to Ctrl-C and with the environment children need."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
+    """Start child processes inside: they begin deaf to Ctrl-C and with the environment children need.
+
+    Ctrl-C is held back meanwhile, not lost: it reaches this process when the block ends.
+    """
+    # It lifts the mask itself when it starts, so it must run before.
+    resource_tracker.ensure_running()
     before = {name: os.environ.get(name) for name in _CHILD_ENVIRONMENT}
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(_CHILD_ENVIRONMENT)
     try:
         yield
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        if in_main_thread:
-            signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def cause_of_end(exit_code: int | None) -> str:
@@ -68,6 +71,11 @@ def cause_of_end(exit_code: int | None) -> str:
     except ValueError:
         return f"signal {-exit_code}"
     return f"{number.name}: {_CAUSES[number]}" if number in _CAUSES else number.name
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether something (SIGSTOP, Ctrl-Z, a debugger) halted process `pid`; it will not answer."""
+    return process_state(pid) in ("T", "t")
 
 
 def is_alive(pid: int) -> bool:

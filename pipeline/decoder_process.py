@@ -17,6 +17,8 @@ from pipeline.slab import SharedArray, Slab
 # Columns of the board, one row per decode process: who, on which slot, on which of its files (-1: none), since when.
 BOARD_PID, BOARD_SLOT, BOARD_POSITION, BOARD_SINCE_NS = range(4)
 IDLE = -1
+# The fork server imports this module before it forks, so this is the decode processes' parent.
+_SERVER_PID = os.getpid()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class DecodeDataset:
 
     def begin(self, worker: int) -> None:
         """Prepare this process to be decode process number `worker`."""
-        die_with_parent(os.getppid())
+        die_with_parent(_SERVER_PID)
         leave_signals_to_parent()
         os.nice(self._niceness)
         self._row = worker

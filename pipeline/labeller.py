@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from models.artifact import Artifact
@@ -51,6 +52,8 @@ class Labeller:
         self._free = list(range(plan.slots))
         self._done: deque[Classified] = deque()
         self._is_warm = False
+        self._in_pass = False
+        self._on_wait: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Labeller:
         # The pool first: it loads models while this process and the fork server import torch.
@@ -80,15 +83,26 @@ class Labeller:
         """How often a process had to be replaced."""
         return self._pool.restarts + self._loader.restarts
 
-    def rows(self, refs: Iterator[FileRef]) -> Iterator[Row]:
+    def rows(self, refs: Iterator[FileRef], on_wait: Callable[[], None] = lambda: None) -> Iterator[Row]:
         """Yield one row for each of `refs`, in the order they are finished; memory does not grow with their number.
+
+        `refs` may end, and yield again when it is asked once more. `on_wait` is called about once a second while
+        nothing is finished.
 
         Raises:
             WorkerDiedError: processes die faster than restarting them makes sense.
         """
+        if self._in_pass:
+            self._drop()
         if not self._is_warm:
             self.warm_up()
-        for batch in self._loader.batches(refs, self._acquire_slot):
+        self._on_wait = on_wait
+        self._in_pass = True
+        yield from self._pass(refs)
+        self._in_pass = False
+
+    def _pass(self, refs: Iterator[FileRef]) -> Iterator[Row]:
+        for batch in self._loader.batches(refs, self._acquire_slot, self._on_wait):
             if batch.photo_count:
                 self._pool.submit(batch)
             else:
@@ -103,9 +117,19 @@ class Labeller:
 
     def close(self) -> None:
         """End all processes and give the slab back."""
-        self._loader.close()
-        self._pool.close()
-        self._slab.close()
+        # Whatever interrupts the end of one, the others end too.
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._slab.close)
+            stack.callback(self._pool.close)
+            stack.callback(self._loader.close)
+
+    def _drop(self) -> None:
+        """Forget a pass that was left early, so that another can begin."""
+        self._is_warm = False
+        self._loader.drop()
+        self._pool.drop()
+        self._done.clear()
+        self._free = list(range(self._slab.slots))
 
     def _acquire_slot(self) -> int:
         while not self._free:
@@ -113,7 +137,10 @@ class Labeller:
         return self._free.pop()
 
     def _collect(self, timeout_s: float) -> None:
-        for classified in self._pool.collect(timeout_s):
+        finished = self._pool.collect(timeout_s)
+        if timeout_s and not finished:
+            self._on_wait()
+        for classified in finished:
             self._done.append(classified)
             self._free.append(classified.batch.slot)
 

@@ -3,63 +3,28 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING
+from multiprocessing.connection import wait
 
-from pipeline.children import cause_of_end, resident_bytes, starting_children
-from pipeline.classifier_process import Answer, ClassifierSetup, LoadFailed, Ready, Task, serve
+from pipeline.children import cause_of_end, is_stopped, resident_bytes
+from pipeline.classifier_process import Answer, ClassifierSetup, LoadFailed, Ready, Task
+from pipeline.classifier_worker import Job, Piece, Worker, end, spawn
 from pipeline.cpus import CpuSet
 from pipeline.errors import WorkerDiedError
 from pipeline.records import Batch, Classified, ErrorClass, ItemError, Prediction
 from pipeline.strikes import DeathRate
-
-if TYPE_CHECKING:
-    from multiprocessing.context import SpawnProcess
 
 logger = logging.getLogger(__name__)
 
 # One batch at work and one waiting in the pipe: the process never idles while there is work, and little is lost.
 _TASKS_PER_PROCESS = 2
 _DEATHS_UNTIL_HALVED = 2
+# Processes also die of causes that are not the photo's: one that is alone must prove it.
+_DEATHS_OF_ONE_PHOTO = 3
+_TICK_S = 1.0
 _DEATHS_BEFORE_READY = 3
-
-
-@dataclass(slots=True)
-class _Job:
-    """A submitted batch and what is known of its photos so far."""
-
-    batch: Batch
-    predictions: list[Prediction | ItemError | None]
-
-    def finished(self) -> bool:
-        return None not in self.predictions
-
-
-@dataclass(slots=True)
-class _Piece:
-    """A run of a job's photos, and how often the process that had it died."""
-
-    job: _Job
-    start: int
-    stop: int
-    deaths: int = 0
-
-
-@dataclass(slots=True)
-class _Worker:
-    cpus: CpuSet
-    process: SpawnProcess
-    connection: Connection
-    ready: bool = False
-    pieces: deque[tuple[int, _Piece]] = field(default_factory=deque)
-    # When the piece at the head of the queue began, by the monotonic clock.
-    head_since_s: float = 0.0
 
 
 class Pool:
@@ -74,9 +39,10 @@ class Pool:
         self._sets = tuple(sets)
         self._timeout_s = timeout_s
         self._recycle_bytes = recycle_bytes
-        self._workers: list[_Worker] = []
-        self._waiting: deque[_Piece] = deque()
+        self._workers: list[Worker] = []
+        self._waiting: deque[Piece] = deque()
         self._jobs = 0
+        self._done: list[Classified] = []
         self._number = 0
         self._deaths_before_ready = 0
         self._death_rate = DeathRate("classifier")
@@ -85,7 +51,7 @@ class Pool:
 
     def start(self) -> None:
         """Start the processes; returns at once, they load and warm up meanwhile."""
-        self._workers = [self._spawn(cpus) for cpus in self._sets]
+        self._workers = [spawn(self._setup, cpus) for cpus in self._sets]
 
     @property
     def busy(self) -> bool:
@@ -99,12 +65,13 @@ class Pool:
             WorkerDiedError: the model cannot be loaded.
         """
         while not all(worker.ready for worker in self._workers):
-            self._receive(1.0, [])
+            self._receive(_TICK_S)
+            self._look_after_processes()
 
     def submit(self, batch: Batch) -> None:
         """Queue the photos of `batch`; at least one."""
         count = batch.photo_count
-        self._waiting.append(_Piece(_Job(batch, [None] * count), 0, count))
+        self._waiting.append(Piece(Job(batch, [None] * count), 0, count))
         self._jobs += 1
         self._dispatch()
 
@@ -114,37 +81,28 @@ class Pool:
         Raises:
             WorkerDiedError: processes die faster than restarting them makes sense.
         """
-        done: list[Classified] = []
-        self._receive(timeout_s, done)
+        self._receive(timeout_s)
         self._look_after_processes()
         self._dispatch()
+        done, self._done = self._done, []
         return done
+
+    def drop(self) -> None:
+        """Forget the batches that have not come back; the processes stay, ready for others."""
+        self._waiting.clear()
+        while any(worker.pieces for worker in self._workers):
+            self.collect(_TICK_S)
+        self._jobs = 0
+        self._done = []
 
     def close(self) -> None:
         """End all processes."""
         for worker in self._workers:
             worker.connection.close()
         for worker in self._workers:
-            worker.process.join(1.0)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.process.close()
+            # One that is at work is not waited for.
+            end(worker, patience_s=0.0 if worker.pieces or not worker.ready else 1.0)
         self._workers = []
-
-    def _spawn(self, cpus: CpuSet) -> _Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=serve,
-            args=(theirs, self._setup, cpus, os.getpid()),
-            name=f"classifier-{cpus.indices[0]}",
-            daemon=True,
-        )
-        with starting_children():
-            process.start()
-        theirs.close()
-        return _Worker(cpus, process, ours)
 
     def _dispatch(self) -> None:
         while self._waiting:
@@ -159,20 +117,20 @@ class Pool:
             try:
                 worker.connection.send(Task(self._number, piece.job.batch.slot, piece.start, piece.stop))
             except OSError:
-                self._bury(worker, [])
+                self._bury(worker)
 
-    def _receive(self, timeout_s: float, done: list[Classified]) -> None:
+    def _receive(self, timeout_s: float) -> None:
         by_connection = {worker.connection: worker for worker in self._workers}
         for connection in wait(list(by_connection), timeout_s):
             worker = by_connection[connection]  # type: ignore[index]  # wait() returns what it was given
             try:
                 message = worker.connection.recv()
             except (EOFError, OSError):
-                self._bury(worker, done)
+                self._bury(worker)
                 continue
-            self._take(worker, message, done)
+            self._take(worker, message)
 
-    def _take(self, worker: _Worker, message: Ready | LoadFailed | Answer, done: list[Classified]) -> None:
+    def _take(self, worker: Worker, message: Ready | LoadFailed | Answer) -> None:
         if isinstance(message, LoadFailed):
             raise WorkerDiedError(f"the model cannot be loaded: {message.reason}")
         worker.head_since_s = time.monotonic()
@@ -187,24 +145,18 @@ class Pool:
             Prediction(tuple(ids), tuple(probabilities))
             for ids, probabilities in zip(message.class_ids.tolist(), message.probabilities.tolist(), strict=True)
         ]
-        self._settle(piece.job, done)
+        self._settle(piece.job)
 
-    def _settle(self, job: _Job, done: list[Classified]) -> None:
+    def _settle(self, job: Job) -> None:
         if job.finished():
             self._jobs -= 1
             known = tuple(prediction for prediction in job.predictions if prediction is not None)
-            done.append(Classified(job.batch, known))
+            self._done.append(Classified(job.batch, known))
 
-    def _bury(self, worker: _Worker, done: list[Classified]) -> None:
+    def _bury(self, worker: Worker) -> None:
         """Put a new process in the place of a dead one, and its work back in the queue."""
-        worker.process.join(1.0)
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
-        cause = cause_of_end(worker.process.exitcode)
+        cause = cause_of_end(end(worker))
         logger.warning("a classifier process died (%s); it is restarted", cause)
-        worker.process.close()
-        worker.connection.close()
         if not worker.ready:
             self._deaths_before_ready += 1
             if self._deaths_before_ready >= _DEATHS_BEFORE_READY:
@@ -212,28 +164,30 @@ class Pool:
         pieces = [piece for _, piece in worker.pieces]
         if pieces and worker.ready:
             self._death_rate.count(pieces[0].job.batch.refs[0].path)
-            pieces[:1] = self._suspect(pieces[0], done)
+            pieces[:1] = self._suspect(pieces[0])
         self._waiting.extendleft(reversed(pieces))
-        self._workers[self._workers.index(worker)] = self._spawn(worker.cpus)
+        self._workers[self._workers.index(worker)] = spawn(self._setup, worker.cpus)
         self.restarts += 1
 
-    def _suspect(self, piece: _Piece, done: list[Classified]) -> list[_Piece]:
+    def _suspect(self, piece: Piece) -> list[Piece]:
         """Return what is still to do of the piece a process died with: all of it, its halves, or nothing."""
         piece.deaths += 1
-        if piece.deaths < _DEATHS_UNTIL_HALVED:
+        is_alone = piece.stop - piece.start == 1
+        if piece.deaths < (_DEATHS_OF_ONE_PHOTO if is_alone else _DEATHS_UNTIL_HALVED):
             return [piece]
-        if piece.stop - piece.start == 1:
+        if is_alone:
             reason = f"{piece.deaths} classifier processes died with this photo"
             piece.job.predictions[piece.start] = ItemError(ErrorClass.WORKER_CRASH, reason)
-            self._settle(piece.job, done)
+            self._settle(piece.job)
             return []
         middle = (piece.start + piece.stop) // 2
-        return [_Piece(piece.job, piece.start, middle, 1), _Piece(piece.job, middle, piece.stop, 1)]
+        halves = ((piece.start, middle), (middle, piece.stop))
+        return [Piece(piece.job, start, stop, deaths=int(stop - start > 1)) for start, stop in halves]
 
     def _look_after_processes(self) -> None:
         """Kill what hangs (its end then reads like any death) and replace idle processes that have grown."""
         now_s = time.monotonic()
-        if now_s - self._looked_at_s < 1.0:
+        if now_s - self._looked_at_s < _TICK_S:
             return
         was_away = now_s - self._looked_at_s > self._timeout_s / 2
         self._looked_at_s = now_s
@@ -241,21 +195,18 @@ class Pool:
             if was_away:
                 # This process itself was stopped or asleep; what waited for it is not late.
                 worker.head_since_s = now_s
-            if worker.pieces and now_s - worker.head_since_s > self._timeout_s:
-                logger.warning("a classifier process gave no answer for %.0f s; it is killed", self._timeout_s)
-                worker.process.kill()
-            elif not worker.pieces and worker.ready and self._is_too_big(worker):
-                self._replace(worker)
+            self._look_at(worker, now_s)
 
-    def _is_too_big(self, worker: _Worker) -> bool:
-        return worker.process.pid is not None and resident_bytes(worker.process.pid) > self._recycle_bytes
-
-    def _replace(self, worker: _Worker) -> None:
-        logger.info("a classifier process has grown past %d MB; it is replaced", self._recycle_bytes >> 20)
-        worker.connection.close()
-        worker.process.join(1.0)
-        if worker.process.is_alive():
+    def _look_at(self, worker: Worker, now_s: float) -> None:
+        pid = worker.process.pid or 0
+        was_stopped, worker.was_stopped = worker.was_stopped, is_stopped(pid)
+        if was_stopped and worker.was_stopped:
+            logger.warning("a classifier process was stopped from outside; it is killed")
             worker.process.kill()
-            worker.process.join()
-        worker.process.close()
-        self._workers[self._workers.index(worker)] = self._spawn(worker.cpus)
+        elif (worker.pieces or not worker.ready) and now_s - worker.head_since_s > self._timeout_s:
+            logger.warning("a classifier process gave no answer for %.0f s; it is killed", self._timeout_s)
+            worker.process.kill()
+        elif worker.ready and not worker.pieces and resident_bytes(pid) > self._recycle_bytes:
+            logger.info("a classifier process has grown past %d MB; it is replaced", self._recycle_bytes >> 20)
+            end(worker)
+            self._workers[self._workers.index(worker)] = spawn(self._setup, worker.cpus)
