@@ -38,6 +38,7 @@ def _exit_code(body: Callable[[], object], name: str) -> int:
         logger.error("%s", error)
         return int(error.exit_code)
     except Interrupted as error:
+        logger.error("interrupted; what was done is kept, and the same command goes on from there")
         return 128 + error.signal_number
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.INTERRUPTED
