@@ -22,18 +22,11 @@ from pipeline.sniff import ends_early, sniff
 # The caps of ReadLimits decide, by the header, before Pillow's own guess at a bomb could.
 Image.MAX_IMAGE_PIXELS = None
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _ORIENTATION_TAG = 0x0112
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# How a stored photo becomes upright: rows and columns swapped, then rows reversed, then columns reversed.
 _SIDEWAYS = frozenset({5, 6, 7, 8})
+_UPSIDE_DOWN = frozenset({3, 4, 7, 8})
+_MIRRORED = frozenset({2, 3, 6, 7})
 _BACKGROUND = (255, 255, 255, 255)
 _SIXTEEN_BIT = 65535.0
 _DECODER_FAILURES = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error)
@@ -101,7 +94,7 @@ def _decode(
             width, height = image.size
         # Asked only now: some formats load in getexif(), and a failed first load lets a second one pass half grey.
         orientation = _orientation(image)
-        pixels[...] = np.asarray(_square(_to_rgb(image), rules.preprocessing, orientation))
+        pixels[...] = _square(_to_rgb(image), rules.preprocessing, orientation)
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
@@ -113,15 +106,17 @@ def _has_decoder(format_name: str) -> bool:
     return format_name in Image.OPEN
 
 
-def _square(image: Image.Image, preprocessing: Preprocessing, orientation: int) -> Image.Image:
+def _square(image: Image.Image, preprocessing: Preprocessing, orientation: int) -> NDArray[np.uint8]:
     """Resize, crop and turn; turning last costs least, and the crop is centred, so the order does not matter."""
-    width, height = image.size
-    side = min(width, height) * preprocessing.crop_size / preprocessing.resize_size
-    box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
-    crop = (preprocessing.crop_size, preprocessing.crop_size)
-    square = image.resize(crop, _RESAMPLING[preprocessing.interpolation], box=box)
-    turn = _TRANSPOSE.get(orientation)
-    return square if turn is None else square.transpose(turn)
+    # Inside, because it imports torch, which only a decode process needs.
+    from pipeline.resize import centre_square
+
+    square = centre_square(image, preprocessing)
+    if orientation in _SIDEWAYS:
+        square = square.swapaxes(0, 1)
+    if orientation in _UPSIDE_DOWN:
+        square = square[::-1]
+    return square[:, ::-1] if orientation in _MIRRORED else square
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -8,8 +8,9 @@ import os
 import torch.utils.data
 
 import pipeline.decoder_process
+import pipeline.resize
 from pipeline.children import die_with_parent
 
-PRELOADED = (torch.utils.data, pipeline.decoder_process)
+PRELOADED = (torch.utils.data, pipeline.decoder_process, pipeline.resize)
 
 die_with_parent(os.getppid())
