@@ -143,10 +143,9 @@ def _expanded(
         escaped, name, default = match.groups()
         if escaped:
             return "$"
-        if (found := environment.get(name, default)) is None:
+        if name not in environment and default is None:
             mistakes.append(Mistake(line_of(place, lines), f"the environment has no variable {name}"))
-            return match[0]
-        return found
+        return environment.get(name, default or "")
 
     return _VARIABLE.sub(replacement, value)
 

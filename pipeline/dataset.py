@@ -1,0 +1,116 @@
+"""One sorted table -> a folder of `date=YYYY-MM-DD` partitions, of which only the changed ones are written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.durable import replacing, sync_folder
+
+PARTITION_FILE = "labels.parquet"
+_PREFIX = "date="
+_DIGEST_KEY = b"label_dir_rows"
+_DAY = "%Y-%m-%d"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What `publish` did: partitions that were written, left alone and removed; rows older than what is kept."""
+
+    written: int
+    unchanged: int
+    removed: int
+    pruned_rows: int
+
+
+def days_by_time(rows: pa.Table, column: str) -> pa.Array:
+    """Return the UTC day, `YYYY-MM-DD`, of each row's `column` (`mtime` or `labelled_at`)."""
+    return pc.strftime(rows.column(column).combine_chunks(), _DAY)
+
+
+def days_by_exif(rows: pa.Table, taken: Mapping[str, str | None]) -> pa.Array:
+    """Return the day each row's photo was taken, by its sha256 in `taken`; where that is unsaid, the day of mtime."""
+    changed = days_by_time(rows, "mtime")
+    days = [taken.get(sha256) if sha256 else None for sha256 in rows.column("sha256").to_pylist()]
+    return pc.coalesce(pa.array(days, pa.string()), changed)
+
+
+def publish(rows: pa.Table, days: pa.Array, folder: Path, keep_since: str | None) -> Published:
+    """Make the partitions below `folder` those of `rows`, one row's day in `days`; days before `keep_since` go.
+
+    Each file is replaced in one step; all new rows are there before the first old partition goes. Raises OSError.
+    """
+    count = rows.num_rows
+    if keep_since is not None:
+        is_kept = pc.greater_equal(days, keep_since)
+        rows, days = rows.filter(is_kept), days.filter(is_kept)
+    written = unchanged = 0
+    names: set[str] = set()
+    for day, partition in _by_day(rows, days):
+        path = folder / f"{_PREFIX}{day}" / PARTITION_FILE
+        names.add(path.parent.name)
+        digest = _digest(partition)
+        if _digest_of(path) == digest:
+            unchanged += 1
+            continue
+        _write(partition, digest, path)
+        written += 1
+    removed = sum(_remove(found) for found in sorted(folder.glob(f"{_PREFIX}*")) if found.name not in names)
+    if written or removed:
+        sync_folder(folder)
+    return Published(written, unchanged, removed, count - rows.num_rows)
+
+
+def _by_day(rows: pa.Table, days: pa.Array) -> Iterator[tuple[str, pa.Table]]:
+    """Yield each day with its rows, which stay in the order of their names."""
+    encoded = pc.dictionary_encode(days)
+    codes = encoded.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    ordered = rows.take(pa.array(order))
+    ends = np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary)))
+    begin = 0
+    for day, end in zip(encoded.dictionary.to_pylist(), ends.tolist(), strict=True):
+        yield day, ordered.slice(begin, end - begin)
+        begin = end
+
+
+def _digest(partition: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, partition.schema) as writer:
+        writer.write_table(partition.combine_chunks())
+    return hashlib.sha256(sink.getvalue()).hexdigest().encode()
+
+
+def _digest_of(path: Path) -> bytes | None:
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return None
+    found: bytes | None = metadata.get(_DIGEST_KEY)
+    return found
+
+
+def _write(partition: pa.Table, digest: bytes, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    metadata = {**(partition.schema.metadata or {}), _DIGEST_KEY: digest}
+    with replacing(path) as stream:
+        pq.write_table(partition.replace_schema_metadata(metadata), stream, write_page_checksum=True)
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a partition of ours and its folder; what else lies there stays."""
+    try:
+        (folder / PARTITION_FILE).unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return True
