@@ -1,135 +1,171 @@
-"""Where built models lie: the cache folder, its receipts, and building what is missing, damaged or out of date.
+"""The way from a model's name to an artifact that may run: built where it is missing, certified where it is new.
 
-A model's files carry their digest in their names and its receipt says which belong together, so whoever reads while
-another process builds sees the old model or the new one. Unneeded files are removed by the build that replaces them.
+A model's files carry their digests in their names and its receipt says which belong together, so whoever reads while
+another process builds sees the old model or the new one.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
-from models.artifact import ID_DIGITS, Artifact, read_artifact
+from models.artifact import Artifact, Precision, read_artifact
+from models.certificate import Certificate, read_certificate, write_certificate
 from models.child import run_in_child
-from models.durable import write_durably
-from models.errors import ModelError, ModelInputError, ModelOutputError
+from models.engines import DEFAULT_ENGINE, engine_kind
+from models.errors import ModelError, ModelInputError, ModelOutputError, ModelUsageError
+from models.receipt import (
+    Receipt,
+    cache_folder,
+    certificate_path,
+    file_name,
+    read_receipt,
+    recipe_key,
+    torch_int8_name,
+    write_receipt,
+)
 
 BUILD_SECONDS_USUAL = 20
-# What decides a zoo model's bytes: an edit to any of these makes the next run build anew.
-BUILDER_FILES = (
-    *("artifact.py", "build.py", "calibration.py", "efficientnet_lite.py", "export.py", "graph.py", "head.py"),
-    *("layers.py", "quantize.py", "spec.py", "weights.py", "zoo.py"),
-)
 
 Notify = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Which files are a built model: `recipe` tells what built it, `int8` and `fp32` are file names in the cache."""
+def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) -> Artifact:
+    """The artifact that `engine` is to run for a model's name or for the path of an .onnx file.
 
-    recipe: str
-    int8: str
-    fp32: str
-
-
-def cache_folder() -> Path:
-    """The folder of built models: below $XDG_CACHE_HOME, or where this system keeps caches."""
-    return platformdirs.user_cache_path("label-dir") / "models"
-
-
-def ensure_artifact(model: str, notify: Notify) -> Artifact:
-    """The artifact of a zoo name or of a path to an .onnx file; built first where it is not there as it should be.
-
-    `notify` gets a sentence whenever something takes time or was not as expected. Raises ModelError.
+    Built first where it is not there as it should be, and certified first where this kind of CPU has not seen it; the
+    fp32 form where int8 is refused. `notify` gets a sentence whenever something takes time or was not as expected.
+    Raises ModelError.
     """
-    if model.endswith(".onnx") or "/" in model:
-        return read_artifact(Path(model))
-    found = _built(model)
-    if isinstance(found, Artifact):
-        return found
-    folder = _writable(cache_folder())
-    with FileLock(folder / f"{model}.lock"):
-        found = _built(model)
-        if isinstance(found, Artifact):
-            return found
-        _build(model, found, notify)
-    found = _built(model)
-    if isinstance(found, Artifact):
-        return found
-    raise ModelError(f"the model {model} was built but cannot be read: {found}")
+    kind = engine_kind(engine)
+    if model.endswith(".onnx"):
+        return _from_path(Path(model), kind, notify)
+    receipt = ensure_built(model, notify)
+    if kind == "onnxruntime":
+        return _certified(model, receipt, notify)
+    fp32 = _verified(model, receipt, "fp32")
+    if kind == "onnxruntime-fp32":
+        return fp32
+    if not receipt.state:
+        raise ModelUsageError(f"{model} was imported from ONNX, so torch's engines cannot run it: use onnxruntime")
+    if kind == "torch":
+        return fp32
+    return dataclasses.replace(fp32, sha256=_torch_int8(fp32, engine, notify))
 
 
-def _built(model: str) -> Artifact | str:
-    """The built model, or the reason there is none."""
-    receipt = read_receipt(model)
+def ensure_built(model: str, notify: Notify) -> Receipt:
+    """The receipt of a model all of whose files are as they were written; built by its name where need be."""
+    receipt, reason = _built(model)
+    if receipt is not None:
+        return receipt
+    with model_lock(model):
+        receipt, reason = _built(model)
+        if receipt is not None:
+            return receipt
+        old = read_receipt(model)
+        if old is not None and old.recipe == "":
+            raise ModelInputError(f"the model {model} {reason}: build it again with label-models build")
+        notify(f"model {model} {reason}: building it, once, in about {BUILD_SECONDS_USUAL} s")
+        started = time.monotonic()
+        from models.prepare import prepare_published
+
+        write_receipt(model, run_in_child(prepare_published, notify, model, cache_folder(), recipe_key(model)))
+        notify(f"model {model} built in {time.monotonic() - started:.1f} s")
+    receipt, reason = _built(model)
     if receipt is None:
-        return "is not built yet"
-    if receipt.recipe != recipe_key(model):
-        return "was built by another version of label-dir"
-    try:
-        artifact = read_artifact(cache_folder() / receipt.int8)
-    except ModelInputError:
-        return "is damaged in the cache"
-    return artifact if artifact.path.name == file_name(model, "int8", artifact.sha256) else "is damaged in the cache"
+        raise ModelError(f"the model {model} was built, but {reason}")
+    return receipt
 
 
-def read_receipt(model: str) -> Receipt | None:
-    """The receipt of a model in the cache, or None where there is none that can be read."""
-    try:
-        return Receipt(**json.loads((cache_folder() / f"{model}.json").read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError):
-        return None
-
-
-def file_name(model: str, precision: str, sha256: str) -> str:
-    """The name of an artifact in the cache; it holds the digest that the content must have."""
-    return f"{model}-{precision}-{sha256[:ID_DIGITS]}.onnx"
-
-
-def recipe_key(model: str) -> str:
-    """A digest of the code and the figures that a zoo model is built with; `model` names its calibration table."""
-    folder = resources.files("models")
-    files = [folder / name for name in BUILDER_FILES]
-    files += [folder / "data" / "imagenet.txt", folder / "data" / f"{model}.calibration.json"]
-    contents = (file.read_bytes() for file in files if file.is_file())
-    return hashlib.sha256(b"\0".join(contents)).hexdigest()
-
-
-def _build(model: str, reason: str, notify: Notify) -> None:
-    notify(f"model {model} {reason}: building it, once, in about {BUILD_SECONDS_USUAL} s")
-    started = time.monotonic()
-    old = read_receipt(model)
-    receipt = run_in_child(_build_files, notify, model, cache_folder())
-    write_durably(cache_folder() / f"{model}.json", json.dumps(asdict(receipt)).encode())
-    if old is not None:
-        for name in {old.int8, old.fp32} - {receipt.int8, receipt.fp32}:
-            (cache_folder() / name).unlink(missing_ok=True)
-    notify(f"model {model} built in {time.monotonic() - started:.1f} s")
-
-
-def _build_files(notify: Notify, model: str, folder: Path) -> Receipt:
-    """Runs in a child: torch and onnx are imported here and nowhere else in a run."""
-    from models.build import build_zoo_model, digest
-
-    names = {}
-    for precision, content in build_zoo_model(model).items():
-        names[precision] = file_name(model, precision, digest(content))
-        write_durably(folder / names[precision], content)
-    return Receipt(recipe_key(model), names["int8"], names["fp32"])
-
-
-def _writable(folder: Path) -> Path:
+def model_lock(model: str) -> FileLock:
+    """The lock under which a model's files are replaced. Raises ModelError for a name or folder that cannot be."""
+    if not model or not all(letter.isalnum() or letter in "._-" for letter in model) or model.startswith("."):
+        raise ModelUsageError(f"{model!r} is no model's name: letters, digits, '.', '_' and '-'")
+    folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelOutputError(f"cannot write the model cache {folder}: {error.strerror}") from error
-    return folder
+    return FileLock(folder / f"{model}.lock")
+
+
+def _built(model: str) -> tuple[Receipt | None, str]:
+    """The receipt if the model can be used, else the reason why not."""
+    receipt = read_receipt(model)
+    if receipt is None:
+        return None, "is not built yet"
+    if receipt.recipe and receipt.recipe != recipe_key(model):
+        return None, "was built by another version of label-dir"
+    try:
+        _verified(model, receipt, "int8")
+    except ModelInputError:
+        return None, "is damaged in the cache"
+    complete = all((cache_folder() / name).is_file() for name in receipt.files)
+    return (receipt, "") if complete else (None, "is damaged in the cache")
+
+
+def _verified(model: str, receipt: Receipt, precision: Precision) -> Artifact:
+    """An artifact of the model whose content is what its name says. Raises ModelInputError."""
+    path = cache_folder() / (receipt.int8 if precision == "int8" else receipt.fp32)
+    artifact = read_artifact(path)
+    if path.name != file_name(model, precision, artifact.sha256):
+        raise ModelInputError(f"{path} is damaged: remove it, or build {model} again with label-models build")
+    return artifact
+
+
+def _certified(model: str, receipt: Receipt, notify: Notify) -> Artifact:
+    int8 = _verified(model, receipt, "int8")
+    certificate = read_certificate(certificate_path(int8)) or _measured(model, int8, receipt, notify)
+    if certificate.passed:
+        return int8
+    notify(f"running {model} in fp32, because its int8 form is {certificate.verdict()}")
+    return _verified(model, receipt, "fp32")
+
+
+def _measured(model: str, int8: Artifact, receipt: Receipt, notify: Notify) -> Certificate:
+    """The certificate of a model that this kind of CPU has not run yet."""
+    with model_lock(f"{model}.certificate"):
+        found = read_certificate(certificate_path(int8))
+        if found is not None:
+            return found
+        notify(f"model {model} is new to this CPU: measuring int8 against fp32, once, in some seconds")
+        from models.certify import Terms, certify
+
+        fp32 = cache_folder() / receipt.fp32
+        certificate = run_in_child(certify, notify, int8.path, fp32, None, Terms())
+        write_certificate(certificate_path(int8), certificate)
+        notify(f"model {model} is {certificate.verdict()}")
+        return certificate
+
+
+def _torch_int8(fp32: Artifact, engine: str, notify: Notify) -> str:
+    """The sha256 of torch's quantized weights of a model, which are made where they are missing."""
+    path = fp32.path.parent / torch_int8_name(fp32, engine)
+    with model_lock(f"{fp32.name}.{engine}"):
+        if path.is_file():
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        notify(f"quantizing {fp32.name} for {engine} on generated images, once, in about {BUILD_SECONDS_USUAL} s")
+        from models.engines.torch_int8 import write_torch_int8
+
+        return run_in_child(write_torch_int8, notify, fp32.path, engine, None)
+
+
+def _from_path(path: Path, kind: str, notify: Notify) -> Artifact:
+    if kind.startswith("torch"):
+        raise ModelUsageError(f"torch's engines run models by name, not files such as {path}")
+    artifact = read_artifact(path)
+    if artifact.precision == "fp32":
+        return artifact
+    if kind == "onnxruntime-fp32":
+        raise ModelUsageError(f"{path} is an int8 model: the engine onnxruntime runs it")
+    certificate = read_certificate(certificate_path(artifact))
+    if certificate is None:
+        notify(f"{path} is an int8 model without a certificate for this CPU: its labels are not vouched for")
+    elif not certificate.passed:
+        notify(f"{path} is {certificate.verdict()}")
+    return artifact

@@ -1,103 +1,65 @@
-"""Activation ranges and means: measured on photos, or read from the table committed for a model of the zoo."""
+"""Activation figures from images: ranges chosen in three ways, compared by what they do to the answers, best kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib import resources
-
 import numpy as np
-import numpy.typing as npt
-import onnxruntime
 
+from models.agreement import agreement, logits_of
+from models.build import fp32_artifact, int8_artifact
 from models.calibration import Calibration, rounded
-from models.graph import Graph, fingerprint
-from models.head import network_model
-from models.layers import averaged_tensors, ranged_tensors
-from models.spec import Preprocessing
+from models.classifier import Pixels
+from models.graph import fingerprint
+from models.layers import ranged_tensors
+from models.network import Network
+from models.observe import Observations, histograms, observe
+from models.quantize import Recipe
+from models.ranges import Range, entropy, min_max, percentile
 
-IMAGES_PER_RUN = 8
+COMPARED_IMAGES = 96
+HISTOGRAM_IMAGES = 64
 RANGE_DIGITS, MEAN_DIGITS = 5, 3
 
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
+
+def calibrate(network: Network, pixels: Pixels, told: str, threads: int) -> tuple[Calibration, dict[str, float]]:
+    """The best calibration on uint8 [n, crop, crop, 3], n > 0, described as `told`; and the divergence of each method.
+
+    Methods are ranked by the mean divergence of the int8 model's answers from fp32 on the calibration images.
+    """
+    compared = pixels[:COMPARED_IMAGES]
+    reference = logits_of(fp32_artifact(network), compared, threads)
+    divergences = {}
+    found = candidate_calibrations(network, pixels, told)
+    for calibration in found:
+        content = int8_artifact(network, calibration, Recipe("portable"), {})
+        divergences[calibration.method] = agreement(logits_of(content, compared, threads), reference).divergence
+    return min(found, key=lambda one: divergences[one.method]), divergences
 
 
-@dataclass(frozen=True, slots=True)
-class Observations:
-    """For each tensor, over the images seen: `lows` and `highs` float32 [images], and `means` float64 [channels]."""
-
-    images: int
-    lows: dict[str, Floats]
-    highs: dict[str, Floats]
-    means: dict[str, npt.NDArray[np.float64]]
-
-
-def normalised(pixels: Pixels, preprocessing: Preprocessing) -> Floats:
-    """uint8 [n, side, side, 3] -> what the bare network reads, float32 [n, 3, side, side]."""
-    mean = np.array(preprocessing.mean, np.float32)
-    std = np.array(preprocessing.std, np.float32)
-    return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2), np.float32)
-
-
-def observe(graph: Graph, preprocessing: Preprocessing, batches: Iterable[Pixels]) -> Observations:
-    """Run the fp32 network over uint8 [n, side, side, 3] batches. Raises ValueError where there is no image at all."""
-    names = list(dict.fromkeys(ranged_tensors(graph) + averaged_tensors(graph)))
-    outputs = [name for name in names if name != graph.input_name]
-    session = onnxruntime.InferenceSession(network_model(graph, outputs).SerializeToString(), _quiet())
-    lows: dict[str, list[Floats]] = {name: [] for name in names}
-    highs: dict[str, list[Floats]] = {name: [] for name in names}
-    sums: dict[str, npt.NDArray[np.float64]] = {}
-    images = 0
-    for batch in batches:
-        for start in range(0, len(batch), IMAGES_PER_RUN):
-            x = normalised(batch[start : start + IMAGES_PER_RUN], preprocessing)
-            tensors = dict(zip(outputs, session.run(outputs, {graph.input_name: x}), strict=True))
-            tensors[graph.input_name] = x
-            images += len(x)
-            for name in names:
-                flat = tensors[name].reshape(len(x), -1)
-                lows[name].append(flat.min(axis=1))
-                highs[name].append(flat.max(axis=1))
-                sums[name] = sums.get(name, 0.0) + _channel_means(tensors[name]).sum(axis=0)
-    if images == 0:
-        raise ValueError("no image to calibrate on")
-    return Observations(
-        images,
-        {name: np.concatenate(parts) for name, parts in lows.items()},
-        {name: np.concatenate(parts) for name, parts in highs.items()},
-        {name: sums[name] / images for name in averaged_tensors(graph)},
-    )
-
-
-def calibration_from(graph: Graph, seen: Observations, source: str, quantile: float) -> Calibration:
-    """Ranges that hold all of an image's values for this share of the images; 1.0 is plain min-max."""
-    ranges = {
-        name: (
-            rounded(float(np.quantile(seen.lows[name], 1 - quantile)), RANGE_DIGITS),
-            rounded(float(np.quantile(seen.highs[name], quantile)), RANGE_DIGITS),
-        )
-        for name in ranged_tensors(graph)
+def candidate_calibrations(network: Network, pixels: Pixels, told: str) -> list[Calibration]:
+    """One calibration a method, from the same images."""
+    seen = observe(network.graph, network.preprocessing, pixels)
+    counts = histograms(network.graph, network.preprocessing, pixels[:HISTOGRAM_IMAGES], seen)
+    names = ranged_tensors(network.graph)
+    ranges: dict[str, dict[str, Range]] = {
+        "min-max": {name: min_max(seen, name) for name in names},
+        "percentile": {name: percentile(seen, name) for name in names},
+        "entropy": {name: entropy(*min_max(seen, name), counts[name]) for name in names},
     }
-    means = {name: tuple(rounded(float(x), MEAN_DIGITS) for x in values) for name, values in seen.means.items()}
-    method = "min-max" if quantile == 1.0 else f"extremes of {quantile:.0%} of the images"
-    return Calibration(fingerprint(graph), source, seen.images, method, ranges, means)
+    return [_calibration(network, seen, told, method, chosen) for method, chosen in ranges.items()]
 
 
-def committed_calibration(name: str) -> Calibration:
-    """The table that the zoo carries for a model."""
-    table = resources.files("models.data").joinpath(f"{name}.calibration.json")
-    return Calibration.from_json(table.read_text(encoding="utf-8"))
+def sample(pixels: Pixels, seed: int) -> Pixels:
+    """The same images in an order drawn by `seed`."""
+    return pixels[np.random.default_rng(seed).permutation(len(pixels))]
 
 
-def _channel_means(tensor: Floats) -> npt.NDArray[np.float64]:
-    """[n, channels, ...] -> [n, channels]; [n, tokens, channels] -> [n, channels]."""
-    if tensor.ndim == 3:
-        return np.asarray(tensor.mean(axis=1), np.float64)
-    return np.asarray(tensor.reshape(len(tensor), tensor.shape[1], -1).mean(axis=2), np.float64)
-
-
-def _quiet() -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return options
+def _calibration(network: Network, seen: Observations, told: str, method: str, ranges: dict[str, Range]) -> Calibration:
+    spans = {name: (rounded(low, RANGE_DIGITS), rounded(high, RANGE_DIGITS)) for name, (low, high) in ranges.items()}
+    return Calibration(
+        fingerprint=fingerprint(network.graph),
+        source=told,
+        samples=seen.images,
+        method=method,
+        ranges=spans,
+        means={name: tuple(rounded(float(x), MEAN_DIGITS) for x in values) for name, values in seen.means.items()},
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from importlib import resources
 from typing import Any
 
 
@@ -13,7 +14,8 @@ class Calibration:
 
     `ranges` are the [low, high] that uint8 has to cover; `means` the mean of each channel, for the tensors that layers
     with weights read. `fingerprint` is of the graph they were measured on, `method` how the ranges were chosen from
-    `samples` images of `source`.
+    `samples` images of `source`. `validation` tells how int8 with these figures did on images kept out of them, if
+    that is known.
     """
 
     fingerprint: str
@@ -22,6 +24,7 @@ class Calibration:
     method: str
     ranges: dict[str, tuple[float, float]]
     means: dict[str, tuple[float, ...]]
+    validation: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """One JSON object, figures as they are."""
@@ -38,7 +41,14 @@ class Calibration:
             method=str(document["method"]),
             ranges={name: (float(low), float(high)) for name, (low, high) in document["ranges"].items()},
             means={name: tuple(float(mean) for mean in means) for name, means in document["means"].items()},
+            validation=dict(document["validation"]),
         )
+
+
+def committed_calibration(name: str) -> Calibration | None:
+    """The table that ships with label-dir for a model of the zoo, or None."""
+    table = resources.files("models.data").joinpath(f"{name}.calibration.json")
+    return Calibration.from_json(table.read_text(encoding="utf-8")) if table.is_file() else None
 
 
 def rounded(value: float, digits: int) -> float:

@@ -52,20 +52,14 @@ def rounded_channels(channels: int, width: float) -> int:
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
-class SamePadConv(nn.Conv2d):
-    """A convolution padded as TensorFlow's "same": the odd pixel goes to the right and the bottom."""
+def same_padding(side: int, kernel: int, stride: int) -> tuple[nn.Module, int]:
+    """TensorFlow's "same": what pads before the convolution, and the padding that the convolution itself then takes.
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int, side: int, groups: int = 1):
-        super().__init__(channels_in, channels_out, kernel, stride, groups=groups, bias=False)
-        total = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
-        self.before, self.after = total // 2, total - total // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """float32 [n, c, h, w] -> float32 [n, channels_out, ceil(h / stride), ceil(w / stride)]."""
-        if self.before == self.after:
-            return nn.functional.conv2d(x, self.weight, None, self.stride, self.before, 1, self.groups)
-        padded = nn.functional.pad(x, (self.before, self.after, self.before, self.after))
-        return nn.functional.conv2d(padded, self.weight, None, self.stride, 0, 1, self.groups)
+    Where the padding is odd, its odd pixel goes to the right and the bottom, which a convolution's own cannot.
+    """
+    total = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
+    before, after = total // 2, total - total // 2
+    return (nn.Identity(), before) if before == after else (nn.ZeroPad2d((before, after, before, after)), 0)
 
 
 class Block(nn.Module):
@@ -79,7 +73,8 @@ class Block(nn.Module):
         if self.expands:
             self._expand_conv = nn.Conv2d(channels_in, inner, 1, bias=False)
             self._bn0 = nn.BatchNorm2d(inner, BATCH_NORM_EPSILON)
-        self._depthwise_conv = SamePadConv(inner, inner, stage.kernel, stride, side, groups=inner)
+        self._pad, padding = same_padding(side, stage.kernel, stride)
+        self._depthwise_conv = nn.Conv2d(inner, inner, stage.kernel, stride, padding, groups=inner, bias=False)
         self._bn1 = nn.BatchNorm2d(inner, BATCH_NORM_EPSILON)
         self._project_conv = nn.Conv2d(inner, channels_out, 1, bias=False)
         self._bn2 = nn.BatchNorm2d(channels_out, BATCH_NORM_EPSILON)
@@ -87,7 +82,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """float32 [n, channels_in, h, w] -> float32 [n, channels_out, h / stride, w / stride]."""
         y = nn.functional.relu6(self._bn0(self._expand_conv(x))) if self.expands else x
-        y = nn.functional.relu6(self._bn1(self._depthwise_conv(y)))
+        y = nn.functional.relu6(self._bn1(self._depthwise_conv(self._pad(y))))
         y = self._bn2(self._project_conv(y))
         return torch.add(x, y) if self.shortcut else y
 
@@ -97,7 +92,8 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, width: float, depth: float, side: int, classes: int = 1000):
         super().__init__()
-        self._conv_stem = SamePadConv(3, STEM_CHANNELS, 3, 2, side)
+        self._pad, padding = same_padding(side, 3, 2)
+        self._conv_stem = nn.Conv2d(3, STEM_CHANNELS, 3, 2, padding, bias=False)
         self._bn0 = nn.BatchNorm2d(STEM_CHANNELS, BATCH_NORM_EPSILON)
         side, channels = math.ceil(side / 2), STEM_CHANNELS
         blocks: list[Block] = []
@@ -116,7 +112,7 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 [n, 3, side, side] -> logits float32 [n, classes]."""
-        x = nn.functional.relu6(self._bn0(self._conv_stem(x)))
+        x = nn.functional.relu6(self._bn0(self._conv_stem(self._pad(x))))
         for block in self._blocks:
             x = block(x)
         x = nn.functional.relu6(self._bn1(self._conv_head(x)))

@@ -7,7 +7,7 @@ gives the same bytes whichever exporter version wrote it, and calibration figure
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,8 @@ class Graph:
     constants: dict[str, Array]
     input_name: str
     output_name: str
-    input_shape: tuple[int, ...] = field(default=())
+    input_shape: tuple[int, ...] = ()
+    opset: int = OPSET
 
     def producer(self, tensor: str) -> onnx.NodeProto | None:
         """The node that writes `tensor`, or None for the graph input and for constants."""
@@ -63,17 +64,23 @@ def integers(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tuple
     return tuple(int(item) for item in value)
 
 
+def constants_of(model: onnx.ModelProto) -> dict[str, Array]:
+    """The model's stored tensors by name."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
 def read_graph(model: onnx.ModelProto) -> Graph:
     """A model with one input and one output as a Graph in canonical form.
 
     Raises ValueError if the model has several inputs or outputs.
     """
-    initializers = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    initializers = constants_of(model)
     inputs = [value for value in model.graph.input if value.name not in initializers]
     if len(inputs) != 1 or len(model.graph.output) != 1:
         raise ValueError(f"has {len(inputs)} inputs and {len(model.graph.output)} outputs instead of one")
     shape = tuple(dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim)
-    graph = Graph(list(model.graph.node), initializers, inputs[0].name, model.graph.output[0].name, shape)
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    graph = Graph(list(model.graph.node), initializers, inputs[0].name, model.graph.output[0].name, shape, opset)
     _lift_constants(graph)
     _drop_identities(graph)
     _pool_globally(graph)
@@ -101,8 +108,11 @@ def _drop_identities(graph: Graph) -> None:
 def _pool_globally(graph: Graph) -> None:
     """A mean over height and width becomes GlobalAveragePool, which has an int8 kernel; what flattens it, Flatten."""
     for node in graph.nodes:
-        axes = graph.constants.get(node.input[1]) if node.op_type == "ReduceMean" and len(node.input) > 1 else None
-        if axes is None or sorted(axes.tolist()) not in ([2, 3], [-2, -1]) or attribute(node, "keepdims", 1) != 1:
+        if node.op_type != "ReduceMean" or attribute(node, "keepdims", 1) != 1:
+            continue
+        stored = graph.constants.get(node.input[1]) if len(node.input) > 1 else None
+        axes = stored.tolist() if stored is not None else integers(node, "axes", ())
+        if sorted(axes) not in ([2, 3], [-2, -1]):
             continue
         node.CopyFrom(helper.make_node("GlobalAveragePool", [node.input[0]], [node.output[0]]))
     for node in graph.nodes:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.graph import IR_VERSION, OPSET, Graph
+from models.graph import IR_VERSION, Graph
 from models.quantize import PHOTO_TENSOR
 from models.spec import Preprocessing
 
@@ -52,7 +52,7 @@ def classifier_model(graph: Graph, preprocessing: Preprocessing, classes: int) -
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     body = helper.make_graph(nodes, "classifier", inputs, outputs, tensors)
     return helper.make_model(
-        body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="label-dir"
+        body, opset_imports=[helper.make_opsetid("", graph.opset)], ir_version=IR_VERSION, producer_name="label-dir"
     )
 
 
@@ -63,4 +63,4 @@ def network_model(graph: Graph, extra_outputs: list[str]) -> onnx.ModelProto:
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in graph.constants.items()]
     body = helper.make_graph(graph.nodes, "network", inputs, outputs, tensors)
-    return helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)], ir_version=IR_VERSION)

@@ -87,7 +87,8 @@ class Quantizer:
         for node in self.graph.nodes:
             self._write(node)
         source = PHOTO_TENSOR if self.photo is not None else input_name
-        return Graph(self.nodes, self.constants, source, self.graph.output_name, self.graph.input_shape)
+        kept = self.graph
+        return Graph(self.nodes, self.constants, source, kept.output_name, kept.input_shape, kept.opset)
 
     def _write(self, node: onnx.NodeProto) -> None:
         output = node.output[0]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from models.classifier import Classifier, Pixels, TopK
 from models.errors import ModelUsageError
+
+if TYPE_CHECKING:
+    from models.classifier import Pixels, TopK
 
 EngineKind = Literal["onnxruntime", "onnxruntime-fp32", "torch", "torch-int8"]
 
@@ -51,6 +53,8 @@ def load_engine(name: str, artifact_path: Path, threads: int, top_k: int, cpus: 
     Raises ModelError.
     """
     if not engine_kind(name).startswith("torch"):
+        from models.classifier import Classifier
+
         return Classifier(artifact_path, threads, top_k, cpus)
     from models.engines.torch_engines import load_torch_engine
 

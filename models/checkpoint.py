@@ -1,0 +1,87 @@
+"""A weights file -> the tensors that an architecture takes, whatever the training loop wrapped them in."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+
+from models.errors import ModelInputError
+
+StateDict = dict[str, torch.Tensor]
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
+PREFIXES = ("_orig_mod.", "module.", "model.", "backbone.", "net.", "network.")
+NAMES_SHOWN = 3
+
+
+def read_checkpoint(path: Path) -> StateDict:
+    """The tensors in a file that torch.save wrote, by name, without the names that training loops add.
+
+    Only tensors and plain containers are unpickled. Raises ModelInputError.
+    """
+    try:
+        loaded = torch.load(path, weights_only=True, map_location="cpu")
+    except OSError as error:
+        raise ModelInputError(f"cannot read the weights {path}: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        if "Weights only load failed" in str(error) and "Unsupported" in str(error):
+            raise ModelInputError(_more_than_tensors(path)) from error
+        raise ModelInputError(f"the weights {path} are truncated, damaged or no file of torch.save") from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ModelInputError(f"the weights {path} are truncated, damaged or no file of torch.save") from error
+    tensors = _tensors(loaded)
+    if not tensors:
+        raise ModelInputError(f"the weights {path} hold no tensors: save model.state_dict()")
+    return _without_prefixes(tensors)
+
+
+def _more_than_tensors(path: Path) -> str:
+    return f"the weights {path} pickle more than tensors, which could run code: save model.state_dict() instead"
+
+
+def _tensors(loaded: object) -> StateDict:
+    while isinstance(loaded, dict):
+        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), None)
+        if inner is None:
+            break
+        loaded = inner
+    if not isinstance(loaded, dict):
+        return {}
+    return {str(name): value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
+
+
+def _without_prefixes(tensors: StateDict) -> StateDict:
+    while prefix := next((one for one in PREFIXES if all(name.startswith(one) for name in tensors)), None):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def head_of(module: torch.nn.Module, classes: int) -> str:
+    """The name of the weights of the layer that gives the logits: the last one with as many outputs as classes."""
+    names = [name for name, value in module.state_dict().items() if value.ndim in (2, 4) and len(value) == classes]
+    return names[-1]
+
+
+def classes_in(tensors: StateDict, head: str, architecture: str, path: Path) -> int:
+    """How many classes the checkpoint's head has. Raises ModelInputError where it has no such layer."""
+    if head not in tensors:
+        shown = ", ".join(list(tensors)[-NAMES_SHOWN:])
+        raise ModelInputError(f"the weights {path} are of no {architecture}: there is no {head} (they end in {shown})")
+    return len(tensors[head])
+
+
+def load_strictly(module: torch.nn.Module, tensors: StateDict, architecture: str, path: Path | str) -> None:
+    """Load every tensor of the module, and none besides but training-only heads. Raises ModelInputError."""
+    wanted = module.state_dict()
+    tensors = {name: value for name, value in tensors.items() if not name.lower().startswith("aux")}
+    missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
+    surplus = [name for name in tensors if name not in wanted]
+    shaped = [name for name in wanted if name in tensors and wanted[name].shape != tensors[name].shape]
+    for names, what in ((missing, "lack"), (surplus, "have besides"), (shaped, "have in another shape")):
+        if names:
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            shown = ", ".join(names[:NAMES_SHOWN])
+            raise ModelInputError(f"the weights {path} do not fit {architecture}: they {what} {shown}{more}")
+    module.load_state_dict(tensors, strict=not any(name not in tensors for name in wanted))

@@ -1,0 +1,38 @@
+"""Generated images with the statistics of photos, for figures where there are no photos.
+
+They are "dead leaves": discs of every size that hide one another, whose edges, scales and contrasts resemble those of
+photographs (Lee, Mumford and Huang, "Occlusion Models for Natural Images", 2001). All from a seed, all integers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+DISCS_PER_IMAGE = 300
+SMALLEST_RADIUS_PIXELS = 2.0
+
+
+def generated_images(count: int, side: int, seed: int) -> npt.NDArray[np.uint8]:
+    """uint8 [count, side, side, 3] RGB."""
+    return np.stack([_dead_leaves(side, np.random.default_rng([seed, index])) for index in range(count)])
+
+
+def _dead_leaves(side: int, random: np.random.Generator) -> npt.NDArray[np.uint8]:
+    image = np.broadcast_to(random.integers(0, 256, 3), (side, side, 3)).astype(np.float32)
+    rows, columns = np.ogrid[:side, :side]
+    # Radii with density r ** -3 make the image look the same at every scale.
+    share = random.random(DISCS_PER_IMAGE)
+    largest = side / 2
+    radii = (share / SMALLEST_RADIUS_PIXELS**2 + (1 - share) / largest**2) ** -0.5
+    for radius in radii:
+        row, column = (int(x) for x in random.integers(0, side, 2))
+        top, left = max(0, int(row - radius)), max(0, int(column - radius))
+        window = np.s_[top : int(row + radius) + 1, left : int(column + radius) + 1]
+        y, x = (rows[window[0]] - row) / radius, (columns[:, window[1]] - column) / radius
+        inside = y**2 + x**2 <= 1
+        colour = random.integers(0, 256, 3).astype(np.float32)
+        shade = random.normal(0.0, 20.0) * y + random.normal(0.0, 20.0) * x
+        image[window][inside] = (colour + shade[..., None])[inside]
+    image += random.normal(0.0, 8.0, (side, side, 1))
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
