@@ -33,6 +33,7 @@ class FileRef:
     path: str
     size_bytes: int
     mtime_us: int
+    inode: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,13 @@ class _Folder:
     ancestors: tuple[tuple[int, int], ...]
 
 
-def walk(folder: Path, rules: WalkRules, counts: WalkCounts) -> Iterator[FileRef]:
+def walk(
+    folder: Path, rules: WalkRules, counts: WalkCounts, prefix: str = "", is_sorted: bool = True
+) -> Iterator[FileRef]:
     """Yield the image files below `folder`, sorted by row name, in memory bounded by the largest single folder.
+
+    `prefix` is put before every name: "a/b/" where `folder` lies there in the run's own folder. Unsorted, the files
+    come as the file system has them, in memory that does not depend on their number.
 
     Hidden entries, files with other endings, links (unless followed) and whatever is no regular file are counted in
     `counts`, not yielded. A file that is gone before its `stat` is not yielded.
@@ -76,16 +81,17 @@ def walk(folder: Path, rules: WalkRules, counts: WalkCounts) -> Iterator[FileRef
     Raises:
         OSError: `folder` itself cannot be listed.
     """
-    wanted = _name_filter(rules)
-    root = _Folder(str(folder), "", _identity(str(folder), rules))
-    stack: list[Iterator[FileRef | _Folder]] = [iter(_scan(root, rules, wanted, counts))]
+    wanted = name_filter(rules)
+    root = _Folder(str(folder), prefix, _identity(str(folder), rules))
+    scan = _scan if is_sorted else _scan_unsorted
+    stack: list[Iterator[FileRef | _Folder]] = [scan(root, rules, wanted, counts)]
     while stack:
         for found in stack[-1]:
             if isinstance(found, FileRef):
                 yield found
                 continue
             try:
-                stack.append(iter(_scan(found, rules, wanted, counts)))
+                stack.append(scan(found, rules, wanted, counts))
             except OSError:
                 counts.unreadable_folders.append(found.prefix)
             break
@@ -103,6 +109,19 @@ def _scan(
     return _entries(folder, names, rules, wanted, counts)
 
 
+def _scan_unsorted(
+    folder: _Folder, rules: WalkRules, wanted: Callable[[str, bool], bool], counts: WalkCounts
+) -> Iterator[FileRef | _Folder]:
+    """Open one folder at once, as `_scan` does, and list it while its entries are used."""
+    entries = os.scandir(folder.path)
+
+    def listed() -> Iterator[FileRef | _Folder]:
+        with entries:
+            yield from _entries(folder, _row_keys(entries, rules, counts), rules, wanted, counts)
+
+    return listed()
+
+
 def _row_keys(entries: Iterable[os.DirEntry[str]], rules: WalkRules, counts: WalkCounts) -> Iterator[tuple[str, str]]:
     for entry in entries:
         name = entry.name
@@ -118,7 +137,7 @@ def _row_keys(entries: Iterable[os.DirEntry[str]], rules: WalkRules, counts: Wal
 
 def _entries(
     folder: _Folder,
-    names: list[tuple[str, str]],
+    names: Iterable[tuple[str, str]],
     rules: WalkRules,
     wanted: Callable[[str, bool], bool],
     counts: WalkCounts,
@@ -144,7 +163,7 @@ def _entries(
             continue
         is_recent = rules.modified_since_us is None or facts.st_mtime_ns // 1000 >= rules.modified_since_us
         if stat.S_ISREG(facts.st_mode) and is_recent:
-            yield FileRef(row_name, path, facts.st_size, facts.st_mtime_ns // 1000)
+            yield FileRef(row_name, path, facts.st_size, facts.st_mtime_ns // 1000, facts.st_ino)
         else:
             counts.skipped += 1
 
@@ -167,7 +186,8 @@ def _identity(path: str, rules: WalkRules) -> tuple[tuple[int, int], ...]:
     return ((facts.st_dev, facts.st_ino),)
 
 
-def _name_filter(rules: WalkRules) -> Callable[[str, bool], bool]:
+def name_filter(rules: WalkRules) -> Callable[[str, bool], bool]:
+    """Return what tells of a row name, and whether it is a folder's (with a slash at its end), if it is wanted."""
     include = _matcher(rules.include)
     exclude = _matcher(rules.exclude)
 
