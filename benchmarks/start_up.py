@@ -1,0 +1,53 @@
+"""How long a person waits: the first run ever, two photos with a warm cache, and what importing torch alone costs.
+
+    python benchmarks/start_up.py
+
+The warm run and the import alternate in one run; medians and their ratio are printed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import resources
+from pathlib import Path
+
+import click
+
+_PHOTOS = ("chelsea.png", "coffee.png")
+
+
+def seconds(command: list[str], environment: dict[str, str]) -> float:
+    """Run a command from the shell's point of view and return the seconds it took."""
+    began_s = time.perf_counter()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return time.perf_counter() - began_s
+
+
+@click.command()
+@click.option("--runs", default=5, show_default=True, help="Runs of each, alternating.")
+def start_up(runs: int) -> None:
+    """Time two photos against `import torch, torchvision`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        photos = Path(scratch) / "photos"
+        photos.mkdir()
+        for name in _PHOTOS:
+            with resources.as_file(resources.files("skimage") / "data" / name) as photo:
+                shutil.copy(photo, photos)
+        environment = {**os.environ, "XDG_CACHE_HOME": str(Path(scratch) / "cache")}
+        label = [str(Path(sys.executable).with_name("label-dir")), "--fresh", str(photos), f"{scratch}/out.parquet"]
+        click.echo(f"first run ever, model built: {seconds(label, environment):.1f} s")
+        imports = [sys.executable, "-c", "import torch, torchvision"]
+        times = [(seconds(label, environment), seconds(imports, environment)) for _ in range(runs)]
+    warm_s, import_s = (statistics.median(column) for column in zip(*times, strict=True))
+    click.echo(f"2 photos, warm cache: {warm_s:.2f} s; import torch, torchvision: {import_s:.2f} s")
+    click.echo(f"ratio {warm_s / import_s:.2f} (medians of {runs})")
+
+
+if __name__ == "__main__":
+    start_up()
