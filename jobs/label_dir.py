@@ -66,7 +66,7 @@ def command(photos: Path, out: Path, model: str, quiet: bool, log_format: str, *
     log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
     summary = label_dir(LabelDirOptions(photos=photos, out=out, model=model, quiet=quiet, **options))  # type: ignore[arg-type]  # click gives what the options above say
     tell(sentence(summary), labelled=summary.labelled, unchanged=summary.kept, failed=summary.failed, out=str(out))
-    return 3 if summary.failed or summary.unreadable_folders else 0
+    return 3 if summary.has_failures else 0
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -13,10 +14,14 @@ _GRACE_S = 20
 
 
 class StopSignals:
-    """While entered, the first signal is noted, and ends the run only after 20 s; a second one ends it at once."""
+    """While entered, the first signal is noted, and ends the run only after 20 s; a second one ends it at once.
+
+    At once means by an exception, so that what is labelled is kept; should even that hang, the process ends without.
+    """
 
     def __init__(self) -> None:
         self._first = 0
+        self._is_ending = False
         self._before: dict[signal.Signals, Any] = {}
 
     def requested(self) -> int:
@@ -38,9 +43,18 @@ class StopSignals:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._first:
-            raise Interrupted(self._first)
-        self._first = number
-        signal.alarm(_GRACE_S)
+            self._end()
+        else:
+            self._first = number
+            signal.alarm(_GRACE_S)
 
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(self._first)
+        if self._is_ending:
+            os._exit(128 + self._first)
+        self._end()
+
+    def _end(self) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            signal.alarm(_GRACE_S)
+            raise Interrupted(self._first)

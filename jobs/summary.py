@@ -59,7 +59,8 @@ def sentence(summary: RunSummary) -> str:
     """Say in one line what a run did to one table."""
     parts = [f"{summary.labelled} labelled"]
     if summary.kept:
-        parts.append(f"{summary.kept} unchanged")
+        of_them = ", ".join(f"{count} {name}" for name, count in summary.kept_failed_by_class.items())
+        parts.append(f"{summary.kept} unchanged" + (f" (without a label: {of_them})" if of_them else ""))
     by_class = ", ".join(f"{count} {name}" for name, count in summary.failed_by_class.items())
     parts.append(f"{summary.failed} failed" + (f" ({by_class})" if by_class else ""))
     parts.append(f"{summary.skipped} skipped")

@@ -74,7 +74,7 @@ class Loader:
             batch_sampler=self._feed,  # type: ignore[arg-type]  # lazy: a sampler without a length
             num_workers=self._plan.workers,
             prefetch_factor=self._plan.prefetch,
-            collate_fn=_as_it_is,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]  # the samples of a batch come as one Decoded
             worker_init_fn=self._dataset.begin,
             persistent_workers=True,
             multiprocessing_context="forkserver",

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.durable import sync_folder
 from pipeline.errors import LockedError
 
 
@@ -40,7 +41,10 @@ def held(path: Path, what: str, doing: str = "written") -> Iterator[None]:
 
 def _locked(path: Path, what: str) -> int:
     while True:
-        path.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.parent.mkdir()
+            # What is made durable in the folder later is worth nothing if the folder itself is not.
+            sync_folder(path.parent.parent)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:

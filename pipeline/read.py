@@ -43,6 +43,8 @@ def read_file(ref: FileRef, limits: ReadLimits) -> FileBytes | ItemError:
                 return found
     except OSError as error:
         return _why_not(error)
+    except MemoryError:
+        return ItemError(ErrorClass.TOO_LARGE, "reading needs more memory than a decoder may have")
     finally:
         os.close(descriptor)
     return ItemError(ErrorClass.CHANGED, "the file changed while it was read")

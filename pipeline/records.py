@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 
 class ErrorClass(StrEnum):
-    """The closed list of reasons a file may have no label; `error` cells read `class: reason`."""
+    """The closed list of reasons a file may have no label; `error` cells read `class: reason`.
+
+    - empty: the file has no bytes.
+    - truncated: the data ends before the picture does; half a picture is never labelled.
+    - not_an_image: the content is no picture of a known format, whatever the name says.
+    - unsupported_format: a picture of a format that is not decoded (SVG, PDF, raw ...), or lacks its plugin.
+    - too_large: more bytes or pixels than the limits allow, or more memory than a decoder may have.
+    - permission: the file may not be read.
+    - vanished: the file was gone when it was to be read.
+    - changed: the file changed each time it was read.
+    - io: the disk or the file system failed, or what was found is no regular file.
+    - timeout: the photo kept a decoder busy beyond the time for one photo.
+    - worker_crash: processes died with this photo, each time it was tried.
+    - decode: the picture is damaged.
+    """
 
     EMPTY = "empty"
     TRUNCATED = "truncated"
@@ -23,6 +37,10 @@ class ErrorClass(StrEnum):
     TIMEOUT = "timeout"
     WORKER_CRASH = "worker_crash"
     DECODE = "decode"
+
+
+# Errors of the moment and not of the bytes: an unchanged file with one of them is tried again by the next run.
+PASSING_ERRORS = frozenset({ErrorClass.PERMISSION, ErrorClass.VANISHED, ErrorClass.CHANGED, ErrorClass.IO})
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +125,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a run did, for its last line and its exit code."""
+    """What a run did, for its last line and its exit code.
+
+    `failed` counts files opened now; `kept_failed_by_class` those among the `kept` rows that have no label either.
+    """
 
     labelled: int
     kept: int
@@ -121,6 +142,12 @@ class RunSummary:
     labelling_s: float
     out: Path
     is_cut_short: bool = False
+    kept_failed_by_class: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether the table has rows without a label, or misses files of folders that could not be listed."""
+        return bool(self.failed or self.kept_failed_by_class or self.unreadable_folders)
 
     @property
     def images_per_s(self) -> float:

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from models.artifact import Artifact
+from pipeline.durable import temporary_of
 from pipeline.errors import InputMissingError, OutputError, UsageError
 from pipeline.export import export
 from pipeline.labeller import Labeller, LabellerPlan
@@ -84,10 +85,8 @@ def run(request: RunRequest, hooks: Hooks) -> RunSummary:
         raise InputMissingError(f"{request.photos} {what}")
     state = state_folder(out)
     with contextlib.ExitStack() as stack:
-        try:
+        with _output_errors(out):
             stack.enter_context(held(state / "lock", str(request.out)))
-        except OSError as error:
-            raise _unwritable(out, error) from error
         return _Run(request, hooks, out, state).up_to_date()
 
 
@@ -114,16 +113,15 @@ class _Run:
 
     def up_to_date(self) -> RunSummary:
         began_s = time.monotonic()
-        try:
+        with _output_errors(self._out):
             refresh = self._refresh()
-            self._label(refresh)
-            if stop := self._hooks.stop_requested():
-                raise Interrupted(stop)
+        self._label(refresh)
+        if stop := self._hooks.stop_requested():
+            raise Interrupted(stop)
+        with _output_errors(self._out):
             if self._has_changed(refresh):
                 export(refresh.result(self._store.written()), self._out, self._top_k)
             self._store.discard()
-        except OSError as error:
-            raise _unwritable(self._out, error) from error
         return self._summary(refresh, time.monotonic() - began_s)
 
     def _summary(self, refresh: Refresh, elapsed_s: float) -> RunSummary:
@@ -140,17 +138,19 @@ class _Run:
             labelling_s=self._labelling_s,
             out=self._request.out,
             is_cut_short=self._is_cut_short,
+            kept_failed_by_class=dict(refresh.kept_failed.most_common()),
         )
 
     def _refresh(self) -> Refresh:
-        parts = self._store.adopt()
         refuse_foreign(self._out)
-        if self._request.fresh:
-            self._store.discard()
-            return Refresh([], self._request.artifact.model_id)
-        previous = previous_table(self._out, self._top_k)
+        previous = None if self._request.fresh else previous_table(self._out, self._top_k)
+        parts = self._store.adopt()
+        if self._request.fresh and self._store.begin_anew():
+            parts = []
+        temporary_of(self._out).unlink(missing_ok=True)
         self._adopted = len(parts)
-        return Refresh([*([previous] if previous else []), *parts], self._request.artifact.model_id)
+        model_id = self._request.artifact.model_id
+        return Refresh([*([previous] if previous else []), *parts], model_id, self._counts.is_unreadable)
 
     def _has_changed(self, refresh: Refresh) -> bool:
         return bool(self._labelled or self._failed or refresh.removed or self._adopted or not self._out.exists())
@@ -170,11 +170,13 @@ class _Run:
                     self._hooks.on_row(row, refresh.kept)
             finally:
                 # Also when a stop or a failure cuts the run short: what is labelled is kept.
-                self._store.commit()
+                with _output_errors(self._out):
+                    self._store.commit()
                 self._labelling_s = time.monotonic() - began_s
 
     def _take(self, row: Row) -> None:
-        self._store.add(row)
+        with _output_errors(self._out):
+            self._store.add(row)
         if row.error is None:
             self._labelled += 1
         else:
@@ -199,14 +201,16 @@ def _checked_out(out: Path) -> Path:
     """Return `out` with links resolved, so that replacing it does not cut a link the user made."""
     if out.suffix.lower() not in OUT_SUFFIXES:
         raise UsageError(f"{out} must end in .parquet or .csv")
-    try:
+    with _output_errors(out):
         resolved = out.resolve()
         if not resolved.parent.is_dir():
             raise OutputError(f"the folder of {out} does not exist; make it first")
-    except OSError as error:
-        raise _unwritable(out, error) from error
     return resolved
 
 
-def _unwritable(out: Path, error: OSError) -> OutputError:
-    return OutputError(f"{out} cannot be written: {error.strerror or error}")
+@contextlib.contextmanager
+def _output_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 ROWS_PER_PART = 8192
 SECONDS_PER_PART = 10.0
 _FIRST_NAME_KEY = b"label_dir_first_name"
+# Lies beside the parts of a run that labels everything anew, from its beginning to its end.
+_ANEW = "anew"
 
 
 def state_folder(out: Path) -> Path:
@@ -55,9 +57,23 @@ class Store:
                 path.replace(path.with_suffix(".damaged"))
             else:
                 parts.append(part)
-        for leftover in self._folder.glob(".part-*.tmp"):
+        for leftover in self._folder.glob(".*.tmp"):
             leftover.unlink()
         return parts
+
+    def begin_anew(self) -> bool:
+        """Start a run that keeps nothing of the output; False where such a run was cut short and its parts hold.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        mark = self._folder / _ANEW
+        if mark.exists():
+            return False
+        self.discard()
+        with replacing(mark):
+            pass
+        return True
 
     def add(self, row: Row) -> None:
         """Take a row; commits by itself every 8,192 rows or 10 s."""
@@ -91,7 +107,7 @@ class Store:
 
     def discard(self) -> None:
         """Remove the parts: their rows are in the output."""
-        for path in [*self._folder.glob("part-*"), *self._folder.glob(".part-*.tmp")]:
+        for path in [*self._folder.glob("part-*"), *self._folder.glob(".*.tmp"), self._folder / _ANEW]:
             path.unlink(missing_ok=True)
 
     def _verified(self, path: Path) -> SortedTable | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import os
 import re
@@ -59,6 +60,10 @@ class WalkCounts:
     skipped_links: int = 0
     unreadable_folders: list[str] = field(default_factory=list)
 
+    def is_unreadable(self, name: str) -> bool:
+        """Tell whether the file `name` would be below a folder that could not be listed."""
+        return any(name.startswith(folder) for folder in self.unreadable_folders)
+
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
@@ -76,7 +81,8 @@ def walk(
     come as the file system has them, in memory that does not depend on their number.
 
     Hidden entries, files with other endings, links (unless followed) and whatever is no regular file are counted in
-    `counts`, not yielded. A file that is gone before its `stat` is not yielded.
+    `counts`, not yielded. A file that is gone before its `stat` is not yielded; one that
+    has none for another reason is, with size and time 0.
 
     Raises:
         OSError: `folder` itself cannot be listed.
@@ -92,6 +98,8 @@ def walk(
                 continue
             try:
                 stack.append(scan(found, rules, wanted, counts))
+            except FileNotFoundError:
+                pass
             except OSError:
                 counts.unreadable_folders.append(found.prefix)
             break
@@ -158,8 +166,15 @@ def _entries(
             continue
         try:
             facts = os.stat(path, follow_symlinks=rules.follow_links)
-        except OSError:
+        except FileNotFoundError:
             counts.skipped_links += rules.follow_links
+            continue
+        except OSError as error:
+            if rules.follow_links and error.errno == errno.ELOOP:
+                counts.skipped_links += 1
+            else:
+                # It is there and cannot be looked at: opening it says why, in a row of its own.
+                yield FileRef(row_name, path, 0, 0)
             continue
         is_recent = rules.modified_since_us is None or facts.st_mtime_ns // 1000 >= rules.modified_since_us
         if stat.S_ISREG(facts.st_mode) and is_recent:
