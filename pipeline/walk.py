@@ -140,7 +140,15 @@ def _row_keys(entries: Iterable[os.DirEntry[str]], rules: WalkRules, counts: Wal
             counts.skipped_links += 1
             continue
         shown = display_name(name)
-        yield (shown + "/" if entry.is_dir(follow_symlinks=rules.follow_links) else shown, name)
+        yield (shown + "/" if _is_folder(entry, rules) else shown, name)
+
+
+def _is_folder(entry: os.DirEntry[str], rules: WalkRules) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=rules.follow_links)
+    except OSError:
+        # A link to itself, or into a folder that is closed to us; it costs itself, not its neighbours.
+        return False
 
 
 def _entries(
