@@ -1,4 +1,4 @@
-"""An upright-agnostic RGB photo -> the centre square a model reads; the one file of the decoders that computes in torch.
+"""An RGB photo -> the centre square a model reads; the only file of the decoders that computes in torch.
 
 Pillow's own resize of the same square takes three times the CPU: torch's antialiased resize of interleaved uint8 uses
 the wide registers of the CPU, and gives the same pixels.

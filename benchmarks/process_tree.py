@@ -1,0 +1,89 @@
+"""What the processes below one cost: CPU time, waiting for a CPU, memory; read from the kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_SAMPLES_PER_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds of all threads of a process; of its main thread, seconds on a CPU and seconds queued for one."""
+
+    cpu_s: float
+    running_s: float
+    queued_s: float
+
+
+def usage_of(pid: int) -> Usage:
+    """Read what process `pid` has used so far.
+
+    Raises:
+        OSError: it is gone.
+    """
+    running_ns, queued_ns = _schedstat(Path(f"/proc/{pid}/schedstat"))
+    cpu_ns = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            cpu_ns += _schedstat(task / "schedstat")[0]
+    return Usage(cpu_ns / 1e9, running_ns / 1e9, queued_ns / 1e9)
+
+
+def _schedstat(path: Path) -> tuple[int, int]:
+    running_ns, queued_ns, _ = path.read_text().split()
+    return int(running_ns), int(queued_ns)
+
+
+def roles(parent_pid: int) -> dict[int, str]:
+    """Name the processes of a run of label-dir whose main process is `parent_pid`: pid -> role."""
+    found = {parent_pid: "main"}
+    for process in psutil.Process(parent_pid).children():
+        with contextlib.suppress(psutil.Error):
+            command = " ".join(process.cmdline())
+            if "multiprocessing.forkserver" in command:
+                found.update({child.pid: "decode" for child in process.children()})
+            elif "spawn_main" in command:
+                found[process.pid] = "classify"
+    return found
+
+
+def tree_pss_bytes(pid: int) -> int:
+    """Return the proportional set size of process `pid` and all below it: shared pages are counted once."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().pss
+    return total
+
+
+class PeakMemory:
+    """While entered, samples the proportional set size of a whole process tree; `peak_bytes` is the largest seen."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak_bytes = 0
+        self._pid = pid
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.is_set():
+            began_s = time.monotonic()
+            self.peak_bytes = max(self.peak_bytes, tree_pss_bytes(self._pid))
+            # Reading a process's page tables holds it up, so a dear sample makes the next one later.
+            self._ended.wait(max(1 / _SAMPLES_PER_S, 10 * (time.monotonic() - began_s)))
