@@ -41,7 +41,7 @@ def architecture(name: str) -> Architecture:
     """The zoo's or torchvision's architecture called `name`. Raises ModelUsageError, with close matches."""
     if name in SPECS:
         return Architecture(name, SPECS[name].preprocessing, None)
-    names = torchvision.models.list_models(module=torchvision.models)
+    names = torchvision_names()
     if name not in names:
         close = difflib.get_close_matches(name, [*SPECS, *names], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "label-models list --all tells what there is"
@@ -59,6 +59,11 @@ def architecture(name: str) -> Architecture:
         ),
         pretrained,
     )
+
+
+def torchvision_names() -> list[str]:
+    """The names of torchvision's classification models."""
+    return list(torchvision.models.list_models(module=torchvision.models))
 
 
 def new_module(name: str, classes: int) -> torch.nn.Module:

@@ -84,14 +84,20 @@ def ensure_built(model: str, notify: Notify) -> Receipt:
 
 def model_lock(model: str) -> FileLock:
     """The lock under which a model's files are replaced. Raises ModelError for a name or folder that cannot be."""
-    if not model or not all(letter.isalnum() or letter in "._-" for letter in model) or model.startswith("."):
-        raise ModelUsageError(f"{model!r} is no model's name: letters, digits, '.', '_' and '-'")
+    checked_name(model)
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelOutputError(f"cannot write the model cache {folder}: {error.strerror}") from error
     return FileLock(folder / f"{model}.lock")
+
+
+def checked_name(model: str) -> str:
+    """The name itself. Raises ModelUsageError where it could not be part of a file's name."""
+    if not model or not all(letter.isalnum() or letter in "._-" for letter in model) or model.startswith("."):
+        raise ModelUsageError(f"{model!r} is no model's name: letters, digits, '.', '_' and '-'")
+    return model
 
 
 def _built(model: str) -> tuple[Receipt | None, str]:

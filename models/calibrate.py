@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from models.agreement import agreement, logits_of
 from models.build import fp32_artifact, int8_artifact
-from models.calibration import Calibration, rounded
-from models.classifier import Pixels
+from models.calibration import PHOTO_DIGITS, Calibration, rounded
+from models.certify import Photos
 from models.graph import fingerprint
 from models.layers import ranged_tensors
 from models.network import Network
@@ -20,23 +18,24 @@ HISTOGRAM_IMAGES = 64
 RANGE_DIGITS, MEAN_DIGITS = 5, 3
 
 
-def calibrate(network: Network, pixels: Pixels, told: str, threads: int) -> tuple[Calibration, dict[str, float]]:
-    """The best calibration on uint8 [n, crop, crop, 3], n > 0, described as `told`; and the divergence of each method.
+def calibrate(network: Network, photos: Photos, threads: int) -> tuple[Calibration, dict[str, float]]:
+    """The best calibration on photos, n > 0, and the divergence of each method.
 
     Methods are ranked by the mean divergence of the int8 model's answers from fp32 on the calibration images.
     """
-    compared = pixels[:COMPARED_IMAGES]
+    compared = photos.pixels[:COMPARED_IMAGES]
     reference = logits_of(fp32_artifact(network), compared, threads)
     divergences = {}
-    found = candidate_calibrations(network, pixels, told)
+    found = candidate_calibrations(network, photos)
     for calibration in found:
         content = int8_artifact(network, calibration, Recipe("portable"), {})
         divergences[calibration.method] = agreement(logits_of(content, compared, threads), reference).divergence
     return min(found, key=lambda one: divergences[one.method]), divergences
 
 
-def candidate_calibrations(network: Network, pixels: Pixels, told: str) -> list[Calibration]:
+def candidate_calibrations(network: Network, photos: Photos) -> list[Calibration]:
     """One calibration a method, from the same images."""
+    pixels = photos.pixels
     seen = observe(network.graph, network.preprocessing, pixels)
     counts = histograms(network.graph, network.preprocessing, pixels[:HISTOGRAM_IMAGES], seen)
     names = ranged_tensors(network.graph)
@@ -45,21 +44,19 @@ def candidate_calibrations(network: Network, pixels: Pixels, told: str) -> list[
         "percentile": {name: percentile(seen, name) for name in names},
         "entropy": {name: entropy(*min_max(seen, name), counts[name]) for name in names},
     }
-    return [_calibration(network, seen, told, method, chosen) for method, chosen in ranges.items()]
+    return [_calibration(network, seen, photos, method, chosen) for method, chosen in ranges.items()]
 
 
-def sample(pixels: Pixels, seed: int) -> Pixels:
-    """The same images in an order drawn by `seed`."""
-    return pixels[np.random.default_rng(seed).permutation(len(pixels))]
-
-
-def _calibration(network: Network, seen: Observations, told: str, method: str, ranges: dict[str, Range]) -> Calibration:
+def _calibration(
+    network: Network, seen: Observations, photos: Photos, method: str, ranges: dict[str, Range]
+) -> Calibration:
     spans = {name: (rounded(low, RANGE_DIGITS), rounded(high, RANGE_DIGITS)) for name, (low, high) in ranges.items()}
     return Calibration(
         fingerprint=fingerprint(network.graph),
-        source=told,
+        source=photos.told,
         samples=seen.images,
         method=method,
         ranges=spans,
         means={name: tuple(rounded(float(x), MEAN_DIGITS) for x in values) for name, values in seen.means.items()},
+        digests=tuple(digest[:PHOTO_DIGITS] for digest in photos.digests),
     )

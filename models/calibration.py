@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import Any
 
+PHOTO_DIGITS = 12
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -15,7 +17,7 @@ class Calibration:
     `ranges` are the [low, high] that uint8 has to cover; `means` the mean of each channel, for the tensors that layers
     with weights read. `fingerprint` is of the graph they were measured on, `method` how the ranges were chosen from
     `samples` images of `source`. `validation` tells how int8 with these figures did on images kept out of them, if
-    that is known.
+    that is known; `digests` are the first digits of the sha256 of the photos' files, so that none of them certifies.
     """
 
     fingerprint: str
@@ -25,6 +27,7 @@ class Calibration:
     ranges: dict[str, tuple[float, float]]
     means: dict[str, tuple[float, ...]]
     validation: dict[str, Any] = field(default_factory=dict)
+    digests: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """One JSON object, figures as they are."""
@@ -42,6 +45,7 @@ class Calibration:
             ranges={name: (float(low), float(high)) for name, (low, high) in document["ranges"].items()},
             means={name: tuple(float(mean) for mean in means) for name, means in document["means"].items()},
             validation=dict(document["validation"]),
+            digests=tuple(str(digest) for digest in document["digests"]),
         )
 
 

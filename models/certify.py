@@ -29,10 +29,12 @@ RESIDENT_AFTER_BATCHES = 3
 
 @dataclass(frozen=True, slots=True)
 class Photos:
-    """Prepared photos, uint8 [n, crop, crop, 3], in words, and their true classes int64 [n] where they are known."""
+    """Prepared photos, uint8 [n, crop, crop, 3], what they are in words, the sha256 of their files, and their true
+    classes int64 [n] where they are known."""
 
     pixels: Pixels
     told: str
+    digests: tuple[str, ...] = ()
     classes: npt.NDArray[np.int64] | None = None
 
 

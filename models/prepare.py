@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from models.build import fp32_artifact, int8_artifact
 from models.calibrate import calibrate
@@ -20,6 +19,7 @@ from models.child import Notify
 from models.cpu_kind import this_cpu
 from models.durable import write_durably
 from models.network import Network, network_of
+from models.onnx_import import ImportRequest, imported_network
 from models.quantize import Recipe
 from models.receipt import Receipt, file_name, state_file_name
 from models.synthetic import generated_images
@@ -30,8 +30,7 @@ GENERATED_CALIBRATION_IMAGES = 64
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What to build a network from: `architecture` with published weights, a checkpoint, random weights, or a foreign
-    ONNX file with its preprocessing."""
+    """What to build a network from: an architecture with published weights, with a checkpoint, or with random ones."""
 
     name: str
     architecture: str
@@ -42,11 +41,13 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Int8Request:
-    """How to quantize: `calibration` photos (generated images without), `held_out` photos to certify on, and terms."""
+    """How to quantize: with figures that are `known`, or else measured on `photos` (generated images without any);
+    certified on `held_out` photos (the same) by these terms."""
 
-    calibration: Photos | None
-    held_out: Photos | None
     terms: Terms
+    photos: Photos | None = None
+    held_out: Photos | None = None
+    known: Calibration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +87,23 @@ def prepare_network(notify: Notify, origin: Origin, folder: Path) -> tuple[str, 
     return _write_artifact(folder, origin.name, "fp32", fp32_artifact(network)), state
 
 
-def prepare_int8(notify: Notify, folder: Path, fp32: str, request: Int8Request) -> Int8Result:
-    """Calibrate, then try recipe after recipe until one is certified on this CPU, or all are refused.
+def prepare_import(notify: Notify, request: ImportRequest, folder: Path) -> str:
+    """Write the fp32 artifact of an ONNX file: its file name. Raises ModelError."""
+    return _write_artifact(folder, request.name, "fp32", fp32_artifact(imported_network(request)))
 
-    The result is the one that passed, else the one nearest to fp32 in its answers.
+
+def prepare_int8(notify: Notify, folder: Path, fp32: str, request: Int8Request) -> Int8Result:
+    """Calibrate where there is no calibration yet, then try recipe after recipe until one is certified on this CPU.
+
+    The result is the one that passed; if none did, the one nearest to fp32 in its answers, with its refusal.
     """
     network = network_of(folder / fp32)
-    terms = request.terms
-    calibration = _calibration(network, request.calibration, terms.threads)
-    notify(f"activation ranges by {calibration.method} from {calibration.source}")
+    terms, calibration = request.terms, request.known
+    if calibration is None:
+        calibration = _calibration(network, request.photos, terms.threads)
+    notify(f"activation ranges: {calibration.method}, from {calibration.source}")
     results: list[tuple[str, Certificate]] = []
-    pixels = request.calibration.pixels if request.calibration else _generated(network)
+    pixels = request.photos.pixels if request.photos else _generated(network).pixels
     for recipe in recipes(network, calibration, pixels, this_cpu(), terms.threads):
         content = int8_artifact(network, calibration, recipe, {})
         name = _write_artifact(folder, network.name, "int8", content)
@@ -107,20 +114,16 @@ def prepare_int8(notify: Notify, folder: Path, fp32: str, request: Int8Request) 
         if certificate.passed:
             break
     chosen, certificate = min(results, key=lambda result: (not result[1].passed, result[1].divergence))
-    for name, _ in results:
-        if name != chosen:
-            (folder / name).unlink(missing_ok=True)
     return Int8Result(chosen, _write_calibration(folder, network.name, calibration), certificate)
 
 
 def _calibration(network: Network, photos: Photos | None, threads: int) -> Calibration:
-    pixels = photos.pixels if photos else _generated(network)
-    told = photos.told if photos else f"{len(pixels)} generated images"
-    return calibrate(network, pixels, told, threads)[0]
+    return calibrate(network, photos or _generated(network), threads)[0]
 
 
-def _generated(network: Network) -> Any:
-    return generated_images(GENERATED_CALIBRATION_IMAGES, network.preprocessing.crop_size, CALIBRATION_SEED)
+def _generated(network: Network) -> Photos:
+    pixels = generated_images(GENERATED_CALIBRATION_IMAGES, network.preprocessing.crop_size, CALIBRATION_SEED)
+    return Photos(pixels, f"{len(pixels)} generated images")
 
 
 def _write_artifact(folder: Path, model: str, precision: str, content: bytes) -> str:

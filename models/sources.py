@@ -61,21 +61,6 @@ def random_weights(architecture_name: str, name: str) -> TrainedModule:
     return _trained(name, found.name, module, categories("imagenet"), "random", f"random {RANDOM_SEED}")
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels of a text file, one a line. Raises ModelInputError or ModelUsageError."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelInputError(f"cannot read the labels {path}: {error}") from error
-    labels = tuple(line.strip() for line in lines)
-    if not labels or "" in labels:
-        raise ModelUsageError(f"the labels {path} have an empty line; there is one label a line")
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice is not None:
-        raise ModelUsageError(f"the labels {path} have {twice!r} twice")
-    return labels
-
-
 def _trained(
     name: str, shape: str, module: torch.nn.Module, labels: tuple[str, ...], weights: str, sha256: str
 ) -> TrainedModule:

@@ -1,0 +1,215 @@
+"""The door `label-models`: which models there are, building, importing, certifying and timing them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LABEL_DIR", "max_content_width": 110}
+_REFUSED = 3
+
+
+def _epilog(*examples: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
+
+
+_FOLDER = click.Path(path_type=Path)
+_SAMPLES = click.option(
+    "--samples", type=click.IntRange(1, 100_000), default=256, show_default=True, help="Photos drawn from a folder."
+)
+_CALIBRATE = click.option(
+    "--calibrate", type=_FOLDER, metavar="PHOTOS", help="Photos that set the ranges.  [default: generated images]"
+)
+_AGREEMENT = click.option(
+    "--min-agreement", type=click.FloatRange(0, 1), default=0.97, show_default=True, help="Share that must agree."
+)
+_THREADS = click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="When timing.")
+_LABELS = click.option("--labels", type=_FOLDER, metavar="FILE", help="A text file, one label a line.")
+
+
+@click.group(context_settings=_CONTEXT, epilog=_epilog("label-models list", "label-models build resnet18 -h"))
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
+@click.version_option(package_name="label-dir")
+def command(quiet: bool) -> None:
+    """Turn any image classifier into a certified int8 model, which label-dir -m NAME then runs.
+
+    Exit codes: 0 done; 2 usage; 3 done, but int8 is refused here and label-dir runs fp32; 66 input missing or damaged;
+    74 the cache or an output can't be written.
+    """
+    from jobs.logs import log_to_stderr
+
+    log_to_stderr("label-models", level=logging.ERROR if quiet else logging.WARNING)
+
+
+@command.command("list", epilog=_epilog("label-models list", "label-models list --all"))
+@click.option("--all", "is_all", is_flag=True, help="Also the names of torchvision's models, which are not built yet.")
+def list_models(is_all: bool) -> None:
+    """Say which models there are: classes, input, id, size, certificate on this CPU."""
+    from dataclasses import astuple
+
+    from jobs.model_building import listed_models, other_names
+
+    header = ("name", "classes", "pixels", "id", "int8 MB", "fp32 MB", "certificate")
+    click.echo(_table([header, *(astuple(one) for one in listed_models())]))
+    if is_all:
+        click.echo("\n".join(other_names()))
+
+
+@command.command(
+    epilog=_epilog(
+        "label-models build efficientnet_lite0",
+        "label-models build resnet18 --calibrate photos/",
+        "label-models build resnet18 --weights shelf.pth --labels shelf.txt --name shelf",
+    )
+)
+@click.argument("architecture")
+@click.option("--weights", type=_FOLDER, metavar="FILE", help="Your own weights, a file of torch.save(state_dict).")
+@_LABELS
+@click.option("--name", help="What to call the model.  [default: the architecture's name]")
+@click.option("--random-weights", is_flag=True, help="Random weights, for timing only.")
+@_CALIBRATE
+@_SAMPLES
+@_AGREEMENT
+@_THREADS
+def build(
+    architecture: str,
+    weights: Path | None,
+    labels: Path | None,
+    name: str | None,
+    random_weights: bool,
+    calibrate: Path | None,
+    samples: int,
+    min_agreement: float,
+    threads: int,
+) -> int:
+    """Build ARCHITECTURE, of the zoo or torchvision, quantize it and certify it on this CPU."""
+    from jobs.model_building import Calibrating, build_own, build_published
+    from models.cache import checked_name
+    from models.certify import Terms
+    from models.labels import read_labels
+    from models.prepare import Origin
+
+    if labels is not None and weights is None:
+        raise click.UsageError("--labels names the classes of --weights, which is missing")
+    if weights is None and calibrate is None and name is None and not random_weights:
+        return _told(build_published(architecture, _notify))
+    names = read_labels(labels) if labels is not None else None
+    origin = Origin(checked_name(name or architecture), architecture, weights, names, random_weights)
+    terms = Terms(threads=threads, required_agreement=min_agreement)
+    return _told(build_own(origin, Calibrating(calibrate, samples, terms), _notify))
+
+
+@command.command(
+    "import",
+    epilog=_epilog(
+        "label-models import my.onnx --labels my.txt --input 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+    ),
+)
+@click.argument("file", type=_FOLDER)
+@click.option("--labels", type=_FOLDER, metavar="FILE", required=True, help="A text file, one label a line.")
+@click.option("--input", "side", type=click.IntRange(8, 4096), required=True, help="Side of the input, in pixels.")
+@click.option("--resize", type=click.IntRange(8, 8192), help="Shortest side before the crop.  [default: input * 8 / 7]")
+@click.option("--mean", required=True, metavar="R,G,B", help="Subtracted; up to 1: of pixels scaled to 0..1.")
+@click.option("--std", required=True, metavar="R,G,B", help="Divided by, in the same units.")
+@click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), default="bilinear", show_default=True)
+@click.option("--name", help="What to call the model.  [default: the file's name]")
+@_CALIBRATE
+@_SAMPLES
+@_AGREEMENT
+@_THREADS
+def import_file(
+    file: Path,
+    labels: Path,
+    side: int,
+    resize: int | None,
+    mean: str,
+    std: str,
+    interpolation: str,
+    name: str | None,
+    calibrate: Path | None,
+    samples: int,
+    min_agreement: float,
+    threads: int,
+) -> int:
+    """Import an ONNX classifier FILE, float32 [n, 3, side, side] to [n, classes], quantize and certify it."""
+    from jobs.model_building import Calibrating, import_onnx
+    from models.cache import checked_name
+    from models.certify import Terms
+    from models.labels import read_labels
+    from models.onnx_import import ImportRequest
+    from models.spec import Preprocessing
+
+    bicubic = "bicubic" if interpolation == "bicubic" else "bilinear"
+    centre, spread = _per_channel("--mean", mean), _per_channel("--std", std)
+    unit = 255.0 if max(*centre, *spread) <= 1.0 else 1.0
+    scaled = [tuple(round(value * unit, 4) for value in channels) for channels in (centre, spread)]
+    if min(scaled[1]) <= 0:
+        raise click.UsageError("--std must be above zero")
+    rule = Preprocessing(resize or side * 8 // 7, side, bicubic, scaled[0], scaled[1])  # type: ignore[arg-type]  # three
+    request = ImportRequest(file, checked_name(name or file.stem), rule, read_labels(labels))
+    terms = Terms(threads=threads, required_agreement=min_agreement)
+    return _told(import_onnx(request, Calibrating(calibrate, samples, terms), _notify))
+
+
+@command.command(epilog=_epilog("label-models certify efficientnet_lite0 --photos photos/"))
+@click.argument("name")
+@click.option("--photos", type=_FOLDER, metavar="PHOTOS", help="Photos to compare on.  [default: generated images]")
+@_SAMPLES
+@_AGREEMENT
+@_THREADS
+def certify(name: str, photos: Path | None, samples: int, min_agreement: float, threads: int) -> int:
+    """Measure NAME on this CPU, int8 against fp32: agreement, accuracy where labels are known, speed, size, memory.
+
+    Labels are known from photos.csv or PHOTOS.csv (file_name, class_index or category), or from folders named so.
+    """
+    from jobs.model_building import certify_again
+    from models.certify import Terms
+
+    return _told(
+        certify_again(name, photos, samples, Terms(threads=threads, required_agreement=min_agreement), _notify)
+    )
+
+
+def _told(certificate: object) -> int:
+    """Print a certificate; the exit code that it means."""
+    from models.certificate import Certificate
+
+    if not isinstance(certificate, Certificate):
+        click.echo("int8 is refused on this CPU: label-dir runs fp32")
+        return _REFUSED
+    click.echo(_table(certificate.lines()))
+    return 0 if certificate.passed else _REFUSED
+
+
+def _per_channel(option: str, text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 3:
+        raise click.UsageError(f"{option} {text}: three numbers with commas between, for red, green and blue")
+    return values
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
+
+
+def _notify(sentence: str) -> None:
+    logging.getLogger(__name__).warning("%s", sentence)
+
+
+def main() -> None:
+    """Run the command line."""
+    from jobs.edge import end_with_exit_code
+
+    end_with_exit_code(command, "label-models")
+
+
+if __name__ == "__main__":
+    main()
