@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -41,6 +42,12 @@ def write_photos(folder: Path, count: int, suffix: str = ".png") -> dict[str, st
 def command_path(name: str) -> str:
     """Return where the command of this project is installed beside the interpreter that runs the tests."""
     return str(Path(sys.executable).parent / name)
+
+
+def run_label_dir(model: Artifact, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run `label-dir` with `model` to its end; `options` as for `subprocess.run`."""
+    command = [command_path("label-dir"), "-m", str(model.path), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, **options)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import stat
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image
 from models.artifact import Artifact
 from pipeline.read import ReadLimits, read_file
 from pipeline.records import ErrorClass, FileRef, ItemError
-from tests.conftest import command_path
+from tests.conftest import run_label_dir
 from tests.unprivileged import bound_by_permissions
 
 LONG_NAME = "n" * 251 + ".png"
@@ -124,14 +123,7 @@ def _write_names(folder: Path) -> None:
 
 def _run(tiny_model: Artifact, photos: Path, *options: str) -> Outcome:
     out = photos / "out.parquet"
-    done = subprocess.run(
-        [command_path("label-dir"), "-m", str(tiny_model.path), *options, str(photos), str(out)],
-        preexec_fn=bound_by_permissions,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
+    done = run_label_dir(tiny_model, *options, photos, out, preexec_fn=bound_by_permissions)
     assert out.exists(), done.stderr
     return Outcome(pd.read_parquet(out), done.returncode, done.stderr.splitlines()[-1])
 
