@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline.durable import replacing, sync_folder
 
@@ -19,6 +20,9 @@ PARTITION_FILE = "labels.parquet"
 _PREFIX = "date="
 _DIGEST_KEY = b"label_dir_rows"
 _DAY = "%Y-%m-%d"
+_DAY_TYPE = "<U10"
+
+Days = NDArray[np.str_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +35,29 @@ class Published:
     pruned_rows: int
 
 
-def days_by_time(rows: pa.Table, column: str) -> pa.Array:
+def days_by_time(rows: pa.Table, column: str) -> Days:
     """Return the UTC day, `YYYY-MM-DD`, of each row's `column` (`mtime` or `labelled_at`)."""
-    return pc.strftime(rows.column(column).combine_chunks(), _DAY)
+    return pc.strftime(rows.column(column), _DAY).to_numpy().astype(_DAY_TYPE)
 
 
-def days_by_exif(rows: pa.Table, taken: Mapping[str, str | None]) -> pa.Array:
+def days_by_exif(rows: pa.Table, taken: Mapping[str, str | None]) -> Days:
     """Return the day each row's photo was taken, by its sha256 in `taken`; where that is unsaid, the day of mtime."""
-    changed = days_by_time(rows, "mtime")
-    days = [taken.get(sha256) if sha256 else None for sha256 in rows.column("sha256").to_pylist()]
-    return pc.coalesce(pa.array(days, pa.string()), changed)
+    days = days_by_time(rows, "mtime")
+    for index, sha256 in enumerate(rows.column("sha256").to_pylist()):
+        if day := taken.get(sha256 or ""):
+            days[index] = day
+    return days
 
 
-def publish(rows: pa.Table, days: pa.Array, folder: Path, keep_since: str | None) -> Published:
+def publish(rows: pa.Table, days: Days, folder: Path, keep_since: str | None) -> Published:
     """Make the partitions below `folder` those of `rows`, one row's day in `days`; days before `keep_since` go.
 
-    Each file is replaced in one step; all new rows are there before the first old partition goes. Raises OSError.
+    Each file is replaced in one step, and only where its rows have changed. Raises OSError.
     """
     count = rows.num_rows
     if keep_since is not None:
-        is_kept = pc.greater_equal(days, keep_since)
-        rows, days = rows.filter(is_kept), days.filter(is_kept)
+        is_kept = days >= keep_since
+        rows, days = rows.filter(pa.array(is_kept)), days[is_kept]
     written = unchanged = 0
     names: set[str] = set()
     for day, partition in _by_day(rows, days):
@@ -69,17 +75,15 @@ def publish(rows: pa.Table, days: pa.Array, folder: Path, keep_since: str | None
     return Published(written, unchanged, removed, count - rows.num_rows)
 
 
-def _by_day(rows: pa.Table, days: pa.Array) -> Iterator[tuple[str, pa.Table]]:
+def _by_day(rows: pa.Table, days: Days) -> Iterator[tuple[str, pa.Table]]:
     """Yield each day with its rows, which stay in the order of their names."""
-    encoded = pc.dictionary_encode(days)
-    codes = encoded.indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    ordered = rows.take(pa.array(order))
-    ends = np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary)))
+    order = np.argsort(days, kind="stable")
+    ordered = rows.take(order)
+    names, counts = np.unique(days, return_counts=True)
     begin = 0
-    for day, end in zip(encoded.dictionary.to_pylist(), ends.tolist(), strict=True):
-        yield day, ordered.slice(begin, end - begin)
-        begin = end
+    for day, count in zip(names.tolist(), counts.tolist(), strict=True):
+        yield day, ordered.slice(begin, count)
+        begin += count
 
 
 def _digest(partition: pa.Table) -> bytes:

@@ -43,9 +43,9 @@ def days_taken(paths_by_sha256: Mapping[str, str], memory: Path, processes: int)
         for question, day in in_processes(_day_taken, questions, processes, _TIMEOUT_S):
             known[question.sha256] = day
         ordered = sorted(known)
-        columns = {"sha256": ordered, "day": [known[sha256] for sha256 in ordered]}
+        columns = [pa.array(ordered, pa.string()), pa.array([known[sha256] for sha256 in ordered], pa.string())]
         with replacing(memory) as stream:
-            pq.write_table(pa.table(columns, schema=_SCHEMA), stream)
+            pq.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA), stream)
     return {sha256: known[sha256] for sha256 in paths_by_sha256}
 
 
@@ -54,7 +54,7 @@ def _remembered(memory: Path) -> dict[str, str | None]:
         table = pq.read_table(memory, schema=_SCHEMA)
     except (OSError, pa.ArrowException):
         return {}
-    return dict(zip(table.column("sha256").to_pylist(), table.column("day").to_pylist(), strict=True))
+    return {str(row["sha256"]): row["day"] for row in table.to_pylist()}
 
 
 def _day_taken(question: _Question) -> str | None:
@@ -76,6 +76,7 @@ def day_in_exif(content: bytes) -> str | None:
                     value = (exif if folder is None else exif.get_ifd(folder)).get(tag)
                     if isinstance(value, str) and (day := _DAY.match(value)):
                         return "-".join(day.groups())
-    except Exception:  # noqa: BLE001 - EXIF is a parser of its own; damaged, the photo has just no day
+    except Exception:
+        # EXIF is a parser of its own with failures of its own; the photo has just no day.
         return None
     return None

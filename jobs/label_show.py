@@ -1,0 +1,64 @@
+"""The door `label-show TABLE`: questions about a table, answered at a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_EPILOG = """\b
+Examples:
+  label-show labels.parquet                        the first rows
+  label-show labels.parquet --label cat            photos whose first label has the word "cat"
+  label-show labels.parquet --max-prob .5 --sort prob    the least certain first
+  label-show labels.parquet --errors               files that could not be labelled, and why
+  label-show labels.parquet --count                photos by label; with --errors, files by class of error
+  label-show labels.parquet --limit 0 | grep tabby all rows
+
+\b
+Exit codes: 0 shown, also where no row matches; 2 usage, or no table of label-dir; 66 no table.
+"""
+
+
+@click.command(
+    epilog=_EPILOG,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "LABEL_DIR_SHOW",
+        "max_content_width": 110,
+    },
+)
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option("--label", metavar="WORDS", help="Only photos whose first label has these words.")
+@click.option("--text", metavar="TEXT", help="Only files with this in their name or first label.")
+@click.option("--min-prob", type=click.FloatRange(0, 1), help="Only photos at least this certain.")
+@click.option("--max-prob", type=click.FloatRange(0, 1), help="Only photos at most this certain.")
+@click.option("--errors", is_flag=True, help="Only files that could not be labelled.")
+@click.option("--count", is_flag=True, help="Count by label, or with --errors by class of error.")
+@click.option(
+    "--sort", type=click.Choice(["name", "prob"]), default="name", show_default=True, help="prob: least first."
+)
+@click.option("-n", "--limit", type=click.IntRange(0), default=50, show_default=True, help="Rows shown; 0 for all.")
+@click.version_option(package_name="label-dir")
+def command(table: Path, **question: object) -> int:
+    """Show rows of TABLE: a .parquet or .csv file of label-dir, or a folder of date=... partitions."""
+    from jobs.show import Question, show
+    from pipeline.rows import read_rows
+
+    lines, left_out = show(read_rows(table), Question(**question))  # type: ignore[arg-type]  # click gives what the options say
+    for line in lines:
+        click.echo(line)
+    if left_out:
+        click.echo(f"... and {left_out} more (--limit 0 shows all)", err=True)
+    return 0
+
+
+def main() -> None:
+    """Run the command line."""
+    from jobs.edge import end_with_exit_code
+
+    end_with_exit_code(command, "label-show")
+
+
+if __name__ == "__main__":
+    main()

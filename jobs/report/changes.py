@@ -1,0 +1,114 @@
+"""What changed in a table between two reports, remembered beside the page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.durable import replacing
+
+_LISTED = 200
+_COLUMNS = ("file_name", "status", "label_1")
+_KEY = b"label_dir_report"
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How a table differs from the one of `since_s` (seconds since 1970); lists hold the first 200 of each kind.
+
+    `relabelled` holds name, label before, label now.
+    """
+
+    since_s: int
+    added_count: int
+    gone_count: int
+    relabelled_count: int
+    newly_failed_count: int
+    recovered_count: int
+    added: list[str]
+    gone: list[str]
+    relabelled: list[tuple[str, str, str]]
+    newly_failed: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    digest: str
+    written_at_s: int
+    changes: Changes | None
+    rows: pa.Table
+
+
+def memory_path(report: Path) -> Path:
+    """Where the rows that a report showed are remembered, for the next one."""
+    return report.with_name(f".{report.name}.rows.parquet")
+
+
+def changes_since_last(rows: pa.Table, memory: Path) -> Changes | None:
+    """Compare `rows` with those remembered in `memory`, then remember these; None for a first report.
+
+    A report of the same rows again says the same. Raises OSError.
+    """
+    current = rows.select(list(_COLUMNS)).combine_chunks()
+    digest = _digest(current)
+    last = _remembered(memory)
+    if last is not None and last.digest == digest:
+        return last.changes
+    changes = None if last is None else _compared(last, current)
+    note = {"digest": digest, "written_at_s": int(time.time()), "changes": asdict(changes) if changes else None}
+    with replacing(memory) as stream:
+        pq.write_table(current.replace_schema_metadata({_KEY: json.dumps(note).encode()}), stream)
+    return changes
+
+
+def _compared(last: _Memory, current: pa.Table) -> Changes:
+    before, now = _states(last.rows), _states(current)
+    added = [name for name in now if name not in before]
+    gone = [name for name in before if name not in now]
+    both = [(name, before[name], state) for name, state in now.items() if name in before]
+    relabelled = [(name, str(old), str(new)) for name, old, new in both if old and new and old != new]
+    newly_failed = [name for name, state in now.items() if state is None and before.get(name, "") is not None]
+    return Changes(
+        since_s=last.written_at_s,
+        added_count=len(added),
+        gone_count=len(gone),
+        relabelled_count=len(relabelled),
+        newly_failed_count=len(newly_failed),
+        recovered_count=sum(old is None and new is not None for _, old, new in both),
+        added=added[:_LISTED],
+        gone=gone[:_LISTED],
+        relabelled=relabelled[:_LISTED],
+        newly_failed=newly_failed[:_LISTED],
+    )
+
+
+def _states(rows: pa.Table) -> dict[str, str | None]:
+    """Return each name's label, None where it failed."""
+    names, statuses, labels = (rows.column(name).to_pylist() for name in _COLUMNS)
+    return {
+        str(name): str(label) if status == "ok" else None
+        for name, status, label in zip(names, statuses, labels, strict=True)
+    }
+
+
+def _digest(rows: pa.Table) -> str:
+    digest = hashlib.sha256()
+    for name in _COLUMNS:
+        digest.update(json.dumps(rows.column(name).to_pylist()).encode())
+    return digest.hexdigest()
+
+
+def _remembered(memory: Path) -> _Memory | None:
+    try:
+        rows = pq.read_table(memory)
+        note = json.loads((rows.schema.metadata or {})[_KEY])
+        changes = Changes(**note["changes"]) if note["changes"] else None
+        return _Memory(str(note["digest"]), int(note["written_at_s"]), changes, rows.select(list(_COLUMNS)))
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None

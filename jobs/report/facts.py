@@ -1,0 +1,127 @@
+"""Rows -> the figures of a report: counts, commonest labels, distribution of confidence, what failed and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.rows import top_k_of_rows
+
+BINS = 20
+_LABELS_SHOWN = 15
+_UNCERTAIN = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar of a chart: its name, how many photos it stands for, and its length in percent of the longest."""
+
+    name: str
+    count: int
+    percent: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One file without a label."""
+
+    name: str
+    error_class: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """The labelled photos, least certain first; `labels` and `percents` hold one column for each rank."""
+
+    names: list[str]
+    labels: list[list[str | None]]
+    permyriads: list[list[int]]
+    widths: list[int]
+    heights: list[int]
+    size_bytes: list[int]
+    mtimes_s: list[int]
+    sha256s: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All figures of a report."""
+
+    photo_count: int
+    labelled: int
+    label_count: int
+    median_percent: float | None
+    uncertain: int
+    models: list[str]
+    commonest: list[Bar]
+    confidence: list[Bar]
+    failed_by_class: list[Bar]
+    failures: list[Failure]
+    photos: Photos
+
+
+def facts_of(rows: pa.Table) -> Facts:
+    """Return the figures of a table as `pipeline.rows.read_rows` gives it."""
+    is_ok = pc.equal(rows.column("status"), pa.scalar("ok"))
+    labelled = rows.filter(is_ok)
+    labelled = labelled.take(pc.sort_indices(labelled, [("prob_1", "ascending"), ("file_name", "ascending")]))
+    failures = [_failure(row) for row in rows.filter(pc.invert(is_ok)).select(["file_name", "error"]).to_pylist()]
+    certainty = _probabilities(labelled, 1)
+    counts = Counter(labelled.column("label_1").to_pylist())
+    return Facts(
+        photo_count=rows.num_rows,
+        labelled=labelled.num_rows,
+        label_count=len(counts),
+        median_percent=float(np.median(certainty)) * 100 if len(certainty) else None,
+        uncertain=int((certainty < _UNCERTAIN).sum()),
+        models=sorted({str(name) for name in rows.column("model").to_pylist()}),
+        commonest=_bars([(str(name), count) for name, count in counts.most_common(_LABELS_SHOWN)]),
+        confidence=_histogram(certainty),
+        failed_by_class=_bars(Counter(failure.error_class for failure in failures).most_common()),
+        failures=failures,
+        photos=_photos(labelled),
+    )
+
+
+def _photos(labelled: pa.Table) -> Photos:
+    ranks = range(1, top_k_of_rows(labelled) + 1)
+    return Photos(
+        names=_column(labelled, "file_name"),
+        labels=[_column(labelled, f"label_{rank}") for rank in ranks],
+        permyriads=[np.rint(_probabilities(labelled, rank) * 10_000).astype(int).tolist() for rank in ranks],
+        widths=_column(labelled, "width"),
+        heights=_column(labelled, "height"),
+        size_bytes=_column(labelled, "size_bytes"),
+        mtimes_s=[(value or 0) // 1_000_000 for value in labelled.column("mtime").cast(pa.int64()).to_pylist()],
+        sha256s=_column(labelled, "sha256"),
+    )
+
+
+def _column(rows: pa.Table, name: str) -> list:  # type: ignore[type-arg]  # of whatever the schema says
+    return rows.column(name).to_pylist()
+
+
+def _probabilities(rows: pa.Table, rank: int) -> NDArray[np.float64]:
+    return np.nan_to_num(rows.column(f"prob_{rank}").to_numpy().astype(np.float64))
+
+
+def _failure(row: dict[str, str]) -> Failure:
+    error_class, _, reason = row["error"].partition(": ")
+    return Failure(row["file_name"], error_class, reason)
+
+
+def _histogram(certainty: NDArray[np.float64]) -> list[Bar]:
+    counts, _ = np.histogram(certainty, bins=BINS, range=(0.0, 1.0))
+    width = 100 // BINS
+    return _bars([(f"{index * width}-{(index + 1) * width}%", int(count)) for index, count in enumerate(counts)])
+
+
+def _bars(counts: list[tuple[str, int]]) -> list[Bar]:
+    longest = max((count for _, count in counts), default=0) or 1
+    return [Bar(name, count, round(100 * count / longest, 2)) for name, count in counts]

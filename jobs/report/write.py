@@ -1,0 +1,179 @@
+"""A table and its photos -> one HTML file that holds all it shows: figures, rows and thumbnails."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from jobs.report.changes import changes_since_last, memory_path
+from jobs.report.facts import Facts, Photos, facts_of
+from jobs.report.photos import find_photos
+from pipeline.cpus import this_machine, usable_cores
+from pipeline.durable import replacing
+from pipeline.errors import OutputError
+from pipeline.names import file_system_name
+from pipeline.rows import read_rows
+from pipeline.thumbnail import ThumbnailOrder, cached_path, make_thumbnails, read_thumbnail
+
+THUMBNAILS_PER_CHUNK = 240
+_PHOTOS_PER_PAGE = 60
+# Small tables get large thumbnails; what must stay one file of a size a browser opens at once gets small ones.
+_SIDES_BY_COUNT = ((4_000, 192), (16_000, 128))
+_SMALLEST_SIDE = 96
+_REST_OF_THUMBNAILS = "<!--thumbnails-->"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The figures that a page shows, and whether it has thumbnails and links."""
+
+    facts: Facts
+    has_photos: bool
+
+
+def write_report(
+    table: Path,
+    report: Path,
+    photos: Path | None = None,
+    title: str | None = None,
+    on_thumbnail: Callable[[int, int], None] = lambda done, of: None,
+) -> Written:
+    """Write the page about `table`, whose photos lie below `photos` (None: looked for near the table), to `report`.
+
+    Without the photos the page has no thumbnails and no links. `on_thumbnail` follows the thumbnails being made.
+
+    Raises:
+        InputMissingError: there is no such table.
+        UsageError: it is not a table of label-dir.
+        OutputError: the page cannot be written.
+    """
+    rows = read_rows(table)
+    facts = facts_of(rows)
+    folder = photos if photos is not None else find_photos(table, facts.photos.names)
+    side = _side_for(facts.labelled)
+    if folder is not None:
+        _make_missing(facts.photos, folder, side, on_thumbnail)
+    try:
+        report = report.resolve()
+        page = _page(
+            facts, table, report, folder, side, title or table.name, changes_since_last(rows, memory_path(report))
+        )
+        head, _, tail = page.partition(_REST_OF_THUMBNAILS)
+        with replacing(report) as stream:
+            stream.write(head.encode())
+            for number in range(1, _chunk_count(facts.photos)):
+                stream.write(_chunk(facts.photos, number, side).encode())
+            stream.write(tail.encode())
+    except OSError as error:
+        raise OutputError(f"{report} cannot be written: {error.strerror or error}") from error
+    return Written(facts, folder is not None)
+
+
+def _side_for(count: int) -> int:
+    return next((side for limit, side in _SIDES_BY_COUNT if count <= limit), _SMALLEST_SIDE)
+
+
+def _make_missing(photos: Photos, folder: Path, side: int, follow: Callable[[int, int], None]) -> None:
+    orders = [
+        ThumbnailOrder(f"{folder}/{file_system_name(name)}", str(cached_path(sha256, side)), side)
+        for sha256, name in dict(zip(photos.sha256s, photos.names, strict=True)).items()
+        if read_thumbnail(sha256, side) is None
+    ]
+    if orders:
+        processes = min(usable_cores(this_machine()), len(orders))
+        for done, _ in enumerate(make_thumbnails(orders, processes), 1):
+            follow(done, len(orders))
+
+
+def _page(facts: Facts, table: Path, report: Path, folder: Path | None, side: int, title: str, changes: object) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters["day"] = lambda seconds: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    style, script = _asset("page.css"), _asset("page.js")
+    return environment.get_template("page.html.jinja").render(
+        title=title,
+        table=table,
+        facts=facts,
+        changes=changes,
+        now_s=time.time(),
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_csp_hash(style),
+        script_hash=_csp_hash(script),
+        data=Markup(_inert_json(_data(facts, report, folder))),
+        first_thumbnails=Markup(_chunk(facts.photos, 0, side)),
+        rest_of_thumbnails=Markup(_REST_OF_THUMBNAILS),
+        has_photos=folder is not None,
+    )
+
+
+def _asset(name: str) -> str:
+    return (resources.files("jobs.report") / name).read_text(encoding="utf-8")
+
+
+def _csp_hash(source: str) -> Markup:
+    return Markup("'sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() + "'")
+
+
+def _inert_json(value: object) -> str:
+    """Return JSON that no HTML parser can read as anything but text: `<`, `>` and `&` appear escaped."""
+    text = json.dumps(value, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _data(facts: Facts, report: Path, folder: Path | None) -> Mapping[str, object]:
+    photos = facts.photos
+    ids = {name: number for number, name in enumerate(sorted({str(x) for ranks in photos.labels for x in ranks if x}))}
+    return {
+        "base": None if folder is None else _relative_url(folder, report.parent),
+        "labels": list(ids),
+        "names": photos.names,
+        "odd": {index: quote(os.fsencode(file_system_name(n))) for index, n in enumerate(photos.names) if "\\" in n},
+        "ids": [[ids.get(str(label), -1) for label in rank] for rank in photos.labels],
+        "probs": photos.permyriads,
+        "widths": photos.widths,
+        "heights": photos.heights,
+        "bytes": photos.size_bytes,
+        "mtimes": photos.mtimes_s,
+        "failures": [[failure.name, failure.error_class, failure.reason] for failure in facts.failures],
+        "perPage": _PHOTOS_PER_PAGE,
+        "perChunk": THUMBNAILS_PER_CHUNK,
+    }
+
+
+def _relative_url(folder: Path, start: Path) -> str:
+    """Return the way from the page to the photos, so that both can move together."""
+    relative = os.path.relpath(folder.resolve(), start)
+    encoded = quote(os.fsencode(relative))
+    # "a:b/" would read as a URL of scheme "a".
+    return f"./{encoded}/"
+
+
+def _chunk_count(photos: Photos) -> int:
+    return -(-len(photos.names) // THUMBNAILS_PER_CHUNK)
+
+
+def _chunk(photos: Photos, number: int, side: int) -> str:
+    """Return a script element of type text/plain: one base64 line for each photo, empty where it has no thumbnail."""
+    return (
+        f'<script type="text/plain" id="thumbnails-{number}">' + "\n".join(_lines(photos, number, side)) + "</script>\n"
+    )
+
+
+def _lines(photos: Photos, number: int, side: int) -> Iterator[str]:
+    begin = number * THUMBNAILS_PER_CHUNK
+    for sha256 in photos.sha256s[begin : begin + THUMBNAILS_PER_CHUNK]:
+        yield base64.b64encode(read_thumbnail(sha256, side) or b"").decode()
