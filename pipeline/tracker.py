@@ -66,9 +66,9 @@ class Tracker:
         return len(self._waiting) + len(self._at_work)
 
     @property
-    def is_full(self) -> bool:
-        """Whether a file that is not known yet would be turned away."""
-        return len(self._waiting) >= self._capacity
+    def room(self) -> int:
+        """How many files that are not known yet would be taken."""
+        return max(0, self._capacity - len(self._waiting))
 
     @property
     def ready_count(self) -> int:
@@ -93,7 +93,7 @@ class Tracker:
             return True
         waiting = self._waiting.get(ref.name)
         if waiting is None:
-            if self.is_full:
+            if not self.room:
                 return False
             waiting = _Waiting(ref, now_s, now_s, self._settle_s)
             self._waiting[ref.name] = waiting

@@ -54,10 +54,11 @@ class WalkRules:
 
 @dataclass(slots=True)
 class WalkCounts:
-    """What the walk passed over, counted while it goes."""
+    """What the walk entered and what it passed over, counted while it goes."""
 
     skipped: int = 0
     skipped_links: int = 0
+    folders: int = 0
     unreadable_folders: list[str] = field(default_factory=list)
 
     def is_unreadable(self, name: str) -> bool:
@@ -91,6 +92,7 @@ def walk(
     root = _Folder(str(folder), prefix, _identity(str(folder), rules))
     scan = _scan if is_sorted else _scan_unsorted
     stack: list[Iterator[FileRef | _Folder]] = [scan(root, rules, wanted, counts)]
+    counts.folders += 1
     while stack:
         for found in stack[-1]:
             if isinstance(found, FileRef):
@@ -98,6 +100,7 @@ def walk(
                 continue
             try:
                 stack.append(scan(found, rules, wanted, counts))
+                counts.folders += 1
             except FileNotFoundError:
                 pass
             except OSError:

@@ -1,0 +1,87 @@
+"""What happens to a photo whose row is durable: it stays, moves away or goes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.durable import sync_folder
+from pipeline.ledger import Entry
+from pipeline.names import file_system_name
+
+_DIGEST_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Disposal:
+    """`delete` photos that were labelled, or move them and the failed ones below `target`; neither: they stay.
+
+    A photo that could not be labelled is never deleted.
+    """
+
+    inbox: Path
+    delete: bool = False
+    target: Path | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether photos stay where they are."""
+        return not self.delete and self.target is None
+
+    def dispose(self, entry: Entry) -> bool:
+        """Do it with the photo of a durable row; False where it is not the one the row was made of, or is not there.
+
+        Raises:
+            OSError: it cannot be moved or deleted.
+        """
+        if self.keeps or (self.delete and not entry.is_labelled):
+            return False
+        path = self.inbox / file_system_name(entry.name)
+        try:
+            facts = path.lstat()
+            if (facts.st_size, facts.st_mtime_ns // 1000) != (entry.size_bytes, entry.mtime_us):
+                return False
+            if self.target is None:
+                path.unlink()
+            else:
+                _move(path, _free_place(self.target / file_system_name(entry.name), entry))
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def _free_place(place: Path, entry: Entry) -> Path:
+    """Return `place`, or where another photo has it, a name beside it that tells the content."""
+    if not os.path.lexists(place):
+        return place
+    digest = entry.identity[1:].hex()[:_DIGEST_DIGITS]
+    return place.with_name(f"{place.stem}.{digest}{place.suffix}")
+
+
+def _move(source: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.rename(place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy_durably(source, place)
+        source.unlink()
+
+
+def _copy_durably(source: Path, place: Path) -> None:
+    temporary = place.with_name(f".{place.name}.tmp")
+    try:
+        shutil.copy2(source, temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.rename(place)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(place.parent)

@@ -1,0 +1,159 @@
+"""Which photos have a row already: a compact index on disk, derived from the parts and made anew when it is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.records import FileRef, Row
+
+logger = logging.getLogger(__name__)
+
+_DIGEST_BYTES = 16
+_NAMES_PER_QUERY = 256
+_TABLES = """
+CREATE TABLE IF NOT EXISTS part (path TEXT PRIMARY KEY, size_bytes INTEGER, mtime_ns INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS photo (
+    name TEXT, identity BLOB, size_bytes INTEGER, mtime_us INTEGER, PRIMARY KEY (name, identity)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What makes a row that row (`identity`, see `identity_of`), and the file's `stat` when it was last seen."""
+
+    name: str
+    identity: bytes
+    size_bytes: int
+    mtime_us: int
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the row has labels, not an error."""
+        return self.identity[0] == 1
+
+
+@dataclass(frozen=True, slots=True)
+class PartStamp:
+    """A part as the index has read it: its path below the output folder, and what `stat` said."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+
+
+def identity_of(sha256: str | None, error: str | None, size_bytes: int) -> bytes:
+    """Return the identity of a row besides its name: its content, or where it has none the error and the size.
+
+    The first byte tells which: 1 for a photo that was labelled.
+    """
+    if sha256 is not None and error is None:
+        return b"\1" + bytes.fromhex(sha256)
+    return b"\0" + hashlib.blake2b(f"{size_bytes} {error}".encode(), digest_size=_DIGEST_BYTES).digest()
+
+
+def entry_of(row: Row) -> Entry:
+    """Return the entry of a row."""
+    identity = identity_of(row.sha256, None if row.error is None else str(row.error), row.size_bytes)
+    return Entry(row.file_name, identity, row.size_bytes, row.mtime_us)
+
+
+class Ledger:
+    """The index file at `path`; every method but `close` raises OSError where it cannot be read or written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _as_os_error():
+            try:
+                self._database = _opened(path)
+            except sqlite3.DatabaseError:
+                logger.warning("the index of the labels is damaged; it is made anew from them")
+                self._remove_file()
+                self._database = _opened(path)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    def parts(self) -> set[PartStamp]:
+        """Return the parts whose rows are in the index."""
+        with _as_os_error():
+            return {PartStamp(*row) for row in self._database.execute("SELECT path, size_bytes, mtime_ns FROM part")}
+
+    def forget_everything(self) -> None:
+        """Empty the index."""
+        with _as_os_error(), self._database:
+            self._database.execute("DELETE FROM part")
+            self._database.execute("DELETE FROM photo")
+
+    def record(self, part: PartStamp, entries: Iterable[Entry]) -> None:
+        """Note that `part` holds `entries` (all of them, or those new since it was last recorded), in one step."""
+        with _as_os_error(), self._database:
+            self._database.executemany(
+                "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?)",
+                ((entry.name, entry.identity, entry.size_bytes, entry.mtime_us) for entry in entries),
+            )
+            self._database.execute(
+                "INSERT OR REPLACE INTO part VALUES (?, ?, ?)", (part.path, part.size_bytes, part.mtime_ns)
+            )
+
+    def touched(self, entry: Entry) -> None:
+        """Note that a content that has its row lies there with another time now."""
+        with _as_os_error(), self._database:
+            self._database.execute(
+                "UPDATE photo SET mtime_us = ? WHERE name = ? AND identity = ?",
+                (entry.mtime_us, entry.name, entry.identity),
+            )
+
+    def has(self, entry: Entry) -> bool:
+        """Tell whether this content has its row under this name, whatever its time."""
+        query = "SELECT 1 FROM photo WHERE name = ? AND identity = ?"
+        with _as_os_error():
+            return self._database.execute(query, (entry.name, entry.identity)).fetchone() is not None
+
+    def find(self, refs: Sequence[FileRef]) -> dict[str, Entry]:
+        """Return the entries of those files that are as they were when their row was made, by name."""
+        found: dict[str, Entry] = {}
+        with _as_os_error():
+            for begin in range(0, len(refs), _NAMES_PER_QUERY):
+                some = {ref.name: ref for ref in refs[begin : begin + _NAMES_PER_QUERY]}
+                query = f"SELECT * FROM photo WHERE name IN ({','.join('?' * len(some))})"
+                for values in self._database.execute(query, list(some)):
+                    entry = Entry(*values)
+                    ref = some[entry.name]
+                    if (entry.size_bytes, entry.mtime_us) == (ref.size_bytes, ref.mtime_us):
+                        found[entry.name] = entry
+        return found
+
+    def _remove_file(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=10)
+    try:
+        # Losing the last notes to a power cut is harmless (their parts are read again), losing the file's order is not.
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("the index is damaged")
+        database.executescript(_TABLES)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(f"the index of the labels: {error}") from error
