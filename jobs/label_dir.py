@@ -31,8 +31,8 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
         "max_content_width": 110,
     },
 )
-@click.argument("photos", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("photos", type=click.Path(readable=False, path_type=Path))
+@click.argument("out", type=click.Path(readable=False, path_type=Path))
 @click.option(
     "-m", "--model", default="efficientnet_lite0", show_default=True, help="A model's name, or an .onnx file."
 )
