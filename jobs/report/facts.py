@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.rows import top_k_of_rows
 
 BINS = 20
-_LABELS_SHOWN = 15
+_LABELS_SHOWN = 12
 _UNCERTAIN = 0.5
 
 
@@ -81,7 +81,7 @@ def facts_of(rows: pa.Table) -> Facts:
         median_percent=float(np.median(certainty)) * 100 if len(certainty) else None,
         uncertain=int((certainty < _UNCERTAIN).sum()),
         models=sorted({str(name) for name in rows.column("model").to_pylist()}),
-        commonest=_bars([(str(name), count) for name, count in counts.most_common(_LABELS_SHOWN)]),
+        commonest=_bars(sorted(((str(name), count) for name, count in counts.items()), key=_rank)[:_LABELS_SHOWN]),
         confidence=_histogram(certainty),
         failed_by_class=_bars(Counter(failure.error_class for failure in failures).most_common()),
         failures=failures,
@@ -120,6 +120,10 @@ def _histogram(certainty: NDArray[np.float64]) -> list[Bar]:
     counts, _ = np.histogram(certainty, bins=BINS, range=(0.0, 1.0))
     width = 100 // BINS
     return _bars([(f"{index * width}-{(index + 1) * width}%", int(count)) for index, count in enumerate(counts)])
+
+
+def _rank(entry: tuple[str, int]) -> tuple[int, str]:
+    return -entry[1], entry[0].casefold()
 
 
 def _bars(counts: list[tuple[str, int]]) -> list[Bar]:
