@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from typing import TYPE_CHECKING, Any
 
-from pipeline.children import starting_children
+from pipeline.children import importing, starting_children
 from pipeline.decode import DecodeRules
 from pipeline.decoder_process import Decoded, DecodeDataset
 from pipeline.decoder_watch import TICK_S, DecoderWatch, Loss
@@ -66,21 +68,23 @@ class Loader:
         """Import torch and make the DataLoader, which the first pass then finds ready."""
         if self._loader is not None:
             return
-        from torch.utils.data import DataLoader
+        with importing():
+            from torch.utils.data import DataLoader
 
         self._watch.expect()
-        self._loader = DataLoader(
-            self._dataset,  # type: ignore[arg-type]  # a map-style dataset by __getitems__ alone
-            batch_sampler=self._feed,  # type: ignore[arg-type]  # lazy: a sampler without a length
-            num_workers=self._plan.workers,
-            prefetch_factor=self._plan.prefetch,
-            collate_fn=_as_it_is,  # type: ignore[arg-type]  # the samples of a batch come as one Decoded
-            worker_init_fn=self._dataset.begin,
-            persistent_workers=True,
-            multiprocessing_context="forkserver",
-            in_order=False,
-            timeout=TICK_S,
-        )
+        with _without_advice():
+            self._loader = DataLoader(
+                self._dataset,  # type: ignore[arg-type]  # a map-style dataset by __getitems__ alone
+                batch_sampler=self._feed,  # type: ignore[arg-type]  # lazy: a sampler without a length
+                num_workers=self._plan.workers,
+                prefetch_factor=self._plan.prefetch,
+                collate_fn=_as_it_is,  # type: ignore[arg-type]  # the samples of a batch come as one Decoded
+                worker_init_fn=self._dataset.begin,
+                persistent_workers=True,
+                multiprocessing_context="forkserver",
+                in_order=False,
+                timeout=TICK_S,
+            )
 
     def batches(
         self, refs: Iterator[FileRef], acquire_slot: Callable[[], int], on_wait: Callable[[], None] = lambda: None
@@ -127,7 +131,7 @@ class Loader:
         self.prepare()
         assert self._loader is not None
         try:
-            with starting_children():
+            with starting_children(), _without_advice():
                 self._source = iter(self._loader)
         except RuntimeError:
             return False
@@ -170,6 +174,14 @@ class Loader:
         shutdown = threading.Thread(target=last_references.clear, daemon=True)
         shutdown.start()
         shutdown.join(_SHUTDOWN_WAIT_S)
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """How many decode processes there are is the plan's affair, or the user's word, and not torch's."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        yield
 
 
 def _as_it_is(decoded: Decoded) -> Decoded:
