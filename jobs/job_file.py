@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import difflib
 import os
 import re
@@ -20,7 +19,9 @@ from pipeline.errors import InputMissingError
 from pipeline.run import OUT_SUFFIXES
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
+_CLOCK_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _REPORT_SUFFIX = ".html"
+_VALUE_ERROR = "Value error, "
 
 
 def _beside_the_job_file(path: Path, info: ValidationInfo) -> Path:
@@ -33,13 +34,14 @@ def _words(value: object) -> object:
 
 
 def _clock_time(value: str) -> str:
-    datetime.datetime.strptime(value, "%H:%M")
+    if not _CLOCK_TIME.fullmatch(value):
+        raise ValueError("must be a time of day such as 06:00")
     return value
 
 
 PathInFile = Annotated[Path, AfterValidator(_beside_the_job_file)]
 Command = Annotated[tuple[str, ...], BeforeValidator(_words), Field(min_length=1)]
-ClockTime = Annotated[str, Field(pattern=r"^\d{2}:\d{2}$"), AfterValidator(_clock_time)]
+ClockTime = Annotated[str, AfterValidator(_clock_time)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -118,7 +120,9 @@ def load_job(path: Path, environment: Mapping[str, str] = os.environ) -> Job | t
     try:
         job = Job.model_validate(values, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        mistakes.extend(_mistake(details, lines) for details in error.errors())
+        # A list whose tasks are all wrong counts as empty, too; that is no mistake of its own.
+        details = [d for d in error.errors() if d["type"] != "too_short" or d["loc"] != ("task",) or not d["input"]]
+        mistakes.extend(_mistake(detail, lines) for detail in details)
     if mistakes:
         return tuple(sorted(mistakes, key=lambda mistake: (mistake.line or 0, mistake.sentence)))
     return job
@@ -157,8 +161,10 @@ def _mistake(details: Mapping[str, Any], lines: Mapping[Place, int]) -> Mistake:
         known = Task.model_fields if place[0] == "task" else Job.model_fields
         near = difflib.get_close_matches(str(key), known, 1, 0.5)
         sentence = f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    elif details["type"] in ("missing", "too_short") and place == ("task",):
+        sentence = "there is no [[task]]"
     elif details["type"] == "missing":
-        sentence = f"a task needs the key {key!r}" if place[0] == "task" and len(place) > 1 else "there is no [[task]]"
+        sentence = f"a task needs the key {key!r}"
     else:
         names = ".".join(str(part) for part in place if not isinstance(part, int) and part != "task")
         sentence = f"{names or key}: {_lowered(details['msg'])}, not {details['input']!r}"
@@ -166,6 +172,7 @@ def _mistake(details: Mapping[str, Any], lines: Mapping[Place, int]) -> Mistake:
 
 
 def _lowered(message: str) -> str:
+    message = message.removeprefix(_VALUE_ERROR)
     return message[:1].lower() + message[1:]
 
 

@@ -120,13 +120,15 @@ def _result(task: Task, summary: RunSummary, published: Published | None) -> Tas
     return TaskResult(
         name=task.name,
         outcome=Outcome.CUT_SHORT if summary.is_cut_short else Outcome.DONE,
-        exit_code=int(ExitCode.SOME_FAILED if summary.has_failures else ExitCode.OK),
+        # A photo known to be broken is in the table, but no news that should wake anyone each night.
+        exit_code=int(ExitCode.SOME_FAILED if summary.failed or summary.unreadable_folders else ExitCode.OK),
         output=str(task.output),
         message=message,
         labelled=summary.labelled,
         unchanged=summary.kept,
         failed=summary.failed,
         failed_by_class=dict(summary.failed_by_class),
+        failed_before_by_class=dict(summary.kept_failed_by_class),
         removed=summary.removed,
         skipped=summary.skipped,
         pruned=published.pruned_rows if published else 0,

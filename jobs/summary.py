@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -25,7 +26,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What one task has done; `exit_code` is what `label-dir` would have ended with, `message` why it failed."""
+    """What one task has done, with its exit code as `label-dir` has them, and its line in `message`.
+
+    `failed` photos were opened by this run; `failed_before_by_class` are rows without a label that it kept.
+    """
 
     name: str
     outcome: Outcome
@@ -36,6 +40,7 @@ class TaskResult:
     unchanged: int = 0
     failed: int = 0
     failed_by_class: Mapping[str, int] | None = None
+    failed_before_by_class: Mapping[str, int] | None = None
     removed: int = 0
     skipped: int = 0
     pruned: int = 0
@@ -82,14 +87,13 @@ def write_json(result: JobResult, path: Path) -> None:
 
 def to_json(result: JobResult) -> str:
     """Return the result as a JSON object, its times in ISO 8601, UTC, its names fit for a terminal."""
-    import datetime
 
     def iso(seconds: float) -> str:
         return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
 
     content = asdict(result)
-    content["began_at"], content["ended_at"] = iso(content.pop("began_at_s")), iso(content.pop("ended_at_s"))
-    return json.dumps(content, indent=2) + "\n"
+    times = {"began_at": iso(content.pop("began_at_s")), "ended_at": iso(content.pop("ended_at_s"))}
+    return json.dumps({**times, **content}, indent=2) + "\n"
 
 
 def write_metrics(result: JobResult, path: Path) -> None:
