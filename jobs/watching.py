@@ -80,6 +80,7 @@ def watch_folder(options: WatchOptions) -> int:
         if options.metrics:
             stack.callback(MetricsServer(*_address(options.metrics), vitals).close)
         wishes, wakeup = Wishes(), Wakeup()
+        stack.callback(wakeup.close)
         stack.enter_context(_signals(wishes, wakeup))
         _daemon(options, disposal, sink, vitals, wishes, wakeup).run()
     return ExitCode.SOME_FAILED if options.once and vitals.failed else ExitCode.OK

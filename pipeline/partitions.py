@@ -162,19 +162,23 @@ class Partitions:
             self._ledger.forget_everything()
             known = set()
         for stamp in present.values():
-            if stamp not in known:
-                self._learn(stamp)
+            if stamp not in known and not self._learn(stamp) and any(other.path == stamp.path for other in known):
+                # What it held is in the index, and no longer true.
+                self._recover()
+                return
 
     def _parts(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("date=*/part-*") if _PART_NAME.fullmatch(path.name))
 
-    def _learn(self, stamp: PartStamp) -> None:
+    def _learn(self, stamp: PartStamp) -> bool:
         path = self._folder / stamp.path
         try:
             self._ledger.record(stamp, _entries(path))
         except LabelDirError as error:
             logger.warning("%s; it is set aside, and its photos are labelled again where they still are", error)
             path.replace(path.with_name(f".{path.name}.damaged"))
+            return False
+        return True
 
     def _stamp(self, path: Path) -> PartStamp:
         facts = path.stat()

@@ -25,3 +25,8 @@ class Wakeup:
         if select.select([self._ear], [], [], max(0.0, timeout_s))[0]:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._ear, 65536)
+
+    def close(self) -> None:
+        """Give the pipe back."""
+        os.close(self._ear)
+        os.close(self._mouth)
