@@ -67,7 +67,7 @@ class FailingDisk:
             self.step(Step("create", _text(path)))
             return io.BufferedWriter(_File(self, _text(path)))
 
-        io.open = fake_open
+        io.open = fake_open  # type: ignore[assignment]
 
     def _wrap(self, name: str, describe: Callable[..., Step]) -> None:
         real = getattr(os, name)
