@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command, command_path, write_photos
+
+
+def _show(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [command_path("label-show"), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def table(label_dir: Command, tmp_path: Path) -> Path:
+    write_photos(tmp_path / "photos", 16)
+    (tmp_path / "photos" / "empty\n\x1b[31m.jpg").touch()
+    (tmp_path / "photos" / "text.png").write_text("hello")
+    assert label_dir("photos", "out.csv").returncode == 3
+    return tmp_path / "out.csv"
+
+
+def test_questions_are_answered_in_columns(table: Path) -> None:
+    photos = _show(table, "--label", "RED", cwd=table.parent).stdout.splitlines()
+    assert [line.split()[0] for line in photos] == ["FILE", "00002-red.png", "00010-red.png"]
+    errors = _show(table, "--errors", cwd=table.parent)
+    assert [line.split(": ")[0].split() for line in errors.stdout.splitlines()] == [
+        ["FILE", "ERROR"],
+        ["empty\\n\\x1b[31m.jpg", "empty"],
+        ["text.png", "not_an_image"],
+    ]
+    counts = _show(table, "--count", cwd=table.parent).stdout.splitlines()
+    assert counts[0].split() == ["PHOTOS", "LABEL"]
+    assert [line.split()[0] for line in counts[1:]] == ["2"] * 8
+    by_class = _show(table, "--count", "--errors", cwd=table.parent).stdout.splitlines()
+    assert [line.split() for line in by_class[1:]] == [["1", "empty"], ["1", "not_an_image"]]
+    assert _show(table, "--min-prob", "1.0", "--max-prob", "0.1", cwd=table.parent).stdout.count("\n") == 1
+
+
+def test_what_the_limit_hides_is_told(table: Path) -> None:
+    some = _show(table, "-n", "3", cwd=table.parent)
+    assert (some.stdout.count("\n"), some.stderr) == (4, "... and 13 more (--limit 0 shows all)\n")
+    assert _show(table, "--limit", "0", cwd=table.parent).stdout.count("\n") == 17
+
+
+@pytest.mark.parametrize(("name", "code"), [("missing.parquet", 66), ("foreign.csv", 2), ("folder", 66)])
+def test_what_is_no_table_is_refused(tmp_path: Path, name: str, code: int) -> None:
+    (tmp_path / "foreign.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "folder").mkdir()
+    done = _show(name, cwd=tmp_path)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
