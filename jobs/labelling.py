@@ -85,7 +85,7 @@ def _model(options: LabelDirOptions) -> Artifact:
     def notify(sentence: str) -> None:
         logger.log(logging.INFO if options.quiet else logging.WARNING, "%s", sentence)
 
-    artifact = ensure_artifact(options.model, notify)
+    artifact = ensure_artifact(options.model, notify, options.engine)
     if options.topk > len(artifact.labels):
         raise UsageError(f"--topk {options.topk}: the model {artifact.name} has {len(artifact.labels)} labels")
     return artifact
