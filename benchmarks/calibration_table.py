@@ -2,7 +2,7 @@
 
     python benchmarks/calibration_table.py efficientnet_lite0 photos/
 
-Half of the photos set the ranges, the other half measure what the int8 model with them does. Labels come from photos.csv.
+Half of the photos set the ranges, the other half measure what the int8 model with them does; photos.csv gives labels.
 """
 
 from __future__ import annotations

@@ -5,8 +5,10 @@ Imports torch and torchvision, so a run never imports this.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import socket
+import sys
 import urllib.error
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +97,9 @@ def _download(found: Architecture, path: Path) -> None:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
-        found.pretrained.get_state_dict(progress=False, check_hash=True)
+        # torch announces the download on stdout, where only data belongs.
+        with contextlib.redirect_stdout(sys.stderr):
+            found.pretrained.get_state_dict(progress=False, check_hash=True)
     except (urllib.error.URLError, OSError) as error:
         raise ModelInputError(
             f"the weights of {found.name} are not here and cannot be downloaded: put {path.name} into {path.parent}, "

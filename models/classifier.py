@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +27,13 @@ class Classifier:
     def __init__(self, artifact_path: Path, threads: int, top_k: int, cpus: tuple[int, ...] = ()):
         """`cpus` pins the session's threads: the caller's own thread to the first, which is its own affair, the others
         to the rest. `top_k` is at most the number of classes."""
+        _share_frugal_memory()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
+        options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if len(cpus) >= threads > 1:
             pinned = ";".join(str(cpu + 1) for cpu in cpus[1:threads])
@@ -48,3 +51,17 @@ class Classifier:
         feed = {"photos": pixels, "k": self._top_k}
         probabilities, ids = self._session.run(["probabilities", "ids"], feed)
         return TopK(ids.astype(np.int32), probabilities)
+
+
+@functools.cache
+def _share_frugal_memory() -> None:
+    """Give all sessions of this process one pool of memory that grows by what is asked for.
+
+    The default grows by powers of two. Without a pool, glibc's heap fragments: 190 MB where this needs 120.
+    """
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    as_requested = {"max_mem": 0, "arena_extend_strategy": 1}
+    growth = onnxruntime.OrtArenaCfg({**as_requested, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1})
+    onnxruntime.create_and_register_allocator(place, growth)

@@ -38,14 +38,16 @@ class Layer:
         """A matrix of the shape of `weights` in the layout of the graph's own tensor."""
         return np.ascontiguousarray(matrix.reshape(self.shape) if self.axis == 0 else matrix.T)
 
+    def mean_taps(self, mean_input: Matrix) -> Matrix:
+        """The mean input of every weight, of the shape of `weights`, borders apart, from the input's channel means."""
+        channels_in = self.weights.shape[1] if len(self.shape) != 4 else self.shape[1]
+        taps = self.weights.shape[1] // channels_in
+        group_of_row = np.arange(len(self.weights)) * self.groups // len(self.weights)
+        return np.repeat(mean_input.reshape(self.groups, -1)[group_of_row], taps, axis=1)
+
     def mean_output(self, matrix: Matrix, mean_input: Matrix) -> Matrix:
         """What `matrix` in place of the weights gives on average, borders apart, for the input's channel means."""
-        channels_in = matrix.shape[1] if len(self.shape) != 4 else self.shape[1]
-        per_channel = matrix.reshape(len(matrix), channels_in, -1).sum(axis=2)
-        if self.groups == 1:
-            return np.asarray(per_channel @ mean_input, np.float64)
-        group_of_row = np.arange(len(matrix)) * self.groups // len(matrix)
-        return np.asarray((per_channel * mean_input.reshape(self.groups, -1)[group_of_row]).sum(axis=1), np.float64)
+        return np.asarray((matrix * self.mean_taps(mean_input)).sum(axis=1), np.float64)
 
 
 def layer(graph: Graph, node: onnx.NodeProto) -> Layer | None:

@@ -155,11 +155,12 @@ class Quantizer:
         bias = found.bias
         if source == self.graph.input_name and self.photo is not None:
             bias = bias + found.mean_output(found.weights, np.asarray(self.photo.shifts))
-        quantized = quantize_weights(found.weights, bias, float(scale.scale), self.recipe.weight_range)
-        means = self.calibration.means.get(source)
-        if means is not None:
-            change = quantized.values * quantized.scales.astype(np.float64)[:, None] - found.weights
-            bias = bias - found.mean_output(change, np.asarray(means))
+        mean_input = np.asarray(self.calibration.means[source])
+        quantized = quantize_weights(
+            found.weights, bias, float(scale.scale), self.recipe.weight_range, found.mean_taps(mean_input)
+        )
+        change = quantized.values * quantized.scales.astype(np.float64)[:, None] - found.weights
+        bias = bias - found.mean_output(change, mean_input)
         bias_scales = scale.scale * quantized.scales
         self.constants[f"{name}.weight"] = found.stored(quantized.values)
         self.constants[f"{name}.weight_scale"] = quantized.scales

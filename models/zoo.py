@@ -25,7 +25,11 @@ def _lite(number: int, resize_size: int, crop_size: int, sha256: str) -> ModelSp
 
 SPECS = {
     spec.name: spec
-    for spec in (_lite(0, 256, 224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),)
+    for spec in (
+        _lite(0, 256, 224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+        _lite(1, 272, 240, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+        _lite(2, 292, 260, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+    )
 }
 
 

@@ -1,0 +1,83 @@
+"""int8 against fp32 on photos kept out of calibration: every recipe and method, in two folds, and the speed of each.
+
+    python benchmarks/quantization.py efficientnet_lite0 photos/
+
+Each half of the photos is answered by a model that the other half calibrated, so that all photos count.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+
+from jobs.model_photos import decoded_sample, photos_of
+from models.agreement import accuracy, agreement, logits_of
+from models.build import fp32_artifact, int8_artifact
+from models.calibrate import candidate_calibrations
+from models.certify import Photos, Terms, alternating_speeds
+from models.cpu_kind import this_cpu
+from models.network import Network
+from models.quantize import Recipe
+from models.sources import published
+from models.weights import WeightRange
+
+SEED = 3
+THREADS = 2
+RANGES: tuple[WeightRange, ...] = ("portable", "full", "reduced")
+
+
+def folds(photos: Photos) -> list[tuple[np.ndarray, np.ndarray]]:  # type: ignore[type-arg]
+    """(calibrating, answering) masks bool [n]: each photo answers once."""
+    even = np.arange(len(photos.pixels)) % 2 == 0
+    return [(even, ~even), (~even, even)]
+
+
+def compare(network: Network, photos: Photos) -> dict[str, bytes]:
+    """Print a line for each method and weight range; return the last int8 model of each range."""
+    fp32 = logits_of(fp32_artifact(network), photos.pixels, THREADS)
+    true = photos.classes
+    if true is not None:
+        print(f"fp32: {accuracy(fp32, true)}")
+    calibrations = [candidate_calibrations(network, Photos(photos.pixels[used], "")) for used, _ in folds(photos)]
+    models = {}
+    for index, method in enumerate(one.method for one in calibrations[0]):
+        for weight_range in RANGES:
+            logits = np.zeros_like(fp32)
+            for calibrated, (_, answering) in zip(calibrations, folds(photos), strict=True):
+                models[weight_range] = int8_artifact(network, calibrated[index], Recipe(weight_range), {})
+                logits[answering] = logits_of(models[weight_range], photos.pixels[answering], THREADS)
+            found = agreement(logits, fp32)
+            right = f" {accuracy(logits, true)}" if true is not None else ""
+            print(f"{method}, {weight_range}: agreement {found.top1:.2%}, divergence {found.divergence:.5f}{right}")
+    return models
+
+
+@click.command()
+@click.argument("name")
+@click.argument("photos", type=click.Path(exists=True, path_type=Path))
+def quantization(name: str, photos: Path) -> None:
+    """Compare recipes for model NAME on PHOTOS."""
+    print(this_cpu())
+    network = published(name).network
+    drawn = photos_of(list(decoded_sample(photos, network.preprocessing, SEED)), photos, "", network.labels)
+    assert drawn is not None
+    models = {**compare(network, drawn), "fp32": fp32_artifact(network)}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for key, content in models.items():
+            paths.append(Path(folder) / f"{key}.onnx")
+            paths[-1].write_bytes(content)
+        for threads in range(1, THREADS + 1):
+            speeds = dict(zip(models, alternating_speeds(paths, Terms(threads=threads, rounds=25)), strict=True))
+            for key in models:
+                ratio, share = speeds[key] / speeds["fp32"], len(models[key]) / len(models["fp32"])
+                print(
+                    f"{key}, {threads} threads: {speeds[key]:.1f} images/s, {ratio:.2f} times fp32, {share:.1%} of its size"
+                )
+
+
+if __name__ == "__main__":
+    quantization()
