@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 
 class ErrorClass(StrEnum):
@@ -43,9 +44,11 @@ class ErrorClass(StrEnum):
 PASSING_ERRORS = frozenset({ErrorClass.PERMISSION, ErrorClass.VANISHED, ErrorClass.CHANGED, ErrorClass.IO})
 
 
-@dataclass(frozen=True, slots=True)
-class FileRef:
-    """A file the walk found: its row's name, where it is, and what `stat` said (`mtime_us`: since 1970, UTC)."""
+class FileRef(NamedTuple):
+    """A file the walk found: its row's name, where it is, and what `stat` said (`mtime_us`: since 1970, UTC).
+
+    A tuple, because a walk makes millions: a frozen dataclass takes three times as long to make.
+    """
 
     name: str
     path: str

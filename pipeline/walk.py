@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import math
 import os
 import re
 import stat
@@ -134,21 +135,22 @@ def _scan_unsorted(
 
 
 def _row_keys(entries: Iterable[os.DirEntry[str]], rules: WalkRules, counts: WalkCounts) -> Iterator[tuple[str, str]]:
+    follow_links = rules.follow_links
     for entry in entries:
         name = entry.name
         if name[0] == ".":
             counts.skipped += 1
             continue
-        if entry.is_symlink() and not rules.follow_links:
+        if not follow_links and entry.is_symlink():
             counts.skipped_links += 1
             continue
-        shown = display_name(name)
-        yield (shown + "/" if _is_folder(entry, rules) else shown, name)
+        shown = name if name.isascii() and "\\" not in name else display_name(name)
+        yield (shown + "/" if _is_folder(entry, follow_links) else shown, name)
 
 
-def _is_folder(entry: os.DirEntry[str], rules: WalkRules) -> bool:
+def _is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:
     try:
-        return entry.is_dir(follow_symlinks=rules.follow_links)
+        return entry.is_dir(follow_symlinks=follow_links)
     except OSError:
         # A link to itself, or into a folder that is closed to us; it costs itself, not its neighbours.
         return False
@@ -161,11 +163,13 @@ def _entries(
     wanted: Callable[[str, bool], bool],
     counts: WalkCounts,
 ) -> Iterator[FileRef | _Folder]:
+    prefix, folder_path, avoid, follow_links = folder.prefix, folder.path, rules.avoid, rules.follow_links
+    since_us = -math.inf if rules.modified_since_us is None else rules.modified_since_us
     for shown, name in names:
         is_folder = shown[-1] == "/"
-        row_name = folder.prefix + shown
-        path = f"{folder.path}/{name}"
-        if not wanted(row_name, is_folder) or path in rules.avoid:
+        row_name = prefix + shown
+        path = f"{folder_path}/{name}"
+        if not wanted(row_name, is_folder) or path in avoid:
             counts.skipped += not is_folder
             continue
         if is_folder:
@@ -176,20 +180,20 @@ def _entries(
                 yield _Folder(path, row_name, ancestors)
             continue
         try:
-            facts = os.stat(path, follow_symlinks=rules.follow_links)
+            facts = os.stat(path, follow_symlinks=follow_links)
         except FileNotFoundError:
-            counts.skipped_links += rules.follow_links
+            counts.skipped_links += follow_links
             continue
         except OSError as error:
-            if rules.follow_links and error.errno == errno.ELOOP:
+            if follow_links and error.errno == errno.ELOOP:
                 counts.skipped_links += 1
             else:
                 # It is there and cannot be looked at: opening it says why, in a row of its own.
                 yield FileRef(row_name, path, 0, 0)
             continue
-        is_recent = rules.modified_since_us is None or facts.st_mtime_ns // 1000 >= rules.modified_since_us
-        if stat.S_ISREG(facts.st_mode) and is_recent:
-            yield FileRef(row_name, path, facts.st_size, facts.st_mtime_ns // 1000, facts.st_ino)
+        mtime_us = facts.st_mtime_ns // 1000
+        if stat.S_ISREG(facts.st_mode) and mtime_us >= since_us:
+            yield FileRef(row_name, path, facts.st_size, mtime_us, facts.st_ino)
         else:
             counts.skipped += 1
 
@@ -217,14 +221,18 @@ def name_filter(rules: WalkRules) -> Callable[[str, bool], bool]:
     include = _matcher(rules.include)
     exclude = _matcher(rules.exclude)
 
+    def has_image_suffix(name: str, is_folder: bool) -> bool:
+        return is_folder or name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+
+    if include is None and exclude is None:
+        return has_image_suffix
+
     def wanted(name: str, is_folder: bool) -> bool:
         if exclude is not None and exclude(name.rstrip("/")):
             return False
-        if is_folder:
-            return True
         if include is not None:
-            return include(name)
-        return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+            return is_folder or include(name)
+        return has_image_suffix(name, is_folder)
 
     return wanted
 

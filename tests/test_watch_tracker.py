@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from pipeline.records import FileRef
@@ -39,7 +37,7 @@ def test_a_file_is_handed_out_when_it_has_rested_and_not_before(clock: Clock) ->
 
 
 @pytest.mark.parametrize(
-    "changed", [replace(PHOTO, size_bytes=11), replace(PHOTO, mtime_us=1_000_001), replace(PHOTO, inode=8)]
+    "changed", [PHOTO._replace(size_bytes=11), PHOTO._replace(mtime_us=1_000_001), PHOTO._replace(inode=8)]
 )
 def test_a_change_of_size_time_or_inode_begins_the_rest_anew(clock: Clock, changed: FileRef) -> None:
     tracker = Tracker(2.0, clock)
@@ -71,7 +69,7 @@ def test_a_hundred_rewrites_faster_than_the_rest_are_handed_out_once(clock: Cloc
     tracker = Tracker(2.0, clock)
     taken: list[str] = []
     for version in range(100):
-        rewritten = replace(PHOTO, mtime_us=version)
+        rewritten = PHOTO._replace(mtime_us=version)
         tracker.notice(rewritten, Hint.CLOSED)
         clock.advance(0.19)
         _look(tracker, rewritten)
@@ -84,7 +82,7 @@ def test_a_hundred_rewrites_faster_than_the_rest_are_handed_out_once(clock: Cloc
 def test_a_file_overwritten_while_it_waits_its_turn_rests_anew(clock: Clock) -> None:
     tracker = Tracker(2.0, clock)
     tracker.notice(PHOTO, Hint.ARRIVED)
-    tracker.notice(replace(PHOTO, size_bytes=20))
+    tracker.notice(PHOTO._replace(size_bytes=20))
     assert _taken(tracker) == []
 
 
@@ -98,8 +96,8 @@ def test_a_deleted_file_is_never_handed_out(clock: Clock) -> None:
 def test_a_full_tracker_turns_away_what_it_does_not_know_and_nothing_else(clock: Clock) -> None:
     tracker = Tracker(2.0, clock, capacity=2)
     names = ["a.jpg", "b.jpg", "c.jpg"]
-    assert [tracker.notice(replace(PHOTO, name=name)) for name in names] == [True, True, False]
-    assert tracker.notice(replace(PHOTO, size_bytes=99))
+    assert [tracker.notice(PHOTO._replace(name=name)) for name in names] == [True, True, False]
+    assert tracker.notice(PHOTO._replace(size_bytes=99))
 
 
 def test_what_was_at_work_when_processes_died_is_handed_out_again(clock: Clock) -> None:
@@ -117,7 +115,7 @@ def test_a_file_written_to_all_the_time_costs_no_more_memory_as_time_goes_by(clo
     tracker = Tracker(2.0, clock)
     sizes = []
     for version in range(2000):
-        written = replace(PHOTO, size_bytes=version)
+        written = PHOTO._replace(size_bytes=version)
         tracker.notice(written)
         clock.advance(0.05)
         _look(tracker, written)
