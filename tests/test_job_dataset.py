@@ -43,12 +43,13 @@ def _set_day(photo: Path, day: str) -> None:
 
 
 def _partitions(folder: Path) -> dict[str, list[str]]:
-    rows = duckdb.sql(
+    relation = duckdb.sql(
         f"SELECT date, file_name FROM read_parquet('{folder}/date=*/*.parquet', hive_partitioning=true, "
         "hive_types_autocast=false) ORDER BY ALL"
-    ).fetchall()
+    )
+    assert relation is not None
     found: dict[str, list[str]] = {}
-    for day, name in rows:
+    for day, name in relation.fetchall():
         found.setdefault(str(day), []).append(name)
     return found
 

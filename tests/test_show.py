@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Command, command_path, write_photos
+from models.artifact import Artifact
+from tests.conftest import command_path, run_label_dir, write_photos
 
 
 def _show(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -19,13 +20,14 @@ def _show(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def table(label_dir: Command, tmp_path: Path) -> Path:
-    write_photos(tmp_path / "photos", 16)
-    (tmp_path / "photos" / "empty\n\x1b[31m.jpg").touch()
-    (tmp_path / "photos" / "text.png").write_text("hello")
-    assert label_dir("photos", "out.csv").returncode == 3
-    return tmp_path / "out.csv"
+@pytest.fixture(scope="module")
+def table(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("show")
+    write_photos(folder / "photos", 16)
+    (folder / "photos" / "empty\n\x1b[31m.jpg").touch()
+    (folder / "photos" / "text.png").write_text("hello")
+    assert run_label_dir(tiny_model, "photos", "out.csv", cwd=folder).returncode == 3
+    return folder / "out.csv"
 
 
 def test_questions_are_answered_in_columns(table: Path) -> None:

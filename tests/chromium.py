@@ -1,0 +1,64 @@
+"""A headless Chromium for the tests of pages, driven through Debian's chromedriver."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BROWSER = shutil.which("chromium")
+DRIVER = shutil.which("chromedriver")
+needs_chromium = pytest.mark.skipif(
+    BROWSER is None or DRIVER is None, reason="chromium and chromedriver are not installed (Debian: chromium-driver)"
+)
+_ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+    "--hide-scrollbars",
+)
+
+
+@contextlib.contextmanager
+def chromium(profile: Path) -> Iterator[Any]:
+    """Give a driver of a fresh browser that keeps what it has in folder `profile`."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    assert BROWSER is not None
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in (*_ARGUMENTS, f"--user-data-dir={profile}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def look_like(driver: Any, width: int, height: int, scheme: str) -> None:
+    """Let the page believe in a screen of this size, in pixels, and in a `scheme` of "light" or "dark"."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
+def requested_urls(driver: Any) -> list[str]:
+    """Return the URLs asked for since the last call."""
+    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    return [
+        message["params"]["request"]["url"] for message in messages if message["method"] == "Network.requestWillBeSent"
+    ]
