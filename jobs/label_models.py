@@ -173,6 +173,44 @@ def certify(name: str, photos: Path | None, samples: int, min_agreement: float, 
     )
 
 
+@command.command(
+    epilog=_epilog(
+        "label-models bench efficientnet_lite0",
+        "label-models bench resnet18 --random-weights --chart resnet18.png",
+        "label-models bench resnet18 --engine torch --engine onnxruntime --format csv",
+    )
+)
+@click.argument("name")
+@click.option("--random-weights", is_flag=True, help="NAME is an architecture; time it with random weights.")
+@click.option("--engine", multiple=True, help="Only these engines.  [default: all]")
+@click.option("--photos", type=_FOLDER, metavar="PHOTOS", help="For the agreement.  [default: generated images]")
+@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="In turn; medians are shown.")
+@click.option(
+    "--format", "output_format", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
+@click.option("--chart", type=_FOLDER, metavar="PNG", help="Also draw a bar chart (extra: bench).")
+def bench(
+    name: str,
+    random_weights: bool,
+    engine: tuple[str, ...],
+    photos: Path | None,
+    rounds: int,
+    output_format: str,
+    chart: Path | None,
+) -> None:
+    """Run NAME in every way there is, each in a fresh process, in turn, and print what each takes."""
+    from jobs.model_bench import as_text, measured_rows, random_model
+    from models.cpu_kind import this_cpu
+
+    built = random_model(name, _notify) if random_weights else name
+    rows = measured_rows(built, engine, photos, rounds, _notify)
+    click.echo(as_text(rows, output_format))
+    if chart is not None:
+        from models.chart import write_chart
+
+        write_chart(chart, f"{built} on {this_cpu().name}", rows)
+
+
 def _told(certificate: object) -> int:
     """Print a certificate; the exit code that it means."""
     from models.certificate import Certificate
