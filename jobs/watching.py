@@ -78,7 +78,9 @@ def watch_folder(options: WatchOptions) -> int:
             raise OutputError(f"{labels} cannot be written: {error.strerror or error}") from error
         stack.callback(sink.close)
         if options.metrics:
-            stack.callback(MetricsServer(*_address(options.metrics), vitals).close)
+            server = MetricsServer(*_address(options.metrics), vitals)
+            stack.callback(server.close)
+            logger.info("metrics at port %d", server.port, extra={"fields": {"port": server.port}})
         wishes, wakeup = Wishes(), Wakeup()
         stack.callback(wakeup.close)
         stack.enter_context(_signals(wishes, wakeup))

@@ -141,7 +141,9 @@ def rows_in(labels: Path) -> list[tuple[str, str | None]]:
     """Return name and content digest of every row below `labels`, sorted."""
     rows: list[Any] = []
     for path in labels.glob("date=*/part-*.parquet"):
-        table = pq.read_table(path, partitioning=None)
+        # Opened once: a part that is still open may be renamed over at any moment.
+        with pq.ParquetFile(path) as part:
+            table = part.read(["file_name", "sha256"])
         rows += zip(table["file_name"].to_pylist(), table["sha256"].to_pylist(), strict=True)
     found: list[tuple[str, str | None]] = sorted(rows, key=lambda row: (row[0], row[1] or ""))
     return found

@@ -1,0 +1,133 @@
+"""Small photos through a running `watch-folder` for long: memory, descriptors, rate: `python benchmarks/watch_soak.py`.
+
+Prints a line every few seconds with the resident memory and the open files of the whole process tree and the rate, and
+at the end how flat they were after the warm-up (the first quarter), and the CPU time of ten idle seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+from PIL import Image
+
+_AHEAD = 2000
+_PER_FOLDER = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The process tree at one moment; `rows` are durable."""
+
+    at_s: float
+    rows: int
+    unique_mb: float
+    main_mb: float
+    descriptors: int
+
+
+def write_photos(inbox: Path, count: int, rows: list[int]) -> None:
+    """Write small noise photos, never more than 2,000 ahead of their rows."""
+    random = np.random.default_rng(1)
+    base = random.integers(0, 256, (64, 64, 3), np.uint8)
+    for number in range(count):
+        while number - rows[0] > _AHEAD:
+            time.sleep(0.02)
+        base[0, 0] = (number & 255, number >> 8 & 255, number >> 16 & 255)
+        stream = io.BytesIO()
+        Image.fromarray(base).save(stream, "JPEG", quality=60)
+        folder = inbox / f"{number // _PER_FOLDER:04d}"
+        folder.mkdir(exist_ok=True)
+        hidden = folder / ".next"
+        # The number beyond the picture keeps every content unlike the others.
+        hidden.write_bytes(stream.getvalue() + number.to_bytes(4, "big"))
+        hidden.rename(folder / f"{number:06d}.jpg")
+
+
+def sample(process: psutil.Process, labels: Path, rows: list[int]) -> Sample:
+    """Look at the tree and at the rows there are."""
+    rows[0] = sum(pq.read_metadata(part).num_rows for part in labels.glob("date=*/part-*.parquet"))
+    tree = [process, *process.children(recursive=True)]
+    unique = sum(member.memory_full_info().uss for member in tree) / 1e6
+    descriptors = sum(member.num_fds() for member in tree)
+    return Sample(time.monotonic(), rows[0], unique, process.memory_info().rss / 1e6, descriptors)
+
+
+def idle_cpu_percent(process: psutil.Process, seconds: float = 10.0) -> float:
+    """Return the CPU time of the whole tree while nothing arrives, in percent of one core."""
+
+    def used_s() -> float:
+        return sum(sum(member.cpu_times()[:2]) for member in [process, *process.children(recursive=True)])
+
+    before = used_s()
+    time.sleep(seconds)
+    return (used_s() - before) / seconds * 100
+
+
+def main() -> None:
+    """Run the soak and print what was seen."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--option", action="append", default=[], help="Handed to watch-folder.")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        inbox, labels = folder / "inbox", folder / "labels"
+        inbox.mkdir()
+        with (folder / "log").open("w") as log:
+            command = [str(Path(sys.executable).with_name("watch-folder")), str(inbox), str(labels)]
+            started = subprocess.Popen([*command, *arguments.option], stderr=log)
+            try:
+                soak(psutil.Process(started.pid), folder, arguments.count)
+            finally:
+                started.terminate()
+                print(f"ended with {started.wait()}")
+
+
+def soak(process: psutil.Process, folder: Path, count: int) -> None:
+    """Feed the daemon, print a line now and then, and the verdicts at the end."""
+    while "watching by" not in (folder / "log").read_text():
+        time.sleep(0.1)
+    rows = [0]
+    writer = threading.Thread(target=write_photos, args=(folder / "inbox", count, rows), daemon=True)
+    writer.start()
+    samples: list[Sample] = []
+    for turn in itertools.count():
+        samples.append(sample(process, folder / "labels", rows))
+        last = samples[-1]
+        if turn % 10 == 0:
+            memory = f"{last.unique_mb:7.1f} MB unique, {last.main_mb:6.1f} MB resident in the main process"
+            print(f"{last.rows:7d} rows  {memory}  {last.descriptors} files", flush=True)
+        if last.rows >= count:
+            break
+        time.sleep(1.0)
+    report(samples, count)
+    print(f"idle: {idle_cpu_percent(process):.2f}% of a core")
+
+
+def report(samples: list[Sample], count: int) -> None:
+    """Say how flat it was after the first quarter."""
+    warm = [one for one in samples if one.rows >= count / 4]
+    memory = [one.unique_mb for one in warm]
+    third = max(1, len(warm) // 3)
+    first, last = warm[:third], warm[-third:]
+    print(f"unique memory after warm-up: {min(memory):.1f} to {max(memory):.1f} MB", end=", ")
+    print(f"mean of the first third {np.mean(memory[:third]):.1f}, of the last {np.mean(memory[-third:]):.1f}")
+    print(f"descriptors: {first[0].descriptors} then, {last[-1].descriptors} at the end")
+    rates = [(part[-1].rows - part[0].rows) / max(1e-9, part[-1].at_s - part[0].at_s) for part in (first, last)]
+    print(f"rate: {rates[0]:.1f} photos/s then, {rates[1]:.1f} at the end: {rates[1] / max(1e-9, rates[0]):.3f}")
+
+
+if __name__ == "__main__":
+    main()
