@@ -75,7 +75,7 @@ def quantization(name: str, photos: Path) -> None:
             for key in models:
                 ratio, share = speeds[key] / speeds["fp32"], len(models[key]) / len(models["fp32"])
                 print(
-                    f"{key}, {threads} threads: {speeds[key]:.1f} images/s, {ratio:.2f} times fp32, {share:.1%} of its size"
+                    f"{key}, {threads} threads: {speeds[key]:.1f} images/s, {ratio:.2f} x fp32, {share:.1%} of its size"
                 )
 
 

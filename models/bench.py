@@ -79,7 +79,8 @@ def measure(notify: Notify, subject: Subject, pixels: Pixels, most_threads: int)
     resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
     ids = np.concatenate([engine.classify(part).ids[:, 0] for part in _parts(pixels)])
     for threads in range(2, most_threads + 1):
-        speeds.append(_images_per_s(load_engine(subject.engine, subject.artifact_path, threads, 1).classify, batch))
+        wider = load_engine(subject.engine, subject.artifact_path, threads, 1)
+        speeds = [*speeds, _images_per_s(wider.classify, batch)]
     return Measured(load_ms, cold_ms, warm_ms, single_ms, tuple(speeds), resident, ids)
 
 

@@ -129,7 +129,8 @@ def _certified(model: str, receipt: Receipt, notify: Notify) -> Artifact:
     certificate = read_certificate(certificate_path(int8)) or _measured(model, int8, receipt, notify)
     if certificate.passed:
         return int8
-    notify(f"running {model} in fp32, because its int8 form is {certificate.verdict()}")
+    hint = f"label-models certify {model} --photos PHOTOS measures it on your photos"
+    notify(f"running {model} in fp32, because its int8 form is {certificate.verdict()} ({hint})")
     return _verified(model, receipt, "fp32")
 
 
