@@ -14,6 +14,7 @@ Examples:
   label-dir photos/ labels.parquet          again: only new and changed photos are opened
   label-dir -m resnet18 photos/ out.csv     another model (label-models list)
   label-dir --exclude 'thumbs/*' photos/ labels.parquet
+  label-dir --tune photos/ labels.parquet   find the fastest plan for this machine first, once
 
 \b
 Exit codes: 0 all labelled; 2 usage; 3 finished, some files have error rows; 66 input missing;
@@ -49,10 +50,14 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
 @click.option("--timeout", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds for one photo.")
 @click.option("--max-pixels", type=click.IntRange(1), default=200_000_000, show_default=True, help="Largest photo.")
 @click.option("--max-bytes", type=click.IntRange(1), default=1 << 30, show_default=True, help="Largest file.")
+@click.option("--tune", is_flag=True, help="First find, in a minute, the fastest plan for PHOTOS here, and keep it.")
+@click.option("--show-plan", is_flag=True, help="Print how many processes, threads and photos at a time, and why.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of stderr.")
 @click.version_option(package_name="label-dir")
-def command(photos: Path, out: Path, model: str, quiet: bool, log_format: str, **options: object) -> int:
+def command(
+    photos: Path, out: Path, model: str, quiet: bool, log_format: str, tune: bool, show_plan: bool, **options: object
+) -> int:
     """Label the photos below folder PHOTOS and write one row for each to OUT (.parquet or .csv).
 
     OUT is brought up to date with PHOTOS: new and changed photos are labelled, rows of unchanged ones are kept, rows
@@ -64,7 +69,16 @@ def command(photos: Path, out: Path, model: str, quiet: bool, log_format: str, *
     from jobs.summary import sentence
 
     log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
-    summary = label_dir(LabelDirOptions(photos=photos, out=out, model=model, quiet=quiet, **options))  # type: ignore[arg-type]  # click gives what the options above say
+    asked = LabelDirOptions(photos=photos, out=out, model=model, quiet=quiet, **options)  # type: ignore[arg-type]  # click gives what the options above say
+    if tune or show_plan:
+        from jobs.planning import plan_lines, tune_and_keep
+
+        if tune:
+            tune_and_keep(asked)
+        if show_plan:
+            click.echo("\n".join(plan_lines(asked)))
+            return 0
+    summary = label_dir(asked)
     tell(sentence(summary), labelled=summary.labelled, unchanged=summary.kept, failed=summary.failed, out=str(out))
     return 3 if summary.has_failures else 0
 

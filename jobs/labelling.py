@@ -16,6 +16,7 @@ from pipeline.plan import Settings, plan_for
 from pipeline.read import ReadLimits
 from pipeline.records import RunSummary
 from pipeline.run import Hooks, RunRequest, run
+from pipeline.tuned import read_tuned, tuned_path
 from pipeline.walk import WalkCounts, WalkRules, walk
 
 logger = logging.getLogger(__name__)
@@ -58,8 +59,23 @@ def label_dir(options: LabelDirOptions) -> RunSummary:
 
 def run_request(options: LabelDirOptions) -> RunRequest:
     """Return the run that `options` ask for, with its model built or found; raises what the model cache raises."""
-    artifact = _model(options)
-    settings = Settings(
+    artifact, settings, machine = model_of(options), settings_of(options), this_machine()
+    tuned = read_tuned(tuned_path(artifact.model_id, options.engine, machine))
+    return RunRequest(
+        photos=options.photos,
+        out=options.out,
+        artifact=artifact,
+        plan=plan_for(machine, settings, tuned),
+        include=options.include,
+        exclude=options.exclude,
+        follow_links=options.follow_links,
+        fresh=options.fresh,
+    )
+
+
+def settings_of(options: LabelDirOptions) -> Settings:
+    """Return what the options say of the plan."""
+    return Settings(
         batch_size=options.batch_size,
         workers=options.workers,
         pool=options.pool,
@@ -69,19 +85,11 @@ def run_request(options: LabelDirOptions) -> RunRequest:
         timeout_s=options.timeout,
         limits=ReadLimits(options.max_bytes, options.max_pixels, options.follow_links),
     )
-    return RunRequest(
-        photos=options.photos,
-        out=options.out,
-        artifact=artifact,
-        plan=plan_for(this_machine(), settings),
-        include=options.include,
-        exclude=options.exclude,
-        follow_links=options.follow_links,
-        fresh=options.fresh,
-    )
 
 
-def _model(options: LabelDirOptions) -> Artifact:
+def model_of(options: LabelDirOptions) -> Artifact:
+    """Return the model that the options name, built or found; raises what the model cache raises."""
+
     def notify(sentence: str) -> None:
         logger.log(logging.INFO if options.quiet else logging.WARNING, "%s", sentence)
 
