@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable
 
@@ -40,13 +41,28 @@ def _exit_code(body: Callable[[], object], name: str) -> int:
     except Interrupted as error:
         logger.error("interrupted; what was done is kept, and the same command goes on from there")
         return 128 + error.signal_number
-    except (KeyboardInterrupt, click.Abort):
-        return ExitCode.INTERRUPTED
+    except (KeyboardInterrupt, click.Abort) as error:
+        # click takes the end of any pipe for the end of a dialogue.
+        return _bug() if isinstance(error.__cause__, EOFError) else ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output went away; what is left must not fail again when Python flushes it.
+        if not _reader_left():
+            return _bug()
+        # What is left of our output must not fail again when Python flushes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.OK
     except Exception:
-        logger.exception("this is a bug, please report it with what follows")
-        return ExitCode.BUG
+        return _bug()
     return result if isinstance(result, int) else ExitCode.OK
+
+
+def _bug() -> int:
+    logger.exception("this is a bug, please report it with what follows")
+    return ExitCode.BUG
+
+
+def _reader_left() -> bool:
+    """Tell whether it was our own output that nobody reads any more; other pipes are our own affair."""
+    output = select.poll()
+    for descriptor in (1, 2):
+        output.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))

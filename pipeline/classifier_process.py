@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -60,6 +61,12 @@ def serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet, parent_p
     """Answer tasks from `connection` until its other end closes."""
     die_with_parent(parent_pid)
     leave_signals_to_parent()
+    # The pool went away: nobody waits for an answer any more.
+    with contextlib.suppress(EOFError, ConnectionError):
+        _serve(connection, setup, cpus)
+
+
+def _serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet) -> None:
     os.sched_setaffinity(0, cpus.indices)
     from models.engines import load_engine
 
@@ -71,9 +78,6 @@ def serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet, parent_p
         return
     connection.send(Ready())
     while True:
-        try:
-            task: Task = connection.recv()
-        except EOFError:
-            return
+        task: Task = connection.recv()
         top_k = engine.classify(setup.slab.slot(task.slot)[task.start : task.stop])
         connection.send(Answer(task.number, top_k.ids, top_k.probabilities))

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 from pipeline.children import starting_children
 from pipeline.classifier_process import ClassifierSetup, serve
 from pipeline.cpus import CpuSet
+from pipeline.errors import WorkerDiedError
 from pipeline.records import Batch, ItemError, Prediction
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
+
+_STARTS = 3
 
 
 @dataclass(slots=True)
@@ -57,15 +60,33 @@ class Worker:
 
 
 def spawn(setup: ClassifierSetup, cpus: CpuSet) -> Worker:
-    """Start a classifier process on `cpus`; it loads its model meanwhile."""
+    """Start a classifier process on `cpus`; it loads its model meanwhile.
+
+    Raises:
+        WorkerDiedError: the system does not let it start.
+    """
+    for _ in range(_STARTS):
+        try:
+            return _spawn_once(setup, cpus)
+        except (OSError, EOFError) as error:
+            reason = error
+    raise WorkerDiedError(f"a classifier process cannot be started: {reason}")
+
+
+def _spawn_once(setup: ClassifierSetup, cpus: CpuSet) -> Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(
         target=serve, args=(theirs, setup, cpus, os.getpid()), name=f"classifier-{cpus.indices[0]}", daemon=True
     )
-    with starting_children():
-        process.start()
-    theirs.close()
+    try:
+        with starting_children():
+            process.start()
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
     return Worker(cpus, process, ours)
 
 

@@ -19,6 +19,7 @@ from pipeline.slab import SharedArray
 logger = logging.getLogger(__name__)
 
 TICK_S = 1.0
+_AWAY_S = 5.0
 _END_WAIT_S = 5.0
 
 
@@ -44,6 +45,7 @@ class DecoderWatch:
         self._recycle_bytes = recycle_bytes
         self._looked_at_s = time.monotonic()
         self._stopped: set[int] = set()
+        self._ended_by_us: set[int] = set()
         self._processes: list[ForkServerProcess] = []
 
     def expect(self) -> None:
@@ -63,7 +65,7 @@ class DecoderWatch:
         now_s = time.monotonic()
         if now_s - self._looked_at_s < TICK_S:
             return []
-        if now_s - self._looked_at_s > self._timeout_s / 2:
+        if now_s - self._looked_at_s > max(_AWAY_S, self._timeout_s / 2):
             # This process itself was stopped or asleep; what waited for it is not late.
             self.board.array[:, BOARD_SINCE_NS] = time.monotonic_ns()
         self._looked_at_s = now_s
@@ -71,7 +73,7 @@ class DecoderWatch:
         still_stopped, self._stopped = stopped & self._stopped, stopped
         for pid in still_stopped:
             logger.warning("a decode process was stopped from outside; it is killed")
-            kill_and_wait([pid])
+            self._end(pid)
         return [loss for row in range(len(self.board.array)) for loss in self._look_at(row)]
 
     def is_someone_gone(self) -> bool:
@@ -84,7 +86,8 @@ class DecoderWatch:
             if not pid or is_alive(pid):
                 continue
             cause = self._cause(pid)
-            logger.warning("a decode process died (%s); it is restarted", cause)
+            if pid not in self._ended_by_us:
+                logger.warning("a decode process died (%s); it is restarted", cause)
             if position != IDLE:
                 yield Loss(slot, position, ErrorClass.WORKER_CRASH, f"decode processes died with it ({cause})")
 
@@ -93,6 +96,11 @@ class DecoderWatch:
         self.started()
         kill_and_wait(self._pids())
         self._processes = []
+        self._ended_by_us.clear()
+
+    def _end(self, pid: int) -> None:
+        self._ended_by_us.add(pid)
+        kill_and_wait([pid])
 
     def _pids(self) -> list[int]:
         return [process.pid for process in self._processes if process.pid]
@@ -109,10 +117,15 @@ class DecoderWatch:
         else:
             return
         self.board.array[row, BOARD_POSITION] = IDLE
-        kill_and_wait([pid])
+        self._end(pid)
 
     def _cause(self, pid: int) -> str:
-        return next((cause_of_end(process.exitcode) for process in self._processes if process.pid == pid), "ended")
+        for process in self._processes:
+            if process.pid == pid:
+                # Its exit code comes by way of the fork server, a moment later.
+                process.join(1.0)
+                return cause_of_end(process.exitcode)
+        return "ended"
 
 
 def kill_and_wait(pids: list[int]) -> None:

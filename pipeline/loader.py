@@ -59,10 +59,17 @@ class Loader:
 
     @staticmethod
     def start() -> None:
-        """Start the fork server, which imports torch meanwhile, beside the caller's own imports."""
+        """Start the fork server, which imports torch meanwhile, beside the caller's own imports.
+
+        Raises:
+            WorkerDiedError: the system does not let it start.
+        """
         multiprocessing.get_context("forkserver").set_forkserver_preload(["pipeline.decode_server"])
-        with starting_children():
-            forkserver.ensure_running()
+        try:
+            with starting_children():
+                forkserver.ensure_running()
+        except OSError as error:
+            raise WorkerDiedError(f"decode processes cannot be started: {error}") from error
 
     def prepare(self) -> None:
         """Import torch and make the DataLoader, which the first pass then finds ready."""
@@ -133,7 +140,8 @@ class Loader:
         try:
             with starting_children(), _without_advice():
                 self._source = iter(self._loader)
-        except RuntimeError:
+        except (RuntimeError, OSError, EOFError):
+            # A process that is gone, or the fork server, which the next one then starts.
             return False
         finally:
             self._watch.started()

@@ -24,6 +24,7 @@ _DEATHS_UNTIL_HALVED = 2
 # Processes also die of causes that are not the photo's: one that is alone must prove it.
 _DEATHS_OF_ONE_PHOTO = 3
 _TICK_S = 1.0
+_AWAY_S = 5.0
 _DEATHS_BEFORE_READY = 3
 
 
@@ -189,7 +190,7 @@ class Pool:
         now_s = time.monotonic()
         if now_s - self._looked_at_s < _TICK_S:
             return
-        was_away = now_s - self._looked_at_s > self._timeout_s / 2
+        was_away = now_s - self._looked_at_s > max(_AWAY_S, self._timeout_s / 2)
         self._looked_at_s = now_s
         for worker in list(self._workers):
             if was_away:

@@ -1,0 +1,193 @@
+"""The real command with real processes, to be disturbed; and what must be true afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from models.artifact import Artifact
+from tests.conftest import command_path, write_photos
+
+_MARK = "LABEL_DIR_TEST_RUN"
+_POISON = Path(__file__).parent / "poison"
+GONE_WITHIN_S = 2.0
+
+
+@dataclass
+class Scene:
+    """A folder of tiny photos, the label each must get, and where the table goes."""
+
+    home: Path
+    model: Artifact
+    expected: dict[str, str] = field(default_factory=dict)
+    runs: list[LiveRun] = field(default_factory=list)
+
+    @property
+    def photos(self) -> Path:
+        return self.home / "photos"
+
+    @property
+    def out(self) -> Path:
+        return self.home / "results" / "out.parquet"
+
+    def write(self, count: int) -> None:
+        """Write `count` honest photos."""
+        self.expected.update(write_photos(self.photos, count))
+        self.out.parent.mkdir(exist_ok=True)
+
+    def poison_decoder(self, name: str, deed: str, error_class: str) -> None:
+        """Add a photo whose decoding does `deed`, and which must get an error row."""
+        text = PngInfo()
+        text.add_text("Comment", f"POISON:{deed};")
+        Image.new("RGB", (40, 40), (9, 9, 9)).save(self.photos / name, pnginfo=text)
+        self.expected[name] = error_class
+
+    def poison_classifier(self, name: str, colour: tuple[int, int, int]) -> None:
+        """Add a photo whose classification ends the process."""
+        Image.new("RGB", (40, 40), colour).save(self.photos / name)
+        self.expected[name] = "worker_crash"
+
+    def start(self, *options: object, before: Sequence[str] = (), slow_s: float = 0.0) -> LiveRun:
+        """Start a run; every photo takes `slow_s` to decode. `before` is put before the command."""
+        mark = str(uuid.uuid4())
+        environment = {**os.environ, _MARK: mark, "PYTHONPATH": str(_POISON), "POISON_SLOW_S": str(slow_s)}
+        arguments = ["-m", self.model.path, *options, self.photos, self.out]
+        told = self.home / f"stderr-{mark}"
+        shared_memory = _shared_memory()
+        with told.open("w") as stderr:
+            process = subprocess.Popen(
+                [*before, command_path("label-dir"), *map(str, arguments)], env=environment, stderr=stderr
+            )
+        self.runs.append(LiveRun(process, mark, told, shared_memory))
+        return self.runs[-1]
+
+    def close(self) -> None:
+        """End what still runs."""
+        for run in self.runs:
+            run.process.kill()
+            run.process.wait()
+
+    def finish(self) -> None:
+        """Run undisturbed to the end."""
+        run = self.start()
+        assert run.wait() in (0, 3), run.told()
+
+    def check(self) -> None:
+        """N files in, N rows, each once, each with what it must get; nothing beside the table."""
+        table = pq.read_table(self.out).to_pylist()
+        found = [(row["file_name"], row["label_1"] or str(row["error"]).partition(":")[0]) for row in table]
+        assert len(found) == len(self.expected)
+        assert {name: result for name, result in found if self.expected.get(name) != result} == {}
+        assert [name for name, _ in found] == sorted(self.expected)
+        assert [path.name for path in self.out.parent.iterdir()] == [self.out.name]
+
+
+@dataclass
+class LiveRun:
+    """A running `label-dir` and its family."""
+
+    process: subprocess.Popen[bytes]
+    mark: str
+    stderr: Path
+    shared_memory_before: set[str]
+
+    def told(self) -> str:
+        """What it has written to stderr so far."""
+        return self.stderr.read_text()
+
+    def wait(self, timeout_s: float = 120.0) -> int:
+        """Wait for its end, and until nothing of it is left."""
+        code = self.process.wait(timeout_s)
+        self.check_nothing_left()
+        return code
+
+    def family(self) -> list[psutil.Process]:
+        """All its processes that are alive, itself included."""
+        return [process for process in psutil.process_iter() if self._is_of_family(process)]
+
+    def classifiers(self) -> list[psutil.Process]:
+        """Its classifier processes."""
+        return [process for process in self._children(self.process.pid) if "spawn_main" in _command(process)]
+
+    def decoders(self) -> list[psutil.Process]:
+        """Its decode processes."""
+        return [process for server in self.fork_server() for process in self._children(server.pid)]
+
+    def fork_server(self) -> list[psutil.Process]:
+        """The process that makes its decode processes."""
+        return [process for process in self._children(self.process.pid) if "forkserver" in _command(process)]
+
+    def wait_for(self, condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+        """Wait until `condition` holds."""
+        until_s = time.monotonic() + timeout_s
+        while not condition():
+            assert self.process.poll() is None, self.told()
+            assert time.monotonic() < until_s, self.told()
+            time.sleep(0.02)
+
+    def wait_until_at_work(self) -> None:
+        """Wait until it has all its processes."""
+        self.wait_for(lambda: len(self.decoders()) == 2 and len(self.classifiers()) >= 1)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the command, as a terminal or a service manager does."""
+        self.process.send_signal(number)
+
+    def check_nothing_left(self) -> None:
+        """No process and no shared memory is left 2 s after the end."""
+        until_s = time.monotonic() + GONE_WITHIN_S
+        while (left := [*self.family(), *self._shared_memory()]) and time.monotonic() < until_s:
+            time.sleep(0.05)
+        assert not left
+
+    def _shared_memory(self) -> list[str]:
+        new = [name for name in _shared_memory() if name not in self.shared_memory_before]
+        return [name for name in new if not _is_mapped(f"/dev/shm/{name}")] if new else []
+
+    def _is_of_family(self, process: psutil.Process) -> bool:
+        try:
+            return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(_MARK) == self.mark
+        except psutil.Error:
+            return False
+
+    def _children(self, pid: int) -> Iterator[psutil.Process]:
+        try:
+            yield from psutil.Process(pid).children()
+        except psutil.Error:
+            return
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _shared_memory() -> set[str]:
+    """What Python's and torch's processes share; other programs have other names."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith(("sem.", "psm_", "torch_"))}
+
+
+def _is_mapped(path: str) -> bool:
+    """Tell whether a living process uses it: then it is somebody else's, or the file is gone already."""
+    if not Path(path).exists():
+        return True
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            if path in maps.read_text():
+                return True
+        except OSError:
+            continue
+    return False

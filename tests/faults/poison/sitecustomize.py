@@ -1,0 +1,78 @@
+"""Photos that harm whoever works on them, for processes of the tests: Python imports this file at its start.
+
+Wraps the decoder and the classifier when they are imported. What a photo does is in its text chunk (decoder) or in its
+colour (classifier). `POISON_SLOW_S` makes every photo take that long to decode.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+MARK = b"POISON:"
+DEADLY_COLOURS = {(1, 2, 3): "abort", (1, 2, 4): "segfault", (1, 2, 5): "hang"}
+DEEDS: dict[str, Callable[[], object]] = {
+    "abort": os.abort,
+    "segfault": lambda: ctypes.string_at(0),
+    "hang": lambda: time.sleep(1e6),
+    "eat 10 GB": lambda: [importlib.import_module("numpy").empty(1 << 30, "uint8") for _ in range(10)],
+}
+
+
+def _poison_decoder(module: ModuleType) -> None:
+    decode_bytes = module.decode_bytes
+    slow_s = float(os.environ.get("POISON_SLOW_S", "0"))
+
+    def poisoned(content: bytes, *arguments: Any) -> Any:
+        time.sleep(slow_s)
+        at = content.find(MARK)
+        if at >= 0:
+            DEEDS[content[at + len(MARK) :].split(b";")[0].decode()]()
+        return decode_bytes(content, *arguments)
+
+    module.__dict__["decode_bytes"] = poisoned
+
+
+def _poison_classifier(module: ModuleType) -> None:
+    classify = module.Classifier.classify
+
+    def poisoned(self: Any, pixels: Any) -> Any:
+        for colour in map(tuple, pixels[:, 0, 0].tolist()):
+            DEEDS.get(DEADLY_COLOURS.get(colour, ""), lambda: None)()
+        return classify(self, pixels)
+
+    module.Classifier.classify = poisoned
+
+
+_POISONS = {"pipeline.decode": _poison_decoder, "models.classifier": _poison_classifier}
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name not in _POISONS:
+            return None
+        poison = _POISONS.pop(name)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def load_and_poison(module: ModuleType) -> None:
+                load(module)
+                poison(module)
+
+            spec.loader.exec_module = load_and_poison  # type: ignore[method-assign]
+        return spec
+
+
+sys.meta_path.insert(0, _Finder())

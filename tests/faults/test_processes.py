@@ -1,0 +1,223 @@
+"""Whatever kills, stops or poisons the processes of a run: every photo keeps its row, and nothing outlives the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.artifact import Artifact
+from tests.faults.live_run import Scene
+
+DEADLY = [("abort", "worker_crash"), ("segfault", "worker_crash"), ("hang", "timeout"), ("eat 10 GB", "too_large")]
+DEADLY_COLOURS = {"abort": (1, 2, 3), "segfault": (1, 2, 4)}
+
+
+@pytest.fixture
+def scene(tmp_path: Path, tiny_model: Artifact) -> Iterator[Scene]:
+    with contextlib.closing(Scene(tmp_path, tiny_model)) as scene:
+        yield scene
+
+
+def test_poison_of_every_kind_costs_itself_alone(scene: Scene, tried: Counter[str]) -> None:
+    scene.write(90)
+    for deed, error_class in DEADLY:
+        scene.poison_decoder(f"00040-{deed}.png", deed, error_class)
+    scene.poison_classifier("00010-abort.png", DEADLY_COLOURS["abort"])
+    scene.poison_classifier("00020-segfault.png", DEADLY_COLOURS["segfault"])
+    run = scene.start("-b", 32, "--timeout", 2)
+    assert run.wait() == 3, run.told()
+    scene.check()
+    assert "SIGABRT: aborted" in run.told()
+    assert "SIGSEGV: segmentation fault" in run.told()
+    tried["poison of six kinds in one folder"] += 1
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("count", [1, 2], ids=["alone", "two in a batch of 32"])
+@pytest.mark.parametrize(("deed", "error_class"), DEADLY)
+def test_a_photo_that_kills_decoders(
+    scene: Scene, deed: str, error_class: str, count: int, tried: Counter[str]
+) -> None:
+    scene.write(64)
+    for number in range(count):
+        scene.poison_decoder(f"0000{number}-{deed}.png", deed, error_class)
+    assert scene.start("-b", 32, "--timeout", 2).wait() == 3
+    scene.check()
+    tried[f"a photo that makes decoders {deed}"] += 1
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("count", [1, 2], ids=["alone", "two in a batch of 32"])
+@pytest.mark.parametrize("deed", DEADLY_COLOURS)
+def test_a_photo_that_kills_classifiers(scene: Scene, deed: str, count: int, tried: Counter[str]) -> None:
+    scene.write(64)
+    for number in range(count):
+        scene.poison_classifier(f"0000{number}-{deed}.png", DEADLY_COLOURS[deed])
+    assert scene.start("-b", 32).wait() == 3
+    scene.check()
+    tried[f"a photo that makes classifiers {deed}"] += 1
+
+
+@pytest.mark.parametrize("victims", ["classifiers", "decoders", "fork_server"])
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.faults)])
+def test_processes_killed_at_random_cost_no_row(scene: Scene, victims: str, times: int, tried: Counter[str]) -> None:
+    scene.write(60 * times)
+    generator = random.Random(times)
+    run = scene.start("-j", 2, "--pool", 2, slow_s=0.02)
+    run.wait_until_at_work()
+    killed = 0
+    while killed < times:
+        time.sleep(generator.uniform(0.2, 1.0))
+        assert run.process.poll() is None, run.told()
+        living = getattr(run, victims)()
+        if living:
+            generator.choice(living).kill()
+            killed += 1
+    assert run.wait(300) == 0, run.told()
+    scene.check()
+    tried[f"SIGKILL at random: {victims.replace('_', ' ')}"] += times
+
+
+@pytest.mark.parametrize("victims", ["classifiers", "decoders"])
+def test_a_stopped_process_does_not_stop_the_run(scene: Scene, victims: str, tried: Counter[str]) -> None:
+    scene.write(150)
+    run = scene.start("-j", 2, "--pool", 2, slow_s=0.02)
+    run.wait_until_at_work()
+    getattr(run, victims)()[0].suspend()
+    assert run.wait() == 0
+    assert "stopped from outside" in run.told()
+    scene.check()
+    tried[f"SIGSTOP: {victims}"] += 1
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.faults)])
+def test_nothing_outlives_a_killed_parent_and_the_next_run_goes_on(
+    scene: Scene, times: int, tried: Counter[str]
+) -> None:
+    scene.write(80)
+    generator = random.Random(times)
+    for _ in range(times):
+        shutil.rmtree(scene.out.parent)
+        scene.out.parent.mkdir()
+        run = scene.start("-j", 2, "--pool", 2, slow_s=0.02)
+        if times == 1:
+            run.wait_until_at_work()
+        time.sleep(generator.uniform(0, 1 if times == 1 else 4))
+        run.process.kill()
+        assert run.wait() in (-signal.SIGKILL, 0)
+        scene.finish()
+        scene.check()
+        tried["SIGKILL of the parent, real processes"] += 1
+
+
+SIGNALS = {
+    "SIGINT": ([signal.SIGINT], (130, -signal.SIGINT)),
+    "SIGTERM": ([signal.SIGTERM], (143, -signal.SIGTERM)),
+    "double SIGINT": ([signal.SIGINT, signal.SIGINT], (130, -signal.SIGINT)),
+}
+
+
+@pytest.mark.parametrize("kind", SIGNALS)
+def test_a_signal_keeps_what_is_labelled_and_the_next_run_goes_on(scene: Scene, kind: str, tried: Counter[str]) -> None:
+    scene.write(300)
+    numbers, codes = SIGNALS[kind]
+    run = scene.start("-j", 2, "--pool", 2, slow_s=0.03)
+    run.wait_until_at_work()
+    time.sleep(1.5)
+    for number in numbers:
+        run.send(number)
+        time.sleep(0.1)
+    assert run.wait(25) == codes[0]
+    assert "Traceback" not in run.told()
+    assert not scene.out.exists()
+    assert list(scene.out.parent.glob(".out.parquet.label-dir/part-*"))
+    again = scene.start()
+    assert again.wait() == 0
+    assert " unchanged, 0 failed" in again.told()
+    scene.check()
+    tried[f"{kind} at work"] += 1
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", SIGNALS)
+def test_a_signal_at_any_moment(scene: Scene, kind: str, tried: Counter[str]) -> None:
+    scene.write(100)
+    generator = random.Random(kind)
+    numbers, codes = SIGNALS[kind]
+    for _ in range(20):
+        shutil.rmtree(scene.out.parent)
+        scene.out.parent.mkdir()
+        run = scene.start("-j", 2, "--pool", 2, slow_s=0.03)
+        time.sleep(generator.uniform(0, 5))
+        for number in numbers:
+            run.send(number)
+            time.sleep(generator.uniform(0, 0.3))
+        assert run.wait(25) in (*codes, 0), run.told()
+        scene.finish()
+        scene.check()
+        tried[f"{kind} at a random moment"] += 1
+
+
+def test_of_two_runs_at_once_the_second_names_the_first(scene: Scene, tried: Counter[str]) -> None:
+    scene.write(100)
+    first = scene.start(slow_s=0.05)
+    first.wait_for((scene.out.parent / ".out.parquet.label-dir" / "lock").exists)
+    time.sleep(0.2)
+    second = scene.start()
+    assert second.process.wait(30) == 75
+    assert f"is being written by process {first.process.pid} on " in second.told()
+    assert first.wait() == 0
+    scene.check()
+    tried["two runs at once"] += 1
+
+
+def test_64_open_files_are_enough(scene: Scene, tried: Counter[str]) -> None:
+    scene.write(40)
+    run = scene.start("-j", 2, "--pool", 2, before=["prlimit", "--nofile=64:64"])
+    assert run.wait() == 0, run.told()
+    scene.check()
+    tried["64 open files"] += 1
+
+
+def test_a_small_dev_shm_is_enough(scene: Scene, tried: Counter[str]) -> None:
+    small = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"', "sh"]
+    if subprocess.run([*small, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount")
+    scene.write(40)
+    run = scene.start("-b", 64, before=small)
+    assert run.wait() == 0, run.told()
+    scene.check()
+    tried["/dev/shm of 64 kB"] += 1
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.parametrize("call", ["fsync", "rename"])
+@pytest.mark.parametrize(("injected", "code"), [("signal=SIGKILL", -9), ("error=EIO", 74), ("error=ENOSPC", 74)])
+def test_system_calls_of_the_real_command_that_fail(
+    scene: Scene, call: str, injected: str, code: int, tried: Counter[str]
+) -> None:
+    scene.write(20)
+    for at in range(1, 4):
+        shutil.rmtree(scene.out.parent)
+        scene.out.parent.mkdir()
+        inject = ["strace", "-qq", "-o", os.devnull, "-e", f"trace={call}", "-e", f"inject={call}:{injected}:when={at}"]
+        run = scene.start(before=inject)
+        ended = run.wait()
+        if ended == 0:
+            break
+        assert ended in (code, 128 - code), run.told()
+        scene.finish()
+        scene.check()
+        tried[f"strace: {call} {injected}"] += 1
