@@ -30,6 +30,8 @@ def entropy(low: float, high: float, counts: npt.NDArray[np.int64]) -> Range:
 
     Method: Migacz, "8-bit Inference with TensorRT", 2017, here for ranges that both ends of shrink towards zero.
     """
+    if low == high:
+        return low, high
     edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
     centres = (edges[1:] + edges[:-1]) / 2
     costs = [_divergence(centres, counts, low * share, high * share) for share in SHRINKINGS]
@@ -41,6 +43,8 @@ def _divergence(centres: npt.NDArray[np.float64], counts: npt.NDArray[np.int64],
     """Of the clipped distribution from the same in 256 levels, each spread evenly over the bins it stands for."""
     low, high = min(low, 0.0), max(high, 1e-12)
     inside = (centres >= low) & (centres <= high)
+    if not counts[inside].any():
+        return float("inf")
     kept = np.where(inside, counts, 0).astype(np.float64)
     wanted = kept.copy()
     wanted[np.flatnonzero(inside)[0]] += counts[centres < low].sum()
