@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from jobs.rhythm_options import take_rhythm, with_rhythm_options
+
 _EPILOG = """\b
 Examples:
   label-dir photos/ labels.parquet          label every photo below photos/
@@ -15,6 +17,7 @@ Examples:
   label-dir -m resnet18 photos/ out.csv     another model (label-models list)
   label-dir --exclude 'thumbs/*' photos/ labels.parquet
   label-dir --tune photos/ labels.parquet   find the fastest plan for this machine first, once
+  label-dir --watch photos/ labels.parquet  and go on: OUT follows whatever happens in photos/
 
 \b
 Exit codes: 0 all labelled; 2 usage; 3 finished, some files have error rows; 66 input missing;
@@ -52,11 +55,21 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
 @click.option("--max-bytes", type=click.IntRange(1), default=1 << 30, show_default=True, help="Largest file.")
 @click.option("--tune", is_flag=True, help="First find, in a minute, the fastest plan for PHOTOS here, and keep it.")
 @click.option("--show-plan", is_flag=True, help="Print how many processes, threads and photos at a time, and why.")
+@click.option("--watch", is_flag=True, help="Then go on, and keep OUT the truth about PHOTOS until told to stop.")
+@with_rhythm_options
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Of stderr.")
 @click.version_option(package_name="label-dir")
 def command(
-    photos: Path, out: Path, model: str, quiet: bool, log_format: str, tune: bool, show_plan: bool, **options: object
+    photos: Path,
+    out: Path,
+    model: str,
+    quiet: bool,
+    log_format: str,
+    tune: bool,
+    show_plan: bool,
+    watch: bool,
+    **options: object,
 ) -> int:
     """Label the photos below folder PHOTOS and write one row for each to OUT (.parquet or .csv).
 
@@ -69,6 +82,7 @@ def command(
     from jobs.summary import sentence
 
     log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
+    rhythm = take_rhythm(options)
     asked = LabelDirOptions(photos=photos, out=out, model=model, quiet=quiet, **options)  # type: ignore[arg-type]  # click gives what the options above say
     if tune or show_plan:
         from jobs.planning import plan_lines, tune_and_keep
@@ -78,6 +92,10 @@ def command(
         if show_plan:
             click.echo("\n".join(plan_lines(asked)))
             return 0
+    if watch:
+        from jobs.watching_table import watch_table
+
+        return watch_table(asked, rhythm)
     summary = label_dir(asked)
     tell(sentence(summary), labelled=summary.labelled, unchanged=summary.kept, failed=summary.failed, out=str(out))
     return 3 if summary.has_failures else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from jobs.durations import Duration
+from jobs.rhythm_options import take_rhythm, with_rhythm_options
 
 _EPILOG = """\b
 Examples:
@@ -50,10 +50,7 @@ def _print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> N
 @click.option(
     "-m", "--model", default="efficientnet_lite0", show_default=True, help="A model's name, or an .onnx file."
 )
-@click.option("--flush", type=Duration(0.05), default="2s", show_default=True, help="At most, from label to disk.")
-@click.option("--settle", type=Duration(0), default="2s", show_default=True, help="How long a photo must rest.")
-@click.option("--poll", type=Duration(0.05), help="No events, list this often.  [default: 5s on network shares]")
-@click.option("--rescan", type=Duration(1), default="300s", show_default=True, help="List anyway this often.")
+@with_rhythm_options
 @click.option("--once", is_flag=True, help="Label what is there, then end.")
 @click.option("--done", default="keep", show_default=True, metavar="keep|delete|move:DIR", help="Labelled photos.")
 @click.option("--format", type=click.Choice(["parquet", "csv"]), default="parquet", show_default=True, help="Of parts.")
@@ -80,10 +77,6 @@ def _print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> N
 def command(
     inbox: Path,
     labels: Path,
-    flush: float,
-    settle: float,
-    poll: float | None,
-    rescan: float,
     once: bool,
     done: str,
     part_rows: int,
@@ -104,15 +97,12 @@ def command(
     from jobs.watching import WatchOptions, watch_folder
 
     log_to_stderr("watch-folder", level=logging.ERROR if quiet else logging.INFO, log_format=log_format)
-    part_format = str(options.pop("format"))
+    part_format, rhythm = str(options.pop("format")), take_rhythm(options)
     labelling = LabelDirOptions(photos=inbox, out=labels, quiet=quiet, follow_links=False, fresh=False, **options)  # type: ignore[arg-type]  # click gives what the options above say
     return watch_folder(
         WatchOptions(
             labelling=labelling,
-            flush_s=flush,
-            settle_s=settle,
-            poll_s=poll,
-            rescan_s=rescan,
+            rhythm=rhythm,
             once=once,
             done=done,
             part_format=part_format,

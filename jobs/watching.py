@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from jobs.labelling import LabelDirOptions, run_request
-from pipeline.daemon import Daemon, Wishes
+from jobs.rhythm_options import RhythmOptions
+from jobs.wish_signals import wishes_by_signal
+from pipeline.daemon import Daemon
 from pipeline.disposal import Disposal
 from pipeline.errors import ExitCode, OutputError, UsageError
 from pipeline.inbox import Inbox
@@ -25,13 +23,14 @@ from pipeline.metrics import MetricsServer
 from pipeline.outlet import Outlet
 from pipeline.partitions import STATE_FOLDER, Partitions
 from pipeline.report import Reporter
-from pipeline.run import Interrupted
+from pipeline.run import RunRequest
 from pipeline.scanner import Scanner
 from pipeline.service_manager import ServiceManager
 from pipeline.tracker import Tracker
 from pipeline.vitals import Vitals
 from pipeline.wakeup import Wakeup
 from pipeline.walk import WalkRules
+from pipeline.wishes import Wishes
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +42,7 @@ class WatchOptions:
     """The options of `watch-folder`; `labelling` holds those it shares with `label-dir`, `out` being the labels."""
 
     labelling: LabelDirOptions
-    flush_s: float
-    settle_s: float
-    poll_s: float | None
-    rescan_s: float
+    rhythm: RhythmOptions
     once: bool
     done: str
     part_format: str
@@ -83,7 +79,7 @@ def watch_folder(options: WatchOptions) -> int:
             logger.info("metrics at port %d", server.port, extra={"fields": {"port": server.port}})
         wishes, wakeup = Wishes(), Wakeup()
         stack.callback(wakeup.close)
-        stack.enter_context(_signals(wishes, wakeup))
+        stack.enter_context(wishes_by_signal(wishes, wakeup))
         _daemon(options, disposal, sink, vitals, wishes, wakeup).run()
     return ExitCode.SOME_FAILED if options.once and vitals.failed else ExitCode.OK
 
@@ -95,24 +91,18 @@ def _daemon(
     shared = options.labelling
     avoid = frozenset() if disposal.target is None else frozenset({str(disposal.target)})
     inbox = Inbox(shared.photos, WalkRules(shared.include, shared.exclude, avoid=avoid))
-    rhythm = _rhythm(options, inbox)
+    rhythm = Rhythm(options.rhythm.rescan_s, poll_interval(options.rhythm.poll_s, inbox), options.once)
     scanner = Scanner(inbox, rhythm.poll_s or rhythm.rescan_s, clock)
-    tracker = Tracker(options.settle_s, clock)
-    outlet = Outlet(sink, disposal, options.flush_s, clock, vitals)
+    tracker = Tracker(options.rhythm.settle_s, clock)
+    outlet = Outlet(sink, disposal, options.rhythm.flush_s, clock, vitals)
     intake = Intake(inbox, scanner, tracker, sink, vitals, outlet.known)
     lookout = Lookout(inbox, scanner, intake, rhythm, vitals, wakeup.ring, clock)
     status_files = [shared.out / STATE_FOLDER / STATUS_NAME, *([options.status] if options.status else [])]
     reporter = Reporter(vitals, ServiceManager(), status_files, clock)
 
     def start_labeller() -> Labeller:
-        request = run_request(shared)
+        request, labeller = started(shared)
         vitals.model = request.artifact.model_id
-        labeller = Labeller(request.artifact, request.plan).__enter__()
-        try:
-            labeller.warm_up()
-        except BaseException:
-            labeller.close()
-            raise
         return labeller
 
     return Daemon(
@@ -120,12 +110,24 @@ def _daemon(
     )
 
 
-def _rhythm(options: WatchOptions, inbox: Inbox) -> Rhythm:
-    poll_s = options.poll_s
+def started(options: LabelDirOptions) -> tuple[RunRequest, Labeller]:
+    """Return what the options ask for and the running, warm labeller for it; raises as `run_request` does."""
+    request = run_request(options)
+    labeller = Labeller(request.artifact, request.plan).__enter__()
+    try:
+        labeller.warm_up()
+    except BaseException:
+        labeller.close()
+        raise
+    return request, labeller
+
+
+def poll_interval(poll_s: float | None, inbox: Inbox) -> float | None:
+    """Return how often to poll: as asked, or by itself on a network share; None where events will do."""
     if poll_s is None and inbox.is_on_network():
-        poll_s = POLL_S
         logger.info("%s is a network share, which tells of no changes: polling", inbox.folder)
-    return Rhythm(options.rescan_s, poll_s, options.once)
+        return POLL_S
+    return poll_s
 
 
 def _disposal(options: WatchOptions) -> Disposal:
@@ -155,29 +157,3 @@ def _address(text: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"--metrics {text}: write HOST:PORT, as in 127.0.0.1:9108")
     return host.strip("[]"), int(port)
-
-
-@contextlib.contextmanager
-def _signals(wishes: Wishes, wakeup: Wakeup) -> Iterator[None]:
-    """Turn signals into wishes; a second SIGTERM or Ctrl-C does not wait for what is in flight."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        if wishes.stop:
-            raise Interrupted(number)
-        wishes.stop = True
-        wakeup.ring()
-
-    def reload(_number: int, _frame: FrameType | None) -> None:
-        wishes.reload = True
-        wakeup.ring()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from pipeline.errors import LabelDirError, OutputError, WorkerDiedError
@@ -18,6 +17,7 @@ from pipeline.scanner import Scanner
 from pipeline.tracker import Tracker
 from pipeline.vitals import Vitals
 from pipeline.wakeup import Wakeup
+from pipeline.wishes import Wishes
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +36,6 @@ class RunningLabeller(Protocol):
     def restarts(self) -> int: ...
     def rows(self, refs: Iterator[FileRef], on_wait: Callable[[], None] = ...) -> Iterator[Row]: ...
     def close(self) -> None: ...
-
-
-@dataclass(slots=True)
-class Wishes:
-    """What signals ask for: to end, to load the model anew."""
-
-    stop: bool = False
-    reload: bool = False
 
 
 class Daemon:
@@ -239,6 +231,7 @@ class Daemon:
     def _close(self) -> None:
         self._lookout.end()
         self._drop_labeller()
+        self._vitals.queue_depth, self._vitals.rows_not_durable = len(self._tracker), self._outlet.rows_not_durable
         self._reporter.stopped()
 
 

@@ -94,6 +94,11 @@ class Inbox:
             return None
         return FileRef(name, path, facts.st_size, facts.st_mtime_ns // 1000, facts.st_ino)
 
+    def wants(self, path: str) -> bool:
+        """Tell whether a file at `path`, there or not, belongs to it by its name."""
+        relative = path[len(str(self.folder)) + 1 :]
+        return self._wanted_name(relative) is not None and not self._is_avoided(relative)
+
     def wants_folder(self, path: str) -> bool:
         """Tell whether photos in a folder below the inbox belong to it."""
         relative = path[len(str(self.folder)) + 1 :]

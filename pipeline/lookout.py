@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from pipeline.inbox import Inbox
-from pipeline.intake import Intake
-from pipeline.scanner import Scanner
 from pipeline.vitals import Vitals
 from pipeline.watcher import Watcher
 
@@ -29,14 +28,32 @@ class Rhythm:
     once: bool = False
 
 
+class Lists(Protocol):
+    """What lists the inbox when asked to: `completed` times so far, the last time entering so many `folders`."""
+
+    completed: int
+    folders: int
+    error: str | None
+
+    def request(self) -> None: ...
+    def cancel(self) -> None: ...
+    def set_interval(self, interval_s: float) -> None: ...
+
+
+class Hears(Protocol):
+    """What takes the hints of the watcher there is, if there is one."""
+
+    watcher: Watcher | None
+
+
 class Lookout:
     """Pauses while the inbox is away, replaces an observer that went deaf, polls where the kernel gives no events."""
 
     def __init__(
         self,
         inbox: Inbox,
-        scanner: Scanner,
-        intake: Intake,
+        scanner: Lists,
+        intake: Hears,
         rhythm: Rhythm,
         vitals: Vitals,
         wake: Callable[[], None],

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.daemon import Daemon, Wishes
+from pipeline.daemon import Daemon
 from pipeline.disposal import Disposal
 from pipeline.inbox import Inbox
 from pipeline.intake import Intake
@@ -26,6 +26,7 @@ from pipeline.tracker import Tracker
 from pipeline.vitals import Vitals
 from pipeline.wakeup import Wakeup
 from pipeline.walk import WalkRules
+from pipeline.wishes import Wishes
 
 SETTLE_S, FLUSH_S, POLL_S = 2.0, 1.0, 5.0
 
