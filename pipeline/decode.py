@@ -26,6 +26,8 @@ _ORIENTATION_TAG = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 _UPSIDE_DOWN = frozenset({3, 4, 7, 8})
 _MIRRORED = frozenset({2, 3, 6, 7})
+# With less to spare, photos enlarged to 12 megapixels change 4% of their labels instead of 1%.
+_DRAFT_MARGIN = 1.5
 _BACKGROUND = (255, 255, 255, 255)
 _SIXTEEN_BIT = 65535.0
 
@@ -84,7 +86,7 @@ def _decode(
         if width < 1 or height < 1:
             return ItemError(ErrorClass.DECODE, f"{width} x {height} pixels")
         if rules.scaled_decoding:
-            side = rules.preprocessing.resize_size
+            side = int(rules.preprocessing.resize_size * _DRAFT_MARGIN)
             image.draft("RGB", (side, side))
         image.load()
         if format_name != "JPEG":
