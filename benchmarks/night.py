@@ -1,0 +1,106 @@
+"""A night as most nights are: 200,000 rows unchanged, 50 photos new; how long `label-job run` takes, and for what.
+
+python benchmarks/night.py [--rows 200000] [--new 50]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+import pyarrow as pa
+
+from models.cache import ensure_artifact
+from pipeline.export import export
+from pipeline.records import Row
+from pipeline.table import to_batch
+
+MODEL = "efficientnet_lite0"
+PER_FOLDER = 1000
+LINKS_PER_FILE = 20_000
+
+
+def main() -> None:
+    """Make the folder and the table, run the job three times, print what each took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--new", type=int, default=50)
+    arguments = parser.parse_args()
+    artifact = ensure_artifact(MODEL, print)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        names = make_photos(root / "photos", arguments.rows)
+        export(batches(root / "photos", names, artifact.model_id), root / "labels.parquet", 3)
+        (root / "night.toml").write_text('[[task]]\nname = "night"\nphotos = "photos"\noutput = "labels.parquet"\n')
+        run_night(root, "nothing new")
+        for night in range(3):
+            add_new(root / "photos", arguments.new, night)
+            run_night(root, f"{arguments.new} new")
+
+
+def make_photos(photos: Path, count: int) -> list[str]:
+    """Make `count` names of a few files: the walk cannot tell, and nobody opens them."""
+    names = [f"{index // PER_FOLDER:04d}/{index:07d}.jpg" for index in range(count)]
+    source = photos
+    for index, name in enumerate(names):
+        path = photos / name
+        if index % PER_FOLDER == 0:
+            path.parent.mkdir(parents=True)
+        if index % LINKS_PER_FILE == 0:
+            path.write_bytes(b"never opened")
+            source = path
+        else:
+            os.link(source, path)
+    return names
+
+
+def batches(photos: Path, names: list[str], model_id: str) -> Iterator[pa.RecordBatch]:
+    """Yield rows that hold for these files."""
+    now_us = time.time_ns() // 1000
+    for begin in range(0, len(names), 8192):
+        rows = []
+        for name in names[begin : begin + 8192]:
+            facts = (photos / name).stat()
+            digest = hashlib.sha256(name.encode()).hexdigest()
+            labels, chances = ("tabby", "tiger cat", "Egyptian cat"), (0.7, 0.2, 0.05)
+            mtime_us = facts.st_mtime_ns // 1000
+            rows.append(Row(name, None, labels, chances, 640, 480, facts.st_size, mtime_us, digest, model_id, now_us))
+        yield to_batch(rows, 3)
+
+
+def add_new(photos: Path, count: int, night: int) -> None:
+    """Add real photos, those of scikit-image over and over, each with bytes of its own."""
+    data = resources.files("skimage") / "data"
+    sources = [data / name for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")]
+    for index in range(count):
+        source = sources[index % len(sources)]
+        content = source.read_bytes() + f"{night} {index}".encode()
+        (photos / f"new-{night}-{index:03d}{Path(source.name).suffix}").write_bytes(content)
+
+
+def run_night(root: Path, what: str) -> None:
+    """Run the job and print how long it took from the shell, and how long its labelling."""
+    command = [shutil.which("label-job", path=str(Path(sys.executable).parent)) or "label-job", "run", "night.toml"]
+    began_s = time.monotonic()
+    subprocess.run(command, cwd=root, check=True, capture_output=True)
+    took_s = time.monotonic() - began_s
+    (task,) = json.loads((root / "summary.json").read_text())["tasks"]
+    labelling_s = task["labelled"] / task["images_per_s"] if task["images_per_s"] else 0.0
+    print(
+        f"{task['unchanged']} unchanged, {what}: {took_s:.1f} s in all, of which labelling {labelling_s:.1f} s"
+        f" ({task['labelled']} labelled, {task['failed']} failed)"
+    )
+
+
+if __name__ == "__main__":
+    main()

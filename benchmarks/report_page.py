@@ -1,0 +1,166 @@
+"""A report on 50,000 photos: how long it takes to write, how large it is, and how it feels in a real Chromium.
+
+python benchmarks/report_page.py [--photos 50000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+from PIL import Image
+
+from models.zoo import categories
+from pipeline.export import export
+from pipeline.records import ErrorClass, ItemError, Row
+from pipeline.table import to_batch
+from tests.chromium import chromium, look_like, requested_urls
+
+# Distinct files; every name gets a thumbnail of its own all the same, as each row has its own sha256.
+FILES = 1000
+SIDE = 320
+# Runs before the page's own script and notes when the first and the sixtieth thumbnail were drawn.
+WATCH = """
+window.drawn = [];
+document.addEventListener("load", (event) => {
+  if (event.target.tagName === "IMG") window.drawn.push(performance.now());
+}, true);
+"""
+
+
+def main() -> None:
+    """Make photos and a table, write the page twice, open it, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=int, default=50_000)
+    count = parser.parse_args().photos
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        names = make_photos(root / "photos", count)
+        export(batches(names), root / "labels.parquet", 3)
+        for what in ("thumbnails made", "thumbnails from the cache"):
+            began_s = time.monotonic()
+            write_page(root)
+            print(f"page for {count} photos, {what}: {time.monotonic() - began_s:.1f} s")
+        print(f"size of the file: {(root / 'report.html').stat().st_size / 1e6:.1f} MB")
+        with chromium(root / "profile") as driver:
+            open_page(driver, root / "report.html")
+
+
+def make_photos(photos: Path, count: int) -> list[str]:
+    """Cut 1,000 photos out of those of scikit-image, and link `count` names to them."""
+    photos.mkdir()
+    data = resources.files("skimage") / "data"
+    shipped = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+    scenes = [Image.open(io.BytesIO((data / name).read_bytes())).convert("RGB") for name in shipped]
+    rng = random.Random(7)
+    names = [f"photo-{index:06d}.jpg" for index in range(count)]
+    for index, name in enumerate(names):
+        if index >= FILES:
+            os.link(photos / names[index % FILES], photos / name)
+            continue
+        scene = scenes[index % len(scenes)]
+        side = rng.randint(120, min(scene.size))
+        left, top = rng.randint(0, scene.width - side), rng.randint(0, scene.height - side)
+        scene.resize((SIDE, SIDE), box=(left, top, left + side, top + side)).save(photos / name, quality=88)
+    return names
+
+
+def batches(names: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield rows with labels as unequal, and probabilities as spread, as those of real folders."""
+    rng = random.Random(7)
+    labels = categories("imagenet")
+    broken = ItemError(ErrorClass.TRUNCATED, "the JPEG data ends before the picture does")
+    for begin in range(0, len(names), 8192):
+        rows = []
+        for name in names[begin : begin + 8192]:
+            first = rng.betavariate(2.5, 1)
+            second = (1 - first) * rng.random()
+            found = tuple(labels[min(999, int(rng.expovariate(0.01)) + rank)] for rank in range(3))
+            chances = (first, second, (1 - first - second) / 2)
+            digest = hashlib.sha256(name.encode()).hexdigest()
+            when_us = int(1.7e15) + rng.randrange(10**12)
+            if rng.random() < 0.005:
+                rows.append(Row(name, broken, (), (), None, None, 1, when_us, None, "benchmark", when_us))
+            else:
+                rows.append(Row(name, None, found, chances, SIDE, SIDE, 1, when_us, digest, "benchmark", when_us))
+        yield to_batch(rows, 3)
+
+
+def write_page(root: Path) -> None:
+    """Run `label-report` as a user would, its cache below `root`."""
+    command = [str(Path(sys.executable).parent / "label-report"), "labels.parquet", "report.html"]
+    subprocess.run(command, cwd=root, env={**os.environ, "XDG_CACHE_HOME": str(root / "cache")}, check=True)
+
+
+def open_page(driver: Any, page: Path) -> None:
+    """Open the page, use it, and print what that costs."""
+    look_like(driver, 1280, 900, "light")
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
+    driver.get("about:blank")
+    requested_urls(driver)
+    driver.get(page.as_uri())
+    wait(driver, "return window.drawn.length >= 60")
+    first_ms, last_ms = driver.execute_script("return [window.drawn[0], window.drawn[59]]")
+    loaded_ms = driver.execute_script("return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
+    print(f"first thumbnail after {first_ms / 1e3:.2f} s, 60 after {last_ms / 1e3:.2f} s")
+    print(f"the whole file parsed after {loaded_ms / 1e3:.2f} s")
+    for what, script in (
+        ("search", "const t=document.getElementById('text'); t.value='cat'; t.dispatchEvent(new Event('input'))"),
+        ("sort by label", "document.getElementById('sort').value='label'"),
+        ("leaf to the last page", "document.getElementById('page').value=1e6"),
+    ):
+        print(f"{what}: {timed_ms(driver, script):.0f} ms")
+    driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
+    print(
+        f"memory of the tab: {tab_bytes(driver) / 1e6:.0f} MB resident, {heap_bytes(driver) / 1e6:.0f} MB of it objects"
+    )
+    asked = [url for url in requested_urls(driver) if not url.startswith(("file:", "data:"))]
+    print(f"network requests: {len(asked)}; messages on the console: {len(driver.get_log('browser'))}")
+
+
+def timed_ms(driver: Any, script: str) -> float:
+    """Run `script`, let the page answer at once, and return how long its thread was busy until it had drawn."""
+    answer = (
+        "const done=arguments[0]; const began=performance.now();"
+        + script
+        + ";document.getElementById('filters').dispatchEvent(new Event('input'));"
+        + "document.getElementById('page').dispatchEvent(new Event('change'));"
+        + "setTimeout(() => requestAnimationFrame(() => setTimeout(() => done(performance.now()-began-80))), 80)"
+    )
+    return float(driver.execute_async_script(answer))
+
+
+def wait(driver: Any, script: str) -> None:
+    """Wait until `script` returns something true."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(driver, 120, 0.05).until(lambda opened: opened.execute_script(script))
+
+
+def tab_bytes(driver: Any) -> int:
+    """Return the resident memory of the largest renderer: the page's tab."""
+    browser = psutil.Process(driver.service.process.pid)
+    renderers = [child for child in browser.children(recursive=True) if "--type=renderer" in child.cmdline()]
+    return max(child.memory_info().rss for child in renderers)
+
+
+def heap_bytes(driver: Any) -> int:
+    """Return what JavaScript's objects take."""
+    return int(driver.execute_cdp_cmd("Runtime.getHeapUsage", {})["usedSize"])
+
+
+if __name__ == "__main__":
+    main()
