@@ -23,6 +23,8 @@ Examples:
 Exit codes: 0 all labelled; 2 usage; 3 finished, some files have error rows; 66 input missing;
 74 output can't be written; 75 another run holds the lock; 130/143 interrupted, run it again to go on.
 
+See the table: label-show OUT at a terminal, label-report OUT PAGE.html in a browser. Every night: label-job.
+
 Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is --batch-size 32.
 """
 
