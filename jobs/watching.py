@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from jobs.labelling import LabelDirOptions, run_request
 from jobs.rhythm_options import RhythmOptions
 from jobs.wish_signals import wishes_by_signal
@@ -65,6 +67,8 @@ def watch_folder(options: WatchOptions) -> int:
     disposal = _disposal(options)
     _refuse_nesting(options.labelling.photos.resolve(), labels.resolve())
     vitals = Vitals()
+    # Arrow's own pools keep what a commit needed for a moment; over months of commits that is memory for nothing.
+    pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.ExitStack() as stack:
         try:
             labels.mkdir(parents=True, exist_ok=True)

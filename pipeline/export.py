@@ -31,7 +31,7 @@ def export(batches: Iterable[pa.RecordBatch], out: Path, top_k: int) -> int:
         if out.suffix.lower() == ".csv":
             with pa_csv.CSVWriter(stream, table_schema) as csv_writer:
                 for batch in _gathered(batches, table_schema):
-                    csv_writer.write_batch(_with_csv_names(batch))
+                    csv_writer.write_batch(with_csv_names(batch))
                     written += batch.num_rows
         else:
             with pq.ParquetWriter(stream, table_schema, write_page_checksum=True) as writer:
@@ -57,6 +57,7 @@ def _gathered(batches: Iterable[pa.RecordBatch], table_schema: pa.Schema) -> Ite
         yield from pa.Table.from_batches(waiting, table_schema).combine_chunks().to_batches()
 
 
-def _with_csv_names(batch: pa.RecordBatch) -> pa.RecordBatch:
+def with_csv_names(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return `batch` with the names as a CSV file has them: none that a spreadsheet takes for a formula."""
     names = pa.array([csv_name(name) for name in names_of(batch)], pa.string())
     return pa.RecordBatch.from_arrays([names, *batch.columns[1:]], schema=batch.schema)

@@ -10,7 +10,6 @@ import datetime
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -19,11 +18,11 @@ import pyarrow.compute as pc
 
 from pipeline.durable import sync_folder
 from pipeline.errors import LabelDirError
-from pipeline.export import export
 from pipeline.ledger import Entry, Ledger, PartStamp, entry_of, identity_of
+from pipeline.part_file import PartFile
 from pipeline.previous import previous_table, refuse_foreign
 from pipeline.records import FileRef, Row
-from pipeline.table import to_batch
+from pipeline.table import schema, to_batch
 
 logger = logging.getLogger(__name__)
 
@@ -34,15 +33,6 @@ _PART_NAME = re.compile(r"part-(\d+)\.(parquet|csv)")
 _DAY_US = 86_400_000_000
 
 
-@dataclass(slots=True)
-class _OpenPart:
-    """The part that takes rows: what it holds, in the order of arrival."""
-
-    day: str
-    path: Path
-    rows: pa.Table
-
-
 class Partitions:
     """The labels in `folder`; one writer at a time, which its caller sees to."""
 
@@ -51,7 +41,7 @@ class Partitions:
         self._suffix = f".{part_format}"
         self._top_k = top_k
         self._rows_per_part = rows_per_part
-        self._open: _OpenPart | None = None
+        self._open: PartFile | None = None
         self._pending: list[Row] = []
         self._durable: list[Row] = []
         self._unrecorded: list[tuple[Path, list[Entry]]] = []
@@ -102,11 +92,9 @@ class Partitions:
         while self._pending:
             day = _day(self._pending[0].labelled_at_us)
             part = self._part_for(day)
-            room = self._rows_per_part - part.rows.num_rows
+            room = self._rows_per_part - part.rows
             rows = list(islice(_of_first_day(self._pending), room))
-            grown = pa.concat_tables([part.rows, pa.Table.from_batches([to_batch(rows, self._top_k)])]).combine_chunks()
-            export(grown.to_batches(), part.path, self._top_k)
-            part.rows = grown
+            part.append(to_batch(rows, self._top_k))
             self._unrecorded.append((part.path, [entry_of(row) for row in rows]))
             self._durable += rows
             del self._pending[: len(rows)]
@@ -120,24 +108,24 @@ class Partitions:
             self._ledger.record(self._stamp(path), entries)
             del self._unrecorded[0]
         self._recent = {}
-        if self._open is not None and self._open.rows.num_rows >= self._rows_per_part:
+        if self._open is not None and self._open.rows >= self._rows_per_part:
             self._open = None
 
-    def _part_for(self, day: str) -> _OpenPart:
+    def _part_for(self, day: str) -> PartFile:
         """Return the part of `day` that has room: the open one, the last one on disk, or a new one."""
         folder = self._folder / f"date={day}"
         if not folder.is_dir():
             folder.mkdir()
             sync_folder(self._folder)
-        if self._open is not None and self._open.day == day and self._open.rows.num_rows < self._rows_per_part:
+        if self._open is not None and self._open.path.parent == folder and self._open.rows < self._rows_per_part:
             return self._open
         numbers = [int(match[1]) for match in map(_PART_NAME.fullmatch, _names(folder)) if match]
         last = max(numbers, default=0)
         path = folder / f"part-{last:05d}{self._suffix}"
         rows = self._reopened(path) if last else None
         if rows is None:
-            path, rows = folder / f"part-{last + 1:05d}{self._suffix}", _no_rows(self._top_k)
-        self._open = _OpenPart(day, path, rows)
+            path = folder / f"part-{last + 1:05d}{self._suffix}"
+        self._open = PartFile(path, self._top_k, rows)
         return self._open
 
     def _reopened(self, path: Path) -> pa.Table | None:
@@ -146,9 +134,9 @@ class Partitions:
             if refuse_foreign(path) != self._top_k:
                 return None
             part = previous_table(path, self._top_k)
-            rows = pa.Table.from_batches([] if part is None else part.batches(), _no_rows(self._top_k).schema)
         except LabelDirError:
             return None
+        rows = pa.Table.from_batches([] if part is None else part.batches(), schema(self._top_k))
         return rows if rows.num_rows < self._rows_per_part else None
 
     def _recover(self) -> None:
@@ -208,7 +196,3 @@ def _day(time_us: int) -> str:
 
 def _names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
-
-
-def _no_rows(top_k: int) -> pa.Table:
-    return pa.Table.from_batches([to_batch([], top_k)])

@@ -11,9 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-import pipeline.partitions
 from pipeline.errors import WorkerDiedError
-from pipeline.export import export
+from pipeline.part_file import PartFile
 from pipeline.partitions import STATE_FOLDER
 from pipeline.records import ErrorClass, FileRef, ItemError
 from tests.watch_kit import Clock, Watched, digest, rows_in
@@ -111,16 +110,16 @@ def test_a_full_disk_costs_no_row_and_no_photo_and_health_says_so(
 ) -> None:
     watched = Watched(folder, clock, done="delete")
 
-    def no_space(*_: object) -> int:
+    def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pipeline.partitions, "export", no_space)
+    monkeypatch.setattr(PartFile, "append", no_space)
     expected = [_put(folder, f"{index}.jpg", bytes([index])) for index in range(7)]
     watched.run_for(60)
     assert len(list((folder / "inbox").glob("*.jpg"))) == 7
     assert "No space left on device" in watched.vitals.health
     assert len(watched.labeller.seen) == 7
-    monkeypatch.setattr(pipeline.partitions, "export", export)
+    monkeypatch.undo()
     watched.run_for(90)
     assert rows_in(folder / "labels") == expected
     assert watched.vitals.health == "ok"
@@ -133,11 +132,11 @@ def test_while_the_disk_refuses_it_is_asked_ever_more_seldom(
 ) -> None:
     asked: list[float] = []
 
-    def no_space(*_: object) -> int:
+    def no_space(*_: object) -> None:
         asked.append(watched.clock())
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pipeline.partitions, "export", no_space)
+    monkeypatch.setattr(PartFile, "append", no_space)
     _put(folder, "a.jpg", b"one")
     watched.run_for(300)
     pauses = [later - earlier for earlier, later in pairwise(asked)]

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
@@ -46,11 +46,20 @@ class Clock:
         self.wall_us += int(seconds * 1e6)
 
 
+class MovedByHand(Protocol):
+    """A clock with a wall clock beside it."""
+
+    wall_us: int
+
+    def __call__(self) -> float: ...
+    def advance(self, seconds: float) -> None: ...
+
+
 @dataclass
 class FakeLabeller:
     """Reads each file as the decoders do and labels it with its first byte."""
 
-    clock: Clock
+    clock: MovedByHand
     restarts: int = 0
     before_read: Callable[[FileRef], None] = lambda ref: None
     errors: dict[str, list[ItemError]] = field(default_factory=dict)
@@ -86,9 +95,16 @@ class Watched:
     """A daemon over `folder`/inbox and `folder`/labels that is turned by hand."""
 
     def __init__(
-        self, folder: Path, clock: Clock, done: str = "keep", rows_per_part: int = 5, settle_s: float = SETTLE_S
-    ):
+        self,
+        folder: Path,
+        clock: MovedByHand,
+        done: str = "keep",
+        rows_per_part: int = 5,
+        settle_s: float = SETTLE_S,
+        rhythm: Rhythm = Rhythm(poll_s=POLL_S),  # noqa: B008 - frozen
+    ) -> None:
         self.clock = clock
+        self.inbox = folder / "inbox"
         self.labels = folder / "labels"
         (self.labels / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
         self.vitals = Vitals()
@@ -102,9 +118,7 @@ class Watched:
         self.outlet = Outlet(self.sink, disposal, FLUSH_S, clock, self.vitals)
         self.intake = Intake(inbox, self.scanner, self.tracker, self.sink, self.vitals, self.outlet.known)
         self.wakeup = Wakeup()
-        self.lookout = Lookout(
-            inbox, self.scanner, self.intake, Rhythm(poll_s=POLL_S), self.vitals, self.wakeup.ring, clock
-        )
+        self.lookout = Lookout(inbox, self.scanner, self.intake, rhythm, self.vitals, self.wakeup.ring, clock)
         self.lookout.begin()
         self.daemon = Daemon(
             self.lookout,
