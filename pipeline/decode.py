@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,8 @@ class DecodeRules:
     limits: ReadLimits
     # A JPEG's cosine blocks can be decoded at 1/2, 1/4 or 1/8; off only to check that the shortcut costs no labels.
     scaled_decoding: bool = True
+    # What resizes and crops; None is what the models' accuracy was measured with, and needs torch.
+    resize: Callable[[Image.Image, Preprocessing], NDArray[np.uint8]] | None = None
 
 
 def decode_file(ref: FileRef, rules: DecodeRules, pixels: NDArray[np.uint8]) -> PhotoFacts | ItemError:
@@ -94,7 +97,7 @@ def _decode(
             width, height = image.size
         # Asked only now: some formats load in getexif(), and a failed first load lets a second one pass half grey.
         orientation = _orientation(image)
-        pixels[...] = _square(_to_rgb(image), rules.preprocessing, orientation)
+        pixels[...] = _square(_to_rgb(image), rules, orientation)
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
@@ -106,12 +109,15 @@ def _has_decoder(format_name: str) -> bool:
     return format_name in Image.OPEN
 
 
-def _square(image: Image.Image, preprocessing: Preprocessing, orientation: int) -> NDArray[np.uint8]:
+def _square(image: Image.Image, rules: DecodeRules, orientation: int) -> NDArray[np.uint8]:
     """Resize, crop and turn; turning last costs least, and the crop is centred, so the order does not matter."""
-    # Inside, because it imports torch, which only a decode process needs.
-    from pipeline.resize import centre_square
+    if rules.resize is None:
+        # Inside, because it imports torch, which only a decode process needs.
+        from pipeline.resize import centre_square
 
-    square = centre_square(image, preprocessing)
+        square = centre_square(image, rules.preprocessing)
+    else:
+        square = rules.resize(image, rules.preprocessing)
     if orientation in _SIDEWAYS:
         square = square.swapaxes(0, 1)
     if orientation in _UPSIDE_DOWN:
