@@ -20,6 +20,7 @@ from models.errors import ModelInputError
 from models.onnx_import import ImportRequest
 from models.prepare import Int8Request, Origin, prepare_import, prepare_int8, prepare_network
 from models.receipt import Receipt, built_models, cache_folder, certificate_path, read_receipt, write_receipt
+from models.spec import Preprocessing
 from models.zoo import SPECS
 
 SAMPLE_SEED = 11
@@ -55,6 +56,7 @@ def build_published(name: str, notify: Notify) -> Certificate | None:
 
 def build_own(origin: Origin, calibrating: Calibrating, notify: Notify) -> Certificate:
     """A network from its origin, calibrated and certified. Raises ModelError; the cache then stays as it was."""
+    _check_photos(calibrating)
     with model_lock(origin.name), _sweeping(origin.name):
         fp32, state = run_in_child(prepare_network, notify, origin, cache_folder())
         return _quantize(origin.name, fp32, state, calibrating, notify)
@@ -62,6 +64,7 @@ def build_own(origin: Origin, calibrating: Calibrating, notify: Notify) -> Certi
 
 def import_onnx(request: ImportRequest, calibrating: Calibrating, notify: Notify) -> Certificate:
     """The same from somebody's own ONNX file."""
+    _check_photos(calibrating)
     with model_lock(request.name), _sweeping(request.name):
         fp32 = run_in_child(prepare_import, notify, request, cache_folder())
         return _quantize(request.name, fp32, "", calibrating, notify)
@@ -146,6 +149,13 @@ def _quantize(name: str, fp32: str, state: str, calibrating: Calibrating, notify
     write_receipt(name, Receipt("", result.int8, fp32, state, result.calibration))
     write_certificate(certificate_path(read_artifact(cache_folder() / result.int8)), result.certificate)
     return result.certificate
+
+
+def _check_photos(calibrating: Calibrating) -> None:
+    """Find out in a moment, not after the network was exported, that a folder has no photo. Raises ModelInputError."""
+    if calibrating.folder is not None:
+        smallest = Preprocessing(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+        next(decoded_sample(calibrating.folder, smallest, SAMPLE_SEED))
 
 
 def _unseen(folder: Path, samples: int, calibration: Calibration, artifact: Artifact, notify: Notify) -> Photos:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from models.classifier import Pixels
+from models.runtime import onnxruntime
 
 IMAGES_PER_RUN = 8
 Logits = npt.NDArray[np.float32]

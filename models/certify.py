@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from models.agreement import Agreement, accuracy, agreement, logits_of, relative_error
 from models.artifact import read_artifact
@@ -18,6 +17,7 @@ from models.certificate import REQUIRED_AGREEMENT, Certificate
 from models.child import Notify, run_in_child
 from models.classifier import Classifier, Pixels
 from models.cpu_kind import this_cpu
+from models.runtime import onnxruntime
 from models.synthetic import generated_images
 
 GENERATED_IMAGES = 48

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
+
+from models.runtime import onnxruntime
 
 Pixels = npt.NDArray[np.uint8]
 

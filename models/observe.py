@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from models.classifier import Pixels
 from models.graph import Graph
 from models.head import network_model
 from models.layers import averaged_tensors, ranged_tensors
+from models.runtime import onnxruntime
 from models.spec import Preprocessing
 
 IMAGES_PER_RUN = 8

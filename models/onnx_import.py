@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from models.errors import ModelInputError, ModelUsageError
 from models.graph import OPSET, Graph, read_graph
 from models.head import network_model
 from models.network import Network
+from models.runtime import onnxruntime
 from models.spec import Preprocessing
 
 OLDEST_OPSET = 13

@@ -45,10 +45,10 @@ def small_module() -> SmallNetwork:
     module = SmallNetwork()
     with torch.no_grad():
         module.head.weight.mul_(8)
-        module.stem[0].weight.mul_(3)
+        next(module.stem.parameters()).mul_(3)
         module.eval()
         photos = torch.from_numpy(images().transpose(0, 3, 1, 2).astype(np.float32))
-        module.head.bias -= module((photos - 127.5) / 127.5).mean(dim=0)
+        module.head.bias.sub_(module((photos - 127.5) / 127.5).mean(dim=0))
     return module
 
 
