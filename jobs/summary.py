@@ -66,6 +66,8 @@ def sentence(summary: RunSummary) -> str:
     if summary.kept:
         of_them = ", ".join(f"{count} {name}" for name, count in summary.kept_failed_by_class.items())
         parts.append(f"{summary.kept} unchanged" + (f" (without a label: {of_them})" if of_them else ""))
+    if summary.copied:
+        parts.append(f"{summary.copied} known by their bytes")
     by_class = ", ".join(f"{count} {name}" for name, count in summary.failed_by_class.items())
     parts.append(f"{summary.failed} failed" + (f" ({by_class})" if by_class else ""))
     parts.append(f"{summary.skipped} skipped")

@@ -23,16 +23,25 @@ class Feed:
         self._again: deque[Work] = deque()
         self._outstanding: dict[int, Work] = {}
         self._strikes: dict[tuple[str, ErrorClass], int] = {}
+        self.failure: Exception | None = None
 
     def begin(self, refs: Iterator[FileRef], acquire_slot: Callable[[], int]) -> None:
         """Hand out `refs` from now on, each Work into a slot that `acquire_slot` returns."""
         self._refs, self._acquire_slot = refs, acquire_slot
+        self.failure = None
 
     def __iter__(self) -> Feed:
         return self
 
     def __next__(self) -> Work:
-        work = self._again.popleft() if self._again else self._cut()
+        try:
+            work = self._again.popleft() if self._again else self._cut()
+        except StopIteration:
+            raise
+        except Exception as error:
+            # It passes through the DataLoader, where it must not be taken for a failure of the DataLoader's own.
+            self.failure = error
+            raise
         self._outstanding[work.slot] = work
         return work
 

@@ -142,6 +142,7 @@ class Loader:
                 self._source = iter(self._loader)
         except (RuntimeError, OSError, EOFError):
             # A process that is gone, or the fork server, which the next one then starts.
+            self._pass_on_failure()
             return False
         finally:
             self._watch.started()
@@ -155,8 +156,13 @@ class Loader:
         except StopIteration:
             return None, True
         except RuntimeError as error:
+            self._pass_on_failure()
             # The DataLoader says with one class "nothing within the tick" and "a process is gone".
             return None, "timed out" not in str(error)
+
+    def _pass_on_failure(self) -> None:
+        if self._feed.failure is not None:
+            raise self._feed.failure
 
     def _rebuild(self, losses: list[Loss] | None = None) -> None:
         """Blame the photos that processes were lost with, start new ones, and hand out again what did not come back."""

@@ -130,7 +130,8 @@ class Row:
 class RunSummary:
     """What a run did, for its last line and its exit code.
 
-    `failed` counts files opened now; `kept_failed_by_class` those among the `kept` rows that have no label either.
+    `copied` counts photos that have the bytes, and now the labels, of others. `failed` counts files opened now;
+    `kept_failed_by_class` those among the `kept` rows that have no label either.
     """
 
     labelled: int
@@ -145,6 +146,7 @@ class RunSummary:
     labelling_s: float
     out: Path
     is_cut_short: bool = False
+    copied: int = 0
     kept_failed_by_class: Mapping[str, int] = field(default_factory=dict)
 
     @property

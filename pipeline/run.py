@@ -12,11 +12,13 @@ from itertools import chain
 from pathlib import Path
 
 from models.artifact import Artifact
+from pipeline.copies import Copies
 from pipeline.durable import temporary_of
 from pipeline.errors import InputMissingError, OutputError, UsageError
 from pipeline.export import export
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.lock import held
+from pipeline.merge import SortedTable
 from pipeline.previous import previous_table, refuse_foreign
 from pipeline.records import FileRef, Row, RunSummary
 from pipeline.refresh import Refresh
@@ -60,16 +62,20 @@ class Hooks:
 
     `stop_requested` returns the number of the signal that asks for the end, 0 while there is none. `time_is_up` ends
     the work too, but as planned: the table is published with what there is, and the summary says it is cut short.
+    A file that is not `is_at_rest` has no row for now. `on_walked` is called when the folder was listed to its end, and
+    may raise to leave the table as it was.
     """
 
     on_begin: Callable[[], None] = lambda: None
     on_row: Callable[[Row, int], None] = lambda row, kept: None
     stop_requested: Callable[[], int] = lambda: 0
     time_is_up: Callable[[], bool] = lambda: False
+    is_at_rest: Callable[[FileRef], bool] = lambda ref: True
+    on_walked: Callable[[], None] = lambda: None
 
 
-def run(request: RunRequest, hooks: Hooks) -> RunSummary:
-    """Bring `request.out` up to date and say what was done.
+def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> RunSummary:
+    """Bring `request.out` up to date and say what was done; a `labeller` that runs already is used and left running.
 
     Raises:
         UsageError: `out` has no known ending, is no file, or holds something else.
@@ -87,11 +93,12 @@ def run(request: RunRequest, hooks: Hooks) -> RunSummary:
     with contextlib.ExitStack() as stack:
         with _output_errors(out):
             stack.enter_context(held(state / "lock", str(request.out)))
-        return _Run(request, hooks, out, state).up_to_date()
+        return _Run(request, hooks, out, state, labeller).up_to_date()
 
 
 class _Run:
-    def __init__(self, request: RunRequest, hooks: Hooks, out: Path, state: Path) -> None:
+    def __init__(self, request: RunRequest, hooks: Hooks, out: Path, state: Path, labeller: Labeller | None) -> None:
+        self._running_labeller = labeller
         self._request = request
         self._hooks = hooks
         self._out = out
@@ -107,6 +114,7 @@ class _Run:
         )
         self._failed: Counter[str] = Counter()
         self._labelled = 0
+        self._copied = 0
         self._adopted = 0
         self._labelling_s = 0.0
         self._is_cut_short = False
@@ -114,8 +122,17 @@ class _Run:
     def up_to_date(self) -> RunSummary:
         began_s = time.monotonic()
         with _output_errors(self._out):
-            refresh = self._refresh()
-        self._label(refresh)
+            previous = self._previous_tables()
+        model_id = self._request.artifact.model_id
+        refresh = Refresh(previous, model_id, self._counts.is_unreadable)
+        copies = Copies(previous, model_id, self._request.plan.limits, self._take_copy)
+        try:
+            self._label(refresh, copies)
+        finally:
+            # Also when a stop or a failure cuts the run short: what is labelled is kept.
+            with _output_errors(self._out):
+                copies.finish()
+                self._store.commit()
         if stop := self._hooks.stop_requested():
             raise Interrupted(stop)
         with _output_errors(self._out):
@@ -138,10 +155,11 @@ class _Run:
             labelling_s=self._labelling_s,
             out=self._request.out,
             is_cut_short=self._is_cut_short,
+            copied=self._copied,
             kept_failed_by_class=dict(refresh.kept_failed.most_common()),
         )
 
-    def _refresh(self) -> Refresh:
+    def _previous_tables(self) -> list[SortedTable]:
         refuse_foreign(self._out)
         previous = None if self._request.fresh else previous_table(self._out, self._top_k)
         parts = self._store.adopt()
@@ -149,18 +167,20 @@ class _Run:
             parts = []
         temporary_of(self._out).unlink(missing_ok=True)
         self._adopted = len(parts)
-        model_id = self._request.artifact.model_id
-        return Refresh([*([previous] if previous else []), *parts], model_id, self._counts.is_unreadable)
+        return [*([previous] if previous else []), *parts]
 
     def _has_changed(self, refresh: Refresh) -> bool:
-        return bool(self._labelled or self._failed or refresh.removed or self._adopted or not self._out.exists())
+        return bool(
+            self._labelled or self._failed or self._copied or refresh.removed or self._adopted or not self._out.exists()
+        )
 
-    def _label(self, refresh: Refresh) -> None:
+    def _label(self, refresh: Refresh, copies: Copies) -> None:
         pending = refresh.pending(self._until_stopped(self._walked()), lambda: self._is_cut_short)
+        pending = copies.without(filter(self._hooks.is_at_rest, pending))
         first = next(pending, None)
         if first is None:
             return
-        with Labeller(self._request.artifact, self._request.plan) as labeller:
+        with self._labeller() as labeller:
             labeller.warm_up()
             self._hooks.on_begin()
             began_s = time.monotonic()
@@ -169,10 +189,20 @@ class _Run:
                     self._take(row)
                     self._hooks.on_row(row, refresh.kept)
             finally:
-                # Also when a stop or a failure cuts the run short: what is labelled is kept.
+                # Before the processes end, which may take a while.
                 with _output_errors(self._out):
                     self._store.commit()
                 self._labelling_s = time.monotonic() - began_s
+
+    def _labeller(self) -> contextlib.AbstractContextManager[Labeller]:
+        if self._running_labeller is not None:
+            return contextlib.nullcontext(self._running_labeller)
+        return Labeller(self._request.artifact, self._request.plan)
+
+    def _take_copy(self, row: Row) -> None:
+        with _output_errors(self._out):
+            self._store.add(row)
+        self._copied += 1
 
     def _take(self, row: Row) -> None:
         with _output_errors(self._out):
@@ -186,6 +216,7 @@ class _Run:
         photos = self._request.photos.resolve()
         try:
             yield from walk(photos, self._rules, self._counts)
+            self._hooks.on_walked()
         except OSError as error:
             raise InputMissingError(f"{self._request.photos} cannot be listed: {error.strerror}") from error
 
