@@ -42,7 +42,8 @@ def _transforms() -> Callable[[Any], Any]:
         transforms.ToTensor(),
         transforms.Normalize(_MEAN, _STD),
     ]
-    return transforms.Compose(steps)
+    composed: Callable[[Any], Any] = transforms.Compose(steps)
+    return composed
 
 
 def timm_loop(folder: Path, out: Path, architecture: str) -> None:
