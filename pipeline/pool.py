@@ -158,6 +158,8 @@ class Pool:
         """Put a new process in the place of a dead one, and its work back in the queue."""
         cause = cause_of_end(end(worker))
         logger.warning("a classifier process died (%s); it is restarted", cause)
+        place = self._workers.index(worker)
+        del self._workers[place]
         if not worker.ready:
             self._deaths_before_ready += 1
             if self._deaths_before_ready >= _DEATHS_BEFORE_READY:
@@ -167,7 +169,7 @@ class Pool:
             self._death_rate.count(pieces[0].job.batch.refs[0].path)
             pieces[:1] = self._suspect(pieces[0])
         self._waiting.extendleft(reversed(pieces))
-        self._workers[self._workers.index(worker)] = spawn(self._setup, worker.cpus)
+        self._workers.insert(place, spawn(self._setup, worker.cpus))
         self.restarts += 1
 
     def _suspect(self, piece: Piece) -> list[Piece]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.live_run import SLOWEST_END_S
 from tests.faults.stub_run import StubRuns
 
 TRIED: Counter[str] = Counter()
@@ -34,5 +35,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"{'fault':<64}{'times tried':>12}{'rows lost':>11}{'rows wrong':>12}")
     for fault, times in TRIED.items():
         terminalreporter.write_line(f"{fault:<64}{times:>12}{0:>11}{0:>12}")
+    if SLOWEST_END_S[0]:
+        terminalreporter.write_line(f"processes and shared memory gone after {SLOWEST_END_S[0]:.2f} s at most")
     if failed:
         terminalreporter.write_line(f"and {failed} failed: see above")
