@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
+import json
 import subprocess
 import sys
 import tempfile
@@ -37,13 +38,15 @@ class Sample:
     descriptors: int
 
 
-def write_photos(inbox: Path, count: int, rows: list[int]) -> None:
+def write_photos(inbox: Path, count: int, rows: list[int], is_over: threading.Event) -> None:
     """Write small noise photos, never more than 2,000 ahead of their rows."""
     random = np.random.default_rng(1)
     base = random.integers(0, 256, (64, 64, 3), np.uint8)
     for number in range(count):
-        while number - rows[0] > _AHEAD:
+        while number - rows[0] > _AHEAD and not is_over.is_set():
             time.sleep(0.02)
+        if is_over.is_set():
+            return
         base[0, 0] = (number & 255, number >> 8 & 255, number >> 16 & 255)
         stream = io.BytesIO()
         Image.fromarray(base).save(stream, "JPEG", quality=60)
@@ -79,6 +82,7 @@ def main() -> None:
     """Run the soak and print what was seen."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--minutes", type=float, default=60.0, help="End after so long, however many photos that were.")
     parser.add_argument("--option", action="append", default=[], help="Handed to watch-folder.")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -89,18 +93,20 @@ def main() -> None:
             command = [str(Path(sys.executable).with_name("watch-folder")), str(inbox), str(labels)]
             started = subprocess.Popen([*command, *arguments.option], stderr=log)
             try:
-                soak(psutil.Process(started.pid), folder, arguments.count)
+                soak(psutil.Process(started.pid), folder, arguments.count, arguments.minutes)
             finally:
                 started.terminate()
                 print(f"ended with {started.wait()}")
 
 
-def soak(process: psutil.Process, folder: Path, count: int) -> None:
+def soak(process: psutil.Process, folder: Path, count: int, minutes: float) -> None:
     """Feed the daemon, print a line now and then, and the verdicts at the end."""
     while "watching by" not in (folder / "log").read_text():
         time.sleep(0.1)
     rows = [0]
-    writer = threading.Thread(target=write_photos, args=(folder / "inbox", count, rows), daemon=True)
+    is_over = threading.Event()
+    until_s = time.monotonic() + minutes * 60
+    writer = threading.Thread(target=write_photos, args=(folder / "inbox", count, rows, is_over), daemon=True)
     writer.start()
     samples: list[Sample] = []
     for turn in itertools.count():
@@ -109,10 +115,15 @@ def soak(process: psutil.Process, folder: Path, count: int) -> None:
         if turn % 10 == 0:
             memory = f"{last.unique_mb:7.1f} MB unique, {last.main_mb:6.1f} MB resident in the main process"
             print(f"{last.rows:7d} rows  {memory}  {last.descriptors} files", flush=True)
-        if last.rows >= count:
+        if last.rows >= count or time.monotonic() > until_s:
             break
         time.sleep(1.0)
-    report(samples, count)
+    is_over.set()
+    writer.join()
+    report(samples, last.rows)
+    while json.loads((folder / "labels" / ".watch-folder" / "status.json").read_text())["queue_depth"]:
+        time.sleep(0.5)
+    time.sleep(5.0)
     print(f"idle: {idle_cpu_percent(process):.2f}% of a core")
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from pipeline.durable import sync_folder
 from pipeline.ledger import Entry
 from pipeline.names import file_system_name
 
-_DIGEST_DIGITS = 12
+_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,24 @@ class Disposal:
 
 
 def _free_place(place: Path, entry: Entry) -> Path:
-    """Return `place`, or where another photo has it, a name beside it that tells the content."""
+    """Return `place`, or where another photo has it, a name beside it that tells the content, or else a number.
+
+    A move between file systems that was cut short leaves a copy: the same content may take its own place again.
+    """
     if not os.path.lexists(place):
         return place
-    digest = entry.identity[1:].hex()[:_DIGEST_DIGITS]
-    return place.with_name(f"{place.stem}.{digest}{place.suffix}")
+    if entry.is_labelled:
+        content = entry.identity[1:]
+        return place if _has_content(place, content) else place.with_stem(f"{place.stem}.{content.hex()[:_DIGITS]}")
+    numbered = (place.with_stem(f"{place.stem}.{number}") for number in count(1))
+    return next(candidate for candidate in numbered if not os.path.lexists(candidate))
+
+
+def _has_content(path: Path, digest: bytes) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest() == digest
 
 
 def _move(source: Path, place: Path) -> None:

@@ -45,6 +45,11 @@ class Hints:
     folders: set[str] = field(default_factory=set)
     scan: bool = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has happened."""
+        return not (self.files or self.folders or self.scan)
+
 
 class Watcher:
     """An observer of the inbox that is started, asked whether it is well, and stopped for another."""
@@ -126,12 +131,16 @@ class Watcher:
             self._beat_sent_s = None
             return
         with self._lock:
+            was_empty = self._hints.is_empty
             if event.event_type != "moved":
                 self._hint(source, event.is_directory, _HINTS[event.event_type])
             else:
                 self._hint(source, False, Hint.CHANGED)
                 self._hint(target, event.is_directory, Hint.ARRIVED)
-        self._wake()
+            is_first = was_empty and not self._hints.is_empty
+        if is_first:
+            # Whoever wakes takes all; a photo that grows write by write wakes nobody at each.
+            self._wake()
 
     def _hint(self, path: str, is_folder: bool, hint: Hint) -> None:
         if not path or "/." in path[len(str(self._inbox.folder)) :]:

@@ -51,7 +51,7 @@ def test_killed_at_random_moments_and_started_again_it_makes_exactly_the_missing
     moments = random.Random(6)
     watch = begin(tmp_path, "--settle", "0.1s", "--flush", "0.1s", "--part-rows", "70")
     expected: list[tuple[str, str]] = []
-    for round_number in range(4 * SCALE):
+    for round_number in range(3 if SCALE == 1 else 50):
         watch.wait_until_ready()
         before = len(watch.rows())
         expected += _put(watch.inbox, 100 * round_number, 100)
@@ -59,6 +59,7 @@ def test_killed_at_random_moments_and_started_again_it_makes_exactly_the_missing
         time.sleep(moments.random() * 0.5)
         watch.kill()
         watch.start_again()
+    watch.wait_until_ready()
     wait_until(lambda: len(watch.rows()) >= len(expected), "all rows")
     assert watch.end() == 0
     assert watch.rows() == expected

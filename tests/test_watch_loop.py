@@ -165,6 +165,26 @@ def test_a_moved_photo_never_overwrites_another_of_its_name(folder: Path, clock:
     watched.kill()
 
 
+def test_a_move_that_was_cut_short_after_its_copy_leaves_one_photo(folder: Path, clock: Clock) -> None:
+    (folder / "done").mkdir()
+    (folder / "done" / "a.jpg").write_bytes(b"one")
+    watched = Watched(folder, clock, done="move")
+    _put(folder, "a.jpg", b"one")
+    watched.drain()
+    assert [path.name for path in (folder / "done").iterdir()] == ["a.jpg"]
+    assert not (folder / "inbox" / "a.jpg").exists()
+    watched.kill()
+
+
+def test_photos_that_failed_move_without_overwriting_each_other(folder: Path, clock: Clock) -> None:
+    watched = Watched(folder, clock, done="move")
+    for index in range(3):
+        _put(folder, "a.jpg", b"", 1_700_000_000 + index)
+        watched.drain()
+    assert sorted(path.name for path in (folder / "done").iterdir()) == ["a.1.jpg", "a.2.jpg", "a.jpg"]
+    watched.kill()
+
+
 def test_a_photo_replaced_after_it_was_read_is_not_deleted_for_the_old_ones_row(folder: Path, clock: Clock) -> None:
     watched = Watched(folder, clock, done="delete", settle_s=0.0)
     first = _put(folder, "a.jpg", b"one", 1_700_000_000)
