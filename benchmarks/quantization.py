@@ -29,7 +29,7 @@ THREADS = 2
 RANGES: tuple[WeightRange, ...] = ("portable", "full", "reduced")
 
 
-def folds(photos: Photos) -> list[tuple[np.ndarray, np.ndarray]]:  # type: ignore[type-arg]
+def folds(photos: Photos) -> list[tuple[np.ndarray, np.ndarray]]:
     """(calibrating, answering) masks bool [n]: each photo answers once."""
     even = np.arange(len(photos.pixels)) % 2 == 0
     return [(even, ~even), (~even, even)]
@@ -42,7 +42,7 @@ def compare(network: Network, photos: Photos) -> dict[str, bytes]:
     if true is not None:
         print(f"fp32: {accuracy(fp32, true)}")
     calibrations = [candidate_calibrations(network, Photos(photos.pixels[used], "")) for used, _ in folds(photos)]
-    models = {}
+    models: dict[str, bytes] = {}
     for index, method in enumerate(one.method for one in calibrations[0]):
         for weight_range in RANGES:
             logits = np.zeros_like(fp32)
