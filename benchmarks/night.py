@@ -44,6 +44,8 @@ def main() -> None:
         (root / "night.toml").write_text('[[task]]\nname = "night"\nphotos = "photos"\noutput = "labels.parquet"\n')
         run_night(root, "nothing new")
         for night in range(3):
+            print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+            run_two(root / f"two-{night}")
             add_new(root / "photos", arguments.new, night)
             run_night(root, f"{arguments.new} new")
 
@@ -86,6 +88,14 @@ def add_new(photos: Path, count: int, night: int) -> None:
         source = sources[index % len(sources)]
         content = source.read_bytes() + f"{night} {index}".encode()
         (photos / f"new-{night}-{index:03d}{Path(source.name).suffix}").write_bytes(content)
+
+
+def run_two(root: Path) -> None:
+    """Run a job of two photos: what starting everything costs on this machine at this moment."""
+    (root / "photos").mkdir(parents=True)
+    add_new(root / "photos", 2, 0)
+    (root / "night.toml").write_text('[[task]]\nname = "two"\nphotos = "photos"\noutput = "labels.parquet"\n')
+    run_night(root, "a job of two photos alone")
 
 
 def run_night(root: Path, what: str) -> None:
