@@ -31,6 +31,7 @@ _PHOTOS_PER_PAGE = 60
 # Small tables get large thumbnails; what must stay one file of a size a browser opens at once gets small ones.
 _SIDES_BY_COUNT = ((4_000, 192), (16_000, 128))
 _SMALLEST_SIDE = 96
+_SCRIPTS = ("data.js", "sheet.js", "photo.js", "wiring.js")
 _REST_OF_THUMBNAILS = "<!--thumbnails-->"
 
 
@@ -102,7 +103,7 @@ def _page(facts: Facts, table: Path, report: Path, folder: Path | None, side: in
     )
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["day"] = lambda seconds: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = _asset("page.css"), _script()
     return environment.get_template("page.html.jinja").render(
         title=title,
         table=table,
@@ -118,6 +119,11 @@ def _page(facts: Facts, table: Path, report: Path, folder: Path | None, side: in
         rest_of_thumbnails=Markup(_REST_OF_THUMBNAILS),
         has_photos=folder is not None,
     )
+
+
+def _script() -> str:
+    """Return the files of the page's script as the one function that they are."""
+    return '"use strict";\n(() => {\n' + "\n".join(_asset(name) for name in _SCRIPTS) + "})();\n"
 
 
 def _asset(name: str) -> str:

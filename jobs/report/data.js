@@ -1,0 +1,54 @@
+/* The page's data, its thumbnails and its links. */
+const data = JSON.parse(document.getElementById("data").textContent);
+const total = data.names.length;
+const first = data.probs.length ? data.probs[0] : [];
+const byId = (id) => document.getElementById(id);
+const inputs = { text: byId("text"), label: byId("label"), min: byId("min"), max: byId("max"), sort: byId("sort") };
+const sheet = byId("sheet");
+const dialog = byId("photo");
+let shown = [];
+let page = 0;
+let open = -1;
+
+const element = (tag, className, text) => {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+};
+const percent = (permyriad) => (permyriad / 100).toFixed(permyriad < 9950 && permyriad >= 50 ? 0 : 1) + "%";
+const labelOf = (index, rank) => { const id = data.ids[rank][index]; return id < 0 ? "" : data.labels[id]; };
+const counted = (number) => number.toLocaleString("en");
+
+/* Thumbnails: chunks of base64 lines, parsed by the browser after this script; a few are kept split. */
+const chunks = new Map();
+const thumbnail = (index) => {
+  const number = Math.floor(index / data.perChunk);
+  if (!chunks.has(number)) {
+    const script = byId("thumbnails-" + number);
+    /* The next chunk's start, or the page's end, tells that this one has arrived whole. */
+    if (!script || (document.readyState === "loading" && !script.nextSibling)) return null;
+    if (chunks.size > 40) chunks.delete(chunks.keys().next().value);
+    chunks.set(number, script.textContent.split("\n"));
+  }
+  const line = chunks.get(number)[index % data.perChunk];
+  return line ? "data:image/webp;base64," + line : "";
+};
+const waiting = new Map();
+const paint = (image, index) => {
+  const source = thumbnail(index);
+  if (source === null) { waiting.set(image, index); return; }
+  waiting.delete(image);
+  if (source) image.src = source;
+};
+const paintWaiting = () => { for (const [image, index] of waiting) paint(image, index); };
+if (document.readyState === "loading") {
+  const timer = setInterval(paintWaiting, 100);
+  document.addEventListener("DOMContentLoaded", () => { clearInterval(timer); paintWaiting(); });
+}
+
+const url = (index) => {
+  if (data.base === null) return null;
+  const odd = data.odd[index];
+  return data.base + (odd !== undefined ? odd : data.names[index].split("/").map(encodeURIComponent).join("/"));
+};

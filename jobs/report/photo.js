@@ -1,0 +1,90 @@
+/* One photo, large. */
+const show = (index) => {
+  open = index;
+  byId("photo-name").textContent = data.names[index];
+  const image = byId("photo-image");
+  const link = byId("photo-link");
+  const missing = byId("photo-missing");
+  const original = url(index);
+  missing.hidden = true;
+  image.alt = "The photo, labelled " + labelOf(index, 0);
+  const fallBack = () => {
+    image.onerror = null;
+    image.src = thumbnail(index) || "data:,";
+    missing.hidden = false;
+  };
+  image.onerror = fallBack;
+  if (original === null) fallBack(); else image.src = original;
+  link.hidden = original === null;
+  if (original !== null) link.href = original;
+  byId("photo-labels").replaceChildren(...data.ids.map((_, rank) => labelBar(index, rank)));
+  byId("photo-facts").replaceChildren(...facts(index));
+  const position = shown.indexOf(index);
+  byId("photo-previous").disabled = position <= 0;
+  byId("photo-next").disabled = position < 0 || position >= shown.length - 1;
+  if (!dialog.open) dialog.showModal();
+};
+const labelBar = (index, rank) => {
+  const item = element("li", "bar");
+  const probability = data.probs[rank][index];
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 100 10");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  for (const [name, width] of [["track", 100], ["fill", probability / 100]]) {
+    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    rect.setAttribute("class", name);
+    rect.setAttribute("width", width);
+    rect.setAttribute("height", 10);
+    svg.append(rect);
+  }
+  item.append(element("span", "bar-name", labelOf(index, rank)), element("span", "bar-count", percent(probability)), svg);
+  return item;
+};
+const facts = (index) => {
+  const size = data.bytes[index];
+  const entries = [
+    ["Size", data.widths[index] + " × " + data.heights[index]],
+    ["Bytes", size < 1e6 ? (size / 1e3).toFixed(1) + " kB" : (size / 1e6).toFixed(1) + " MB"],
+    ["Changed", new Date(data.mtimes[index] * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC"],
+  ];
+  return entries.flatMap(([term, value]) => [element("dt", "", term), element("dd", "", value)]);
+};
+const step = (by) => {
+  const position = shown.indexOf(open) + by;
+  if (position < 0 || position >= shown.length) return;
+  if (Math.floor(position / data.perPage) !== page) turnTo(Math.floor(position / data.perPage));
+  show(shown[position]);
+};
+dialog.addEventListener("close", () => {
+  byId("photo-image").removeAttribute("src");
+  const button = sheet.querySelector('[data-index="' + open + '"]');
+  if (button) button.focus();
+});
+dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+byId("photo-previous").addEventListener("click", () => step(-1));
+byId("photo-next").addEventListener("click", () => step(1));
+
+/* Keys. */
+const columns = () => getComputedStyle(sheet).gridTemplateColumns.split(" ").length;
+sheet.addEventListener("keydown", (event) => {
+  const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns() };
+  const by = moves[event.key];
+  const cards = [...sheet.querySelectorAll(".card")];
+  const target = cards[cards.indexOf(document.activeElement) + by];
+  if (by === undefined || !target) return;
+  event.preventDefault();
+  target.focus();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (dialog.open) {
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+    return;
+  }
+  if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) {
+    event.preventDefault();
+    inputs.text.focus();
+  }
+});
