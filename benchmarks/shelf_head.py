@@ -27,7 +27,8 @@ from models.observe import normalised
 from models.zoo import SPECS, find_weights
 
 SEED = 7
-STEPS = 400
+STEPS = 200
+PHOTOS_PER_RUN = 8
 SHARE_HELD_OUT = 4
 MODEL = "efficientnet_lite0"
 
@@ -35,11 +36,11 @@ MODEL = "efficientnet_lite0"
 def features(module: torch.nn.Module, photos: list[DecodedPhoto]) -> torch.Tensor:
     """What the last layer reads: float32 [n, 1280]."""
     parts = []
-    with torch.inference_mode():
-        for photo in photos:
-            x = torch.from_numpy(normalised(photo.pixels[None], SPECS[MODEL].preprocessing))
-            parts.append(module(x))
-    return torch.cat(parts).clone()
+    with torch.no_grad():
+        for start in range(0, len(photos), PHOTOS_PER_RUN):
+            pixels = np.stack([photo.pixels for photo in photos[start : start + PHOTOS_PER_RUN]])
+            parts.append(module(torch.from_numpy(normalised(pixels, SPECS[MODEL].preprocessing))))
+    return torch.cat(parts)
 
 
 def trained(photos: list[DecodedPhoto], labels: list[str]) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 
@@ -22,14 +23,16 @@ def read_checkpoint(path: Path) -> StateDict:
     Only tensors and plain containers are unpickled. Raises ModelInputError.
     """
     try:
-        loaded = torch.load(path, weights_only=True, map_location="cpu")
+        content = io.BytesIO(path.read_bytes())
     except OSError as error:
         raise ModelInputError(f"cannot read the weights {path}: {error.strerror or error}") from error
+    try:
+        loaded = torch.load(content, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         if "Weights only load failed" in str(error) and "Unsupported" in str(error):
             raise ModelInputError(_more_than_tensors(path)) from error
         raise ModelInputError(f"the weights {path} are truncated, damaged or no file of torch.save") from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ModelInputError(f"the weights {path} are truncated, damaged or no file of torch.save") from error
     tensors = _tensors(loaded)
     if not tensors:
