@@ -37,10 +37,22 @@ def run_task(task: Task, hooks: Hooks) -> TaskResult:
     summary = run(request, hooks)
     published = _publish(task, request.out) if task.partition_by is not None else None
     result = _result(task, summary, published)
-    has_changed = bool(result.labelled or result.failed or result.removed)
-    if task.report is not None and (has_changed or not task.report.exists()):
-        write_report(task.output, task.report, task.photos, title=task.name)
+    if task.report is not None and (_has_changed(result, published) or not task.report.exists()):
+        _write_report(task, task.report, published)
     return dataclasses.replace(result, elapsed_s=round(time.monotonic() - began_s, 3))
+
+
+def _has_changed(result: TaskResult, published: Published | None) -> bool:
+    if published is not None and (published.written or published.removed):
+        return True
+    return bool(result.labelled or result.failed or result.removed)
+
+
+def _write_report(task: Task, report: Path, published: Published | None) -> None:
+    if published is not None and not published.written + published.unchanged:
+        logger.warning("%s: there is no partition yet, and so no report", task.name)
+        return
+    write_report(task.output, report, task.photos, title=task.name)
 
 
 def request_of(task: Task) -> RunRequest:

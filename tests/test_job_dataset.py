@@ -137,3 +137,11 @@ def test_days_that_are_too_old_go_and_are_not_labelled_again(tiny_model: Artifac
         assert [name for day in _partitions(tmp_path / "set").values() for name in day] == names[2:]
         assert [task["labelled"] for task in summary_of(tmp_path)["tasks"]] == labelled
     assert summary_of(tmp_path)["tasks"][1]["pruned"] == 2
+
+
+def test_a_dataset_of_no_photos_is_no_failure(tiny_model: Artifact, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    lines = 'photos = "photos"\noutput = "set"\npartition_by = "exif"\nkeep_days = 2\nreport = "page.html"'
+    done = run_job(write_job(tmp_path, tiny_model.path, {"s": lines}))
+    assert (done.returncode, list((tmp_path / "set").glob("date=*"))) == (0, []), done.stderr
+    assert not (tmp_path / "page.html").exists()
