@@ -76,6 +76,8 @@ class DecodeDataset:
         self._board.array[self._row, BOARD_SLOT:] = (slot, position, time.monotonic_ns())
         try:
             return decode_file(ref, self._rules, pixels)
+        except MemoryError:
+            return ItemError(ErrorClass.TOO_LARGE, "the photo needs more memory than a decoder may have")
         except Exception as error:
             # Whatever a decoder does, its file is one row and its neighbours keep theirs.
             return ItemError(ErrorClass.DECODE, f"{type(error).__name__}: {error}"[:200])
