@@ -73,7 +73,7 @@ def decode_bytes(content: bytes, rules: DecodeRules, pixels: NDArray[np.uint8]) 
             return _decode(content, format_name, rules, pixels)
     except MemoryError:
         return ItemError(ErrorClass.TOO_LARGE, "decoding needs more memory than a decoder may have")
-    except Exception as error:  # noqa: BLE001 - decoders raise whatever they like; each file is its own failure
+    except Exception as error:  # decoders raise whatever they like
         return _decoder_error(error, format_name, content)
 
 
@@ -162,7 +162,7 @@ def _decoder_error(error: Exception, format_name: str, content: bytes) -> ItemEr
     if "truncated" in reason.lower() or isinstance(error, EOFError) or early:
         return ItemError(ErrorClass.TRUNCATED, f"the {format_name} data ends before the picture does")
     if isinstance(error, UnidentifiedImageError):
-        reason = "the header is damaged"
+        reason = "the header is damaged, or of a kind that is not decoded"
     return ItemError(ErrorClass.DECODE, f"{format_name}: {reason or type(error).__name__}"[:200])
 
 
