@@ -1,0 +1,109 @@
+"""The cache: the same bytes from every build, damage found and mended once, however many ask at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.artifact import read_artifact
+from models.build import fp32_artifact, int8_artifact
+from models.calibration import committed_calibration
+from models.engines import ENGINES, load_engine
+from models.engines.torch_int8 import load_torch_int8, write_torch_int8
+from models.errors import ModelInputError
+from models.prepare import Origin, prepare_network
+from models.quantize import Recipe
+from models.receipt import file_name, torch_int8_name
+from models.sources import published
+from models.synthetic import generated_images
+
+ASK = (
+    "import sys; from models.cache import ensure_artifact; print(ensure_artifact('efficientnet_lite0', print).model_id)"
+)
+
+
+def test_two_builds_give_the_same_bytes(default_model_cache: dict[str, str]) -> None:
+    folder = Path(default_model_cache["XDG_CACHE_HOME"]) / "label-dir/models"
+    receipt = json.loads((folder / "efficientnet_lite0.json").read_text())
+    calibration = committed_calibration("efficientnet_lite0")
+    assert calibration is not None
+    network = published("efficientnet_lite0").network
+    again = {
+        "fp32": fp32_artifact(network),
+        "int8": int8_artifact(network, calibration, Recipe("portable"), calibration.validation),
+    }
+    for precision, content in again.items():
+        name = file_name("efficientnet_lite0", precision, hashlib.sha256(content).hexdigest())
+        assert receipt[precision] == name
+    assert len(again["int8"]) < 0.27 * len(again["fp32"])
+
+
+def test_a_damaged_model_is_built_again_by_one_of_two_who_ask(
+    default_model_cache: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(default_model_cache["XDG_CACHE_HOME"], tmp_path / "cache")
+    folder = tmp_path / "cache/label-dir/models"
+    int8 = folder / json.loads((folder / "efficientnet_lite0.json").read_text())["int8"]
+    content = bytearray(int8.read_bytes())
+    content[len(content) // 2] ^= 1
+    int8.write_bytes(content)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    asking = [
+        subprocess.Popen([sys.executable, "-c", ASK], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    answers = [process.communicate(timeout=200)[0].splitlines() for process in asking]
+    assert {lines[-1] for lines in answers} == {read_artifact(int8).model_id}
+    assert sum("is damaged in the cache: building it" in line for lines in answers for line in lines) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a\x3a\xff\xff\xff"], ids=["empty", "text", "cut off"])
+def test_a_file_that_is_no_artifact_is_a_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(ModelInputError, match=r"is damaged or no ONNX file|is no model built by label-models"):
+        read_artifact(tmp_path / "x.onnx")
+
+
+def test_reading_what_an_artifact_says_imports_neither_torch_nor_onnx_nor_onnxruntime(
+    default_model_cache: dict[str, str],
+) -> None:
+    heavy = "; print(sorted({'torch', 'onnx', 'onnxruntime', 'numpy'} & set(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", ASK + heavy],
+        env={**os.environ, **default_model_cache},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_every_engine_gives_the_answers_of_fp32(tmp_path: Path) -> None:
+    fp32, _ = prepare_network(print, Origin("small", "shufflenet_v2_x0_5", random=True), tmp_path)
+    photos = generated_images(12, 224, 8)
+    wanted = load_engine("onnxruntime-fp32", tmp_path / fp32, 1, 3).classify(photos)
+    for engine in [name for name, kind in ENGINES.items() if kind == "torch"]:
+        given = load_engine(engine, tmp_path / fp32, 1, 3).classify(photos)
+        assert given.ids.shape == wanted.ids.shape
+        assert abs(given.probabilities - wanted.probabilities).max() < 0.01, engine
+
+
+def test_torchs_int8_weights_come_back_to_the_bit_from_a_quarter_of_the_size(tmp_path: Path) -> None:
+    fp32, state = prepare_network(print, Origin("small", "shufflenet_v2_x0_5", random=True), tmp_path)
+    artifact = read_artifact(tmp_path / fp32)
+    digest = write_torch_int8(print, tmp_path / fp32, "torch-int8", generated_images(8, 224, 8))
+    path = tmp_path / torch_int8_name(artifact, "torch-int8")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+    first, second = (load_torch_int8(artifact, "torch-int8").state_dict() for _ in range(2))
+    assert list(first) == list(second)
+    assert path.stat().st_size < 0.4 * (tmp_path / state).stat().st_size
+    photos = generated_images(4, 224, 9)
+    answers = [load_engine("torch-int8", tmp_path / fp32, 1, 3).classify(photos) for _ in range(2)]
+    assert (answers[0].probabilities == answers[1].probabilities).all()
