@@ -1,4 +1,9 @@
-"""One part: rows in the order they came, in row groups small enough that writing it all again takes little memory."""
+"""One part that grows while others read it: written whole and renamed over itself, in row groups that stay put.
+
+Readers often open a file twice, for its footer and for its data, and may find a later version the second time. What
+an older footer points at is still there: row groups of the same rows are the same bytes at the same place, and new rows
+are a row group of their own behind them. Only when there are many small ones are these merged.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +18,16 @@ from pipeline.export import with_csv_names
 from pipeline.table import schema
 
 ROWS_PER_GROUP = 8192
+_SMALL_GROUPS = 64
 
 
 class PartFile:
-    """A part that grows; each version is written whole and renamed over the last one."""
+    """A part, with the rows it has; `rows` are those that lie at `path` already."""
 
     def __init__(self, path: Path, top_k: int, rows: pa.Table | None = None) -> None:
         self.path = path
         self._schema = schema(top_k)
-        self._groups = [] if rows is None else self._in_groups(rows)
+        self._groups = [] if rows is None else self._merged(rows.to_batches())
 
     @property
     def rows(self) -> int:
@@ -34,10 +40,11 @@ class PartFile:
         Raises:
             OSError: it cannot be written; the last version stays.
         """
-        # Only the last group is copied; the full ones are the same from version to version, in the file too.
-        full = [group for group in self._groups if group.num_rows == ROWS_PER_GROUP]
-        tail = [group.replace_schema_metadata(None) for group in self._groups[len(full) :]]
-        grown = [*full, *self._in_groups(pa.Table.from_batches([*tail, batch.replace_schema_metadata(None)]))]
+        grown = [*self._groups, batch]
+        full = next((at for at, group in enumerate(grown) if group.num_rows < ROWS_PER_GROUP), len(grown))
+        small = grown[full:]
+        if len(small) > _SMALL_GROUPS or sum(group.num_rows for group in small) >= ROWS_PER_GROUP:
+            grown[full:] = self._merged(small)
         with replacing(self.path) as stream:
             if self.path.suffix == ".csv":
                 with pa_csv.CSVWriter(stream, self._schema) as csv_writer:
@@ -49,9 +56,11 @@ class PartFile:
                         writer.write_batch(group, row_group_size=ROWS_PER_GROUP)
         self._groups = grown
 
-    def _in_groups(self, rows: pa.Table) -> list[pa.RecordBatch]:
-        batches: list[pa.RecordBatch] = []
+    def _merged(self, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+        """Return the rows of `batches` in groups of 8,192, and what is left."""
+        rows = pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches])
+        merged: list[pa.RecordBatch] = []
         for begin in range(0, rows.num_rows, ROWS_PER_GROUP):
             group = rows.slice(begin, ROWS_PER_GROUP).combine_chunks()
-            batches += group.replace_schema_metadata(self._schema.metadata).to_batches()
-        return batches
+            merged += group.replace_schema_metadata(self._schema.metadata).to_batches()
+        return merged
