@@ -18,6 +18,7 @@ import pytest
 from models.artifact import Artifact
 from tests.faults.live_run import Scene
 
+LONG = pytest.mark.faults
 DEADLY = [("abort", "worker_crash"), ("segfault", "worker_crash"), ("hang", "timeout"), ("eat 10 GB", "too_large")]
 DEADLY_COLOURS = {"abort": (1, 2, 3), "segfault": (1, 2, 4)}
 
@@ -69,8 +70,8 @@ def test_a_photo_that_kills_classifiers(scene: Scene, deed: str, count: int, tri
     tried[f"a photo that makes classifiers {deed}"] += 1
 
 
-@pytest.mark.parametrize("victims", ["classifiers", "decoders", "fork_server"])
-@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.faults)])
+@pytest.mark.parametrize("victims", ["classifiers", "decoders", pytest.param("fork_server", marks=LONG)])
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=LONG)])
 def test_processes_killed_at_random_cost_no_row(scene: Scene, victims: str, times: int, tried: Counter[str]) -> None:
     scene.write(60 * times)
     generator = random.Random(times)
@@ -89,7 +90,7 @@ def test_processes_killed_at_random_cost_no_row(scene: Scene, victims: str, time
     tried[f"SIGKILL at random: {victims.replace('_', ' ')}"] += times
 
 
-@pytest.mark.parametrize("victims", ["classifiers", "decoders"])
+@pytest.mark.parametrize("victims", ["decoders", pytest.param("classifiers", marks=LONG)])
 def test_a_stopped_process_does_not_stop_the_run(scene: Scene, victims: str, tried: Counter[str]) -> None:
     scene.write(150)
     run = scene.start("-j", 2, "--pool", 2, slow_s=0.02)
