@@ -73,7 +73,7 @@ def test_a_photo_that_kills_classifiers(scene: Scene, deed: str, count: int, tri
 @pytest.mark.parametrize("victims", ["classifiers", "decoders", pytest.param("fork_server", marks=LONG)])
 @pytest.mark.parametrize("times", [2, pytest.param(50, marks=LONG)])
 def test_processes_killed_at_random_cost_no_row(scene: Scene, victims: str, times: int, tried: Counter[str]) -> None:
-    scene.write(60 * times)
+    scene.write(120 * times)
     generator = random.Random(times)
     run = scene.start("-j", 2, "--pool", 2, slow_s=0.02)
     run.wait_until_at_work()
