@@ -28,7 +28,7 @@ const thumbnail = (index) => {
     const script = byId("thumbnails-" + number);
     /* The next chunk's start, or the page's end, tells that this one has arrived whole. */
     if (!script || (document.readyState === "loading" && !script.nextSibling)) return null;
-    if (chunks.size > 40) chunks.delete(chunks.keys().next().value);
+    if (chunks.size > 200) chunks.delete(chunks.keys().next().value);
     chunks.set(number, script.textContent.split("\n"));
   }
   const line = chunks.get(number)[index % data.perChunk];

@@ -26,8 +26,9 @@ from pipeline.names import file_system_name
 from pipeline.rows import read_rows
 from pipeline.thumbnail import ThumbnailOrder, cached_path, make_thumbnails, read_thumbnail
 
-THUMBNAILS_PER_CHUNK = 240
-_PHOTOS_PER_PAGE = 60
+# One page of the sheet: the first can be drawn while the browser still reads the others.
+THUMBNAILS_PER_CHUNK = 60
+_PHOTOS_PER_PAGE = THUMBNAILS_PER_CHUNK
 # Small tables get large thumbnails; what must stay one file of a size a browser opens at once gets small ones.
 _SIDES_BY_COUNT = ((4_000, 192), (16_000, 128))
 _SMALLEST_SIDE = 96
