@@ -17,8 +17,16 @@ from pipeline.slab import SharedArray, Slab
 # Columns of the board, one row per decode process: who, on which slot, on which of its files (-1: none), since when.
 BOARD_PID, BOARD_SLOT, BOARD_POSITION, BOARD_SINCE_NS = range(4)
 IDLE = -1
-# The fork server imports this module before it forks, so this is the decode processes' parent.
-_SERVER_PID = os.getpid()
+_forking_pid = 0
+
+
+def _note_forking_pid() -> None:
+    global _forking_pid
+    _forking_pid = os.getpid()
+
+
+# The fork server imports this module before it forks, so each decode process knows whose child it is.
+os.register_at_fork(before=_note_forking_pid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,7 @@ class DecodeDataset:
 
     def begin(self, worker: int) -> None:
         """Prepare this process to be decode process number `worker`."""
-        die_with_parent(_SERVER_PID)
+        die_with_parent(_forking_pid)
         leave_signals_to_parent()
         os.nice(self._niceness)
         self._row = worker

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from typing import TYPE_CHECKING, Any
 
 from pipeline.children import importing, starting_children
@@ -17,6 +15,7 @@ from pipeline.decoder_process import Decoded, DecodeDataset
 from pipeline.decoder_watch import TICK_S, DecoderWatch, Loss
 from pipeline.errors import WorkerDiedError
 from pipeline.feed import Feed
+from pipeline.fork_server import start_fork_server
 from pipeline.records import Batch, FileRef
 from pipeline.slab import Slab
 from pipeline.strikes import DeathRate
@@ -64,10 +63,8 @@ class Loader:
         Raises:
             WorkerDiedError: the system does not let it start.
         """
-        multiprocessing.get_context("forkserver").set_forkserver_preload(["pipeline.decode_server"])
         try:
-            with starting_children():
-                forkserver.ensure_running()
+            start_fork_server()
         except OSError as error:
             raise WorkerDiedError(f"decode processes cannot be started: {error}") from error
 

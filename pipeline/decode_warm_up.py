@@ -1,0 +1,23 @@
+"""Importing this loads all that a decode process needs, and does once what each would have to do first."""
+
+from __future__ import annotations
+
+import torch
+import torch.utils.data
+from PIL import Image
+
+import pipeline.decoder_process
+from models.spec import Preprocessing
+from pipeline.resize import centre_square
+
+LOADED = (torch.utils.data, pipeline.decoder_process)
+
+
+def _warm_up() -> None:
+    """Load Pillow's usual formats and what the first resize loads."""
+    torch.set_num_threads(1)
+    Image.preinit()
+    centre_square(Image.new("RGB", (2, 2)), Preprocessing(2, 1, "bicubic", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+
+
+_warm_up()

@@ -1,0 +1,74 @@
+"""Starts the process that decode processes are forked from: thread-free, with torch and the decoder loaded.
+
+A process of one thread forks it from itself once it has imported torch, so that one import, and one copy of its memory,
+serves both; a process with threads cannot do that safely, and starts it anew, as multiprocessing does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from multiprocessing import forkserver, util
+from pathlib import Path
+
+from pipeline.children import die_with_parent, importing, leave_signals_to_parent, starting_children
+
+_PRELOAD = "pipeline.decode_server"
+# Later versions hand over a key besides the two descriptors, and start the server in a way of their own.
+_IS_KNOWN_VERSION = sys.version_info < (3, 14)
+_STANDARD_DESCRIPTORS = (0, 1, 2)
+
+
+def start_fork_server() -> None:
+    """Start the fork server, unless it runs already."""
+    with starting_children():
+        if _IS_KNOWN_VERSION and _has_one_thread():
+            _start_by_forking()
+        else:
+            multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD])
+            forkserver.ensure_running()
+
+
+def _has_one_thread() -> bool:
+    return len(list(Path("/proc/self/task").iterdir())) == 1
+
+
+def _start_by_forking() -> None:
+    with importing():
+        import pipeline.decode_warm_up  # noqa: F401 - what is imported here is what the server has
+    if not _has_one_thread():
+        # The import has started threads: not the torch that is known here, so rather the long way.
+        multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD])
+        forkserver.ensure_running()
+        return
+    start_program = util.spawnv_passfds
+    util.spawnv_passfds = _fork  # type: ignore[assignment]  # all else of starting a fork server stays multiprocessing's
+    try:
+        forkserver.ensure_running()
+    finally:
+        util.spawnv_passfds = start_program
+
+
+def _fork(_program: object, _arguments: object, descriptors: Sequence[int]) -> int:
+    parent_pid = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        die_with_parent(parent_pid)
+        leave_signals_to_parent()
+        _close_all_but({*_STANDARD_DESCRIPTORS, *descriptors})
+        forkserver.main(descriptors[0], descriptors[1], [])
+    finally:
+        # Nothing of the parent's, no clean-up above all, may run here.
+        os._exit(0)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """Close what was inherited: a lock, or the end of a pipe whose other end waits for it to close."""
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    for descriptor in range(highest + 1):
+        if descriptor not in kept:
+            os.closerange(descriptor, descriptor + 1)
