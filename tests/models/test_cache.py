@@ -85,25 +85,33 @@ def test_reading_what_an_artifact_says_imports_neither_torch_nor_onnx_nor_onnxru
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-def test_every_engine_gives_the_answers_of_fp32(tmp_path: Path) -> None:
-    fp32, _ = prepare_network(print, Origin("small", "shufflenet_v2_x0_5", random=True), tmp_path)
+@pytest.fixture(scope="module")
+def torch_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The fp32 artifact of one of torchvision's small models with random weights, and its state dict."""
+    folder = tmp_path_factory.mktemp("small")
+    fp32, state = prepare_network(print, Origin("small", "shufflenet_v2_x0_5", random=True), folder)
+    return folder / fp32, folder / state
+
+
+def test_every_engine_gives_the_answers_of_fp32(torch_model: tuple[Path, Path]) -> None:
+    fp32, _ = torch_model
     photos = generated_images(12, 224, 8)
-    wanted = load_engine("onnxruntime-fp32", tmp_path / fp32, 1, 3).classify(photos)
+    wanted = load_engine("onnxruntime-fp32", fp32, 1, 3).classify(photos)
     for engine in [name for name, kind in ENGINES.items() if kind == "torch"]:
-        given = load_engine(engine, tmp_path / fp32, 1, 3).classify(photos)
+        given = load_engine(engine, fp32, 1, 3).classify(photos)
         assert given.ids.shape == wanted.ids.shape
         assert abs(given.probabilities - wanted.probabilities).max() < 0.01, engine
 
 
-def test_torchs_int8_weights_come_back_to_the_bit_from_a_quarter_of_the_size(tmp_path: Path) -> None:
-    fp32, state = prepare_network(print, Origin("small", "shufflenet_v2_x0_5", random=True), tmp_path)
-    artifact = read_artifact(tmp_path / fp32)
-    digest = write_torch_int8(print, tmp_path / fp32, "torch-int8", generated_images(8, 224, 8))
-    path = tmp_path / torch_int8_name(artifact, "torch-int8")
+def test_torchs_int8_weights_come_back_to_the_bit_from_a_quarter_of_the_size(torch_model: tuple[Path, Path]) -> None:
+    fp32, state = torch_model
+    artifact = read_artifact(fp32)
+    digest = write_torch_int8(print, fp32, "torch-int8", generated_images(8, 224, 8))
+    path = fp32.parent / torch_int8_name(artifact, "torch-int8")
     assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
     first, second = (load_torch_int8(artifact, "torch-int8").state_dict() for _ in range(2))
     assert list(first) == list(second)
-    assert path.stat().st_size < 0.4 * (tmp_path / state).stat().st_size
+    assert path.stat().st_size < 0.4 * state.stat().st_size
     photos = generated_images(4, 224, 9)
-    answers = [load_engine("torch-int8", tmp_path / fp32, 1, 3).classify(photos) for _ in range(2)]
+    answers = [load_engine("torch-int8", fp32, 1, 3).classify(photos) for _ in range(2)]
     assert (answers[0].probabilities == answers[1].probabilities).all()
