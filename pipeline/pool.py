@@ -162,7 +162,8 @@ class Pool:
         del self._workers[place]
         if not worker.ready:
             self._deaths_before_ready += 1
-            if self._deaths_before_ready >= _DEATHS_BEFORE_READY:
+            # Where another process has loaded the model, it can be loaded.
+            if self._deaths_before_ready >= _DEATHS_BEFORE_READY and not any(one.ready for one in self._workers):
                 raise WorkerDiedError(f"classifier processes die while they load the model ({cause})")
         pieces = [piece for _, piece in worker.pieces]
         if pieces and worker.ready:
