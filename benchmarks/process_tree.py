@@ -47,10 +47,10 @@ def roles(parent_pid: int) -> dict[int, str]:
     for process in psutil.Process(parent_pid).children():
         with contextlib.suppress(psutil.Error):
             command = " ".join(process.cmdline())
-            if "multiprocessing.forkserver" in command:
-                found.update({child.pid: "decode" for child in process.children()})
-            elif "spawn_main" in command:
+            if "spawn_main" in command:
                 found[process.pid] = "classify"
+            elif "resource_tracker" not in command:
+                found.update({child.pid: "decode" for child in process.children()})
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import click
@@ -105,6 +106,8 @@ def command(
 
 def main() -> None:
     """Run the command line."""
+    # Without the threads that numpy starts, this process can fork the one that decodes.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from jobs.edge import end_with_exit_code
 
     end_with_exit_code(command, "label-dir")

@@ -18,6 +18,8 @@ from pipeline.children import die_with_parent, importing, leave_signals_to_paren
 _PRELOAD = "pipeline.decode_server"
 # Later versions hand over a key besides the two descriptors, and start the server in a way of their own.
 _IS_KNOWN_VERSION = sys.version_info < (3, 14)
+# Arrow's allocator starts it; it holds no lock over a fork, by handlers of its own (jemalloc, background_thread.c).
+_SAFE_THREAD = "jemalloc_bg_thd"
 _STANDARD_DESCRIPTORS = (0, 1, 2)
 
 
@@ -32,7 +34,8 @@ def start_fork_server() -> None:
 
 
 def _has_one_thread() -> bool:
-    return len(list(Path("/proc/self/task").iterdir())) == 1
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    return len([name for name in names if name != _SAFE_THREAD]) == 1
 
 
 def _start_by_forking() -> None:

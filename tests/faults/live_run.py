@@ -128,7 +128,12 @@ class LiveRun:
 
     def fork_server(self) -> list[psutil.Process]:
         """The process that makes its decode processes."""
-        return [process for process in self._children(self.process.pid) if "forkserver" in _command(process)]
+        others = ("spawn_main", "resource_tracker")
+        return [
+            process
+            for process in self._children(self.process.pid)
+            if not any(other in _command(process) for other in others)
+        ]
 
     def wait_for(self, condition: Callable[[], object], timeout_s: float = 60.0) -> None:
         """Wait until `condition` holds."""
