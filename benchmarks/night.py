@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -101,15 +102,21 @@ def run_two(root: Path) -> None:
 def run_night(root: Path, what: str) -> None:
     """Run the job and print how long it took from the shell, and how long its labelling."""
     command = [shutil.which("label-job", path=str(Path(sys.executable).parent)) or "label-job", "run", "night.toml"]
-    began_s = time.monotonic()
+    began_s, cpu_before_s = time.monotonic(), children_cpu_s()
     subprocess.run(command, cwd=root, check=True, capture_output=True)
-    took_s = time.monotonic() - began_s
+    took_s, cpu_s = time.monotonic() - began_s, children_cpu_s() - cpu_before_s
     (task,) = json.loads((root / "summary.json").read_text())["tasks"]
     labelling_s = task["labelled"] / task["images_per_s"] if task["images_per_s"] else 0.0
     print(
         f"{task['unchanged']} unchanged, {what}: {took_s:.1f} s in all, of which labelling {labelling_s:.1f} s"
-        f" ({task['labelled']} labelled, {task['failed']} failed)"
+        f" ({task['labelled']} labelled, {task['failed']} failed); {cpu_s:.1f} s of CPU"
     )
+
+
+def children_cpu_s() -> float:
+    """Return the CPU time of all processes started and ended so far, which other people's load hardly changes."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":
