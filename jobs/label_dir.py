@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from pathlib import Path
 
 import click
@@ -106,6 +107,9 @@ def command(
 
 def main() -> None:
     """Run the command line."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Until the run listens to it itself, Ctrl-C ends the process without a word, even in the middle of an import.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Without the threads that numpy starts, this process can fork the one that decodes.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from jobs.edge import end_with_exit_code
