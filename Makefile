@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # The versions that were tested; setup.cfg admits others.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 
-.PHONY: install demo test check bench faults clean
+.PHONY: install demo test check bench faults soak screenshot clean
 
 install: $(VENV)/installed
 demo: $(VENV)/installed-demo
@@ -18,6 +18,20 @@ check: $(VENV)/installed-check $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+# The whole fault suite, of which `make test` runs a part; about a quarter of an hour.
+faults: $(VENV)/installed-test
+	$(BIN)/python -m pytest -m "faults or not faults" --timeout 900 -s tests/faults
+bench: $(VENV)/installed-bench
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/peers.py
+# A daemon's scenarios at full size, then its memory, rate and lag.
+soak: $(VENV)/installed-test
+	WATCH_TEST_SCALE=15 $(BIN)/python -m pytest --timeout 3600 tests/test_watch_faults.py tests/test_watch_scenarios.py
+	$(BIN)/python benchmarks/watch_soak.py
+	$(BIN)/python benchmarks/watch_lag.py
+# The picture of a report in the README; needs Chromium and its driver.
+screenshot: $(VENV)/installed-test
+	PYTHONPATH=. $(BIN)/python benchmarks/report_screenshot.py docs --readme
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
