@@ -38,6 +38,18 @@ class Layer:
         """A matrix of the shape of `weights` in the layout of the graph's own tensor."""
         return np.ascontiguousarray(matrix.reshape(self.shape) if self.axis == 0 else matrix.T)
 
+    def tap_orders(self) -> tuple[npt.NDArray[np.intp], ...]:
+        """The orders, indices [taps], in which int8 kernels may walk a row of weights and add up neighbours.
+
+        Channels first or channels last; none for depthwise layers, whose kernels widen each product to 32 bits.
+        """
+        taps = np.arange(self.weights.shape[1])
+        if len(self.shape) != 4:
+            return (taps,)
+        if self.groups > 1 and self.shape[1] == 1:
+            return ()
+        return taps, taps.reshape(self.shape[1], -1).T.reshape(-1)
+
     def mean_taps(self, mean_input: Matrix) -> Matrix:
         """The mean input of every weight, of the shape of `weights`, borders apart, from the input's channel means."""
         channels_in = self.weights.shape[1] if len(self.shape) != 4 else self.shape[1]

@@ -16,7 +16,7 @@ from onnx import helper
 from models.calibration import Calibration
 from models.graph import Array, Graph
 from models.layers import QUANTIZED_OPERATORS, SHARED_RANGE_OPERATORS, Layer, fused_activations, layer
-from models.weights import WeightRange, quantize_weights
+from models.weights import WeightRange, channel_scales, quantize_weights
 
 UINT8_STEPS = 255
 PHOTO_TENSOR = "pixels"
@@ -156,9 +156,8 @@ class Quantizer:
         if source == self.graph.input_name and self.photo is not None:
             bias = bias + found.mean_output(found.weights, np.asarray(self.photo.shifts))
         mean_input = np.asarray(self.calibration.means[source])
-        quantized = quantize_weights(
-            found.weights, bias, float(scale.scale), self.recipe.weight_range, found.mean_taps(mean_input)
-        )
+        scales = channel_scales(found.weights, self.recipe.weight_range, found.tap_orders())
+        quantized = quantize_weights(found.weights, bias, float(scale.scale), scales, found.mean_taps(mean_input))
         change = quantized.values * quantized.scales.astype(np.float64)[:, None] - found.weights
         bias = bias - found.mean_output(change, mean_input)
         bias_scales = scale.scale * quantized.scales

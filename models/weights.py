@@ -17,6 +17,7 @@ SAFE_PAIR_SUM = 128
 BIAS_MAXIMUM = 2.0**30
 
 Matrix = npt.NDArray[np.float64]
+TapOrders = tuple[npt.NDArray[np.intp], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,35 +28,35 @@ class QuantizedWeights:
     scales: npt.NDArray[np.float32]
 
 
-def channel_scales(weights: Matrix, weight_range: WeightRange) -> Matrix:
+def channel_scales(weights: Matrix, weight_range: WeightRange, orders: TapOrders) -> Matrix:
     """The smallest scale of each output channel (row) that the range allows: float64 [channels].
 
     "full" uses all of int8. "reduced" is the 7 bits that onnxruntime calls reduce_range. "portable" lets no two weights
-    of a row add up to more than 128, whichever two they are: where the largest weight stands alone, as it mostly does,
-    that costs almost nothing, and no kernel that adds products in pairs of int16 can saturate.
+    that are neighbours in one of `orders` add up to more than 128: kernels that add products in pairs of int16 add
+    neighbours, so none of them saturates, and a row whose largest weights lie apart keeps the full range.
     """
     largest: Matrix = np.abs(weights).max(axis=1)
-    if weight_range == "full" or weights.shape[1] == 1:
-        return np.asarray(largest / INT8_MAXIMUM)
     if weight_range == "reduced":
         return np.asarray(largest / REDUCED_MAXIMUM)
-    ordered = np.sort(weights, axis=1)
-    positive = np.maximum(ordered[:, -1], 0) + np.maximum(ordered[:, -2], 0)
-    negative = np.minimum(ordered[:, 0], 0) + np.minimum(ordered[:, 1], 0)
-    # Each of the two may be rounded up by almost a step.
-    portable: Matrix = np.maximum(largest / INT8_MAXIMUM, np.maximum(positive, -negative) / (SAFE_PAIR_SUM - 2))
-    return portable
+    scales = np.asarray(largest / INT8_MAXIMUM)
+    if weight_range == "portable":
+        for order in orders:
+            first, second = weights[:, order[:-1]], weights[:, order[1:]]
+            sums = np.where(first * second > 0, np.abs(first + second), 0.0).max(axis=1, initial=0.0)
+            # Each of the two may be rounded up by almost a step.
+            scales = np.maximum(scales, sums / (SAFE_PAIR_SUM - 2))
+    return scales
 
 
 def quantize_weights(
-    weights: Matrix, bias: Matrix, input_scale: float, weight_range: WeightRange, mean_taps: Matrix
+    weights: Matrix, bias: Matrix, input_scale: float, scales: Matrix, mean_taps: Matrix
 ) -> QuantizedWeights:
-    """int8 weights for float64 [channels, taps] weights; `mean_taps` of the same shape is each tap's mean input.
+    """int8 weights for float64 [channels, taps] weights and the scales that their range allows; `mean_taps` of the
+    weights' shape is each tap's mean input.
 
     A channel of nearly dead weights gets a scale that keeps its int32 bias, in units of input_scale * scale, from
     overflowing.
     """
-    scales = channel_scales(weights, weight_range)
     scales = np.maximum(scales, np.abs(bias) / (input_scale * BIAS_MAXIMUM))
     scales = np.maximum(scales, np.finfo(np.float32).tiny * 1e6)
     rows = [_rounded(row, mean) for row, mean in zip(weights / scales[:, None], mean_taps, strict=True)]
