@@ -22,7 +22,7 @@ from models.errors import ModelError
 BATCH_SIZE = 16
 SINGLE_RUNS = 15
 BATCH_RUNS = 4
-REFERENCE = "torch"
+REFERENCES = ("torch", "onnxruntime-fp32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class BenchRow:
-    """A line of the table: medians over rounds; `agreement` with torch's eager fp32 is a share; `failure` says why a
+    """A line of the table: medians over rounds; `agreement` is a share, with torch's eager fp32 or, where that
+    was not asked for, with onnxruntime's; `failure` says why a
     line is empty."""
 
     engine: str
@@ -97,7 +98,8 @@ def bench(notify: Notify, subjects: list[Subject], pixels: Pixels, rounds: int, 
                 runs[subject.engine].append(run_in_child(measure, notify, subject, pixels, most_threads))
             except ModelError as error:
                 failures[subject.engine] = str(error).strip().splitlines()[-1]
-    reference = runs.get(REFERENCE) or next((found for found in runs.values() if found), [])
+    preferred = [*(runs.get(name, []) for name in REFERENCES), *runs.values()]
+    reference = next((found for found in preferred if found), [])
     return [_row(subject, runs[subject.engine], reference, failures.get(subject.engine, "")) for subject in subjects]
 
 

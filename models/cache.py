@@ -15,8 +15,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from models.artifact import Artifact, Precision, read_artifact
-from models.certificate import Certificate, read_certificate, write_certificate
+from models.certificate import LARGEST_ARITHMETIC_ERROR, Certificate, read_certificate, write_certificate
 from models.child import run_in_child
+from models.durable import write_durably
 from models.engines import DEFAULT_ENGINE, engine_kind
 from models.errors import ModelError, ModelInputError, ModelOutputError, ModelUsageError
 from models.receipt import (
@@ -55,6 +56,7 @@ def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) ->
         raise ModelUsageError(f"{model} was imported from ONNX, so torch's engines cannot run it: use onnxruntime")
     if kind == "torch":
         return fp32
+    notify(f"{engine} has no certificate: label-models bench {model} --engine torch --engine {engine} compares labels")
     return dataclasses.replace(fp32, sha256=_torch_int8(fp32, engine, notify))
 
 
@@ -172,7 +174,28 @@ def _from_path(path: Path, kind: str, notify: Notify) -> Artifact:
         raise ModelUsageError(f"{path} is an int8 model: the engine onnxruntime runs it")
     certificate = read_certificate(certificate_path(artifact))
     if certificate is None:
-        notify(f"{path} is an int8 model without a certificate for this CPU: its labels are not vouched for")
+        _check_arithmetic(artifact, notify)
     elif not certificate.passed:
         notify(f"{path} is {certificate.verdict()}")
     return artifact
+
+
+def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
+    """What can be measured of an int8 file without its fp32 form, once for this kind of CPU. Raises ModelInputError."""
+    path = certificate_path(artifact).with_suffix(".arithmetic")
+    try:
+        error = float(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        from models.certify import arithmetic_error
+
+        error = run_in_child(arithmetic_error, notify, artifact.path)
+        write_durably(path, f"{error:.6f}".encode())
+    if error > LARGEST_ARITHMETIC_ERROR:
+        raise ModelInputError(
+            f"{artifact.path} is refused: this CPU's int8 kernels do not compute what it says, relative error "
+            f"{error:.1%}, at most {LARGEST_ARITHMETIC_ERROR:.1%} allowed; its fp32 form runs here"
+        )
+    notify(
+        f"{artifact.path} is int8 without its fp32 form beside it: that this CPU computes it rightly was checked, "
+        "how far its labels agree with fp32 was not"
+    )

@@ -95,6 +95,17 @@ def certify(notify: Notify, int8_path: Path, fp32_path: Path, photos: Photos | N
     )
 
 
+def arithmetic_error(notify: Notify, int8_path: Path) -> float:
+    """The relative error of this CPU's int8 kernels on generated images, for a model whose fp32 form is not at hand.
+
+    Runs in a child. Raises ModelInputError for an unreadable artifact.
+    """
+    side = read_artifact(int8_path).preprocessing.crop_size
+    pixels = generated_images(ARITHMETIC_IMAGES, side, GENERATED_SEED)
+    given, exact = (logits_of(int8_path, pixels, 1, as_int8=as_int8) for as_int8 in (True, False))
+    return relative_error(given, exact)
+
+
 def alternating_speeds(paths: list[Path], terms: Terms) -> list[float]:
     """Images/s of each artifact: medians over rounds in which all of them take their turn, so that a busy moment of
     the machine hits all alike."""
@@ -118,5 +129,4 @@ def resident_bytes(notify: Notify, path: Path, terms: Terms) -> int:
     for _ in range(RESIDENT_AFTER_BATCHES):
         engine.warm_up(terms.batch_size)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-
     return pages * resource.getpagesize()

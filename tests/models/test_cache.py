@@ -14,7 +14,10 @@ import pytest
 
 from models.artifact import read_artifact
 from models.build import fp32_artifact, int8_artifact
+from models.cache import ensure_artifact
+from models.calibrate import candidate_calibrations
 from models.calibration import committed_calibration
+from models.certify import Photos
 from models.engines import ENGINES, load_engine
 from models.engines.torch_int8 import load_torch_int8, write_torch_int8
 from models.errors import ModelInputError
@@ -23,6 +26,7 @@ from models.quantize import Recipe
 from models.receipt import file_name, torch_int8_name
 from models.sources import published
 from models.synthetic import generated_images
+from tests.models.networks import images, small_network
 
 ASK = (
     "import sys; from models.cache import ensure_artifact; print(ensure_artifact('efficientnet_lite0', print).model_id)"
@@ -62,6 +66,24 @@ def test_a_damaged_model_is_built_again_by_one_of_two_who_ask(
     answers = [process.communicate(timeout=200)[0].splitlines() for process in asking]
     assert {lines[-1] for lines in answers} == {read_artifact(int8).model_id}
     assert sum("is damaged in the cache: building it" in line for lines in answers for line in lines) == 1
+
+
+def test_an_int8_file_without_its_fp32_form_is_checked_once_and_refused_where_its_arithmetic_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    calibration = candidate_calibrations(small_network(), Photos(images(), "generated"))[0]
+    int8 = tmp_path / "int8.onnx"
+    int8.write_bytes(int8_artifact(small_network(), calibration, Recipe("portable"), {}))
+    told: list[str] = []
+    assert ensure_artifact(str(int8), told.append).path == int8
+    assert len(told) == 1
+    assert "how far its labels agree with fp32 was not" in told[0]
+    (measured,) = (tmp_path / "cache/label-dir/models/certificates").iterdir()
+    assert float(measured.read_text()) < 0.01
+    measured.write_text("0.076")
+    with pytest.raises(ModelInputError, match=r"relative error 7\.6%, at most 1\.0% allowed"):
+        ensure_artifact(str(int8), told.append)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a\x3a\xff\xff\xff"], ids=["empty", "text", "cut off"])
