@@ -67,8 +67,13 @@ def _wait(driver: Any, condition: str, *arguments: object) -> None:
 
 
 def _set(driver: Any, field: str, value: str) -> None:
-    script = "const f=document.getElementById(arguments[0]); f.value=arguments[1];"
-    _run(driver, script + "f.dispatchEvent(new Event('input', {bubbles: true}))", field, value)
+    # The page gathers input for 80 ms before it draws; the timer that ends this call is due after that one.
+    driver.execute_async_script(
+        "const [name, value, done] = arguments; const f=document.getElementById(name); f.value=value;"
+        "f.dispatchEvent(new Event('input', {bubbles: true})); setTimeout(done, 100)",
+        field,
+        value,
+    )
 
 
 def _count(driver: Any) -> str:
