@@ -37,7 +37,7 @@ def label_models(
         env={**os.environ, "XDG_CACHE_HOME": str(cache), **environment},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=500,
         check=False,
     )
 
@@ -75,6 +75,7 @@ def foreign_model() -> onnx.ModelProto:
     return model
 
 
+@pytest.mark.timeout(1000)
 def test_a_head_of_ones_own_is_built_and_labels_photos_with_its_own_labels(tmp_path: Path, photos: Path) -> None:
     torch.manual_seed(0)
     module = efficientnet_lite("efficientnet_lite0", classes=3)
