@@ -31,7 +31,7 @@ from models.artifact import Artifact
 from models.cache import ensure_artifact
 from pipeline.cpus import cpu_sets, this_machine, usable_cores
 from pipeline.decode import DecodeRules, decode_bytes
-from pipeline.labeller import LabellerPlan
+from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.plan import Settings, plan_for
 from pipeline.read import FileBytes, ReadLimits, read_file
 from pipeline.records import FileRef
@@ -148,10 +148,15 @@ def _decode_alone(ref: FileRef, rules: DecodeRules, pixels: np.ndarray[Any, Any]
 
 
 def measure_pipeline(folder: Path, artifact: Artifact, plan: LabellerPlan) -> Whole:
-    """Run the pipeline on the folder once, in this process and its children, and read what each has used."""
+    """Run the pipeline on the folder once, in this process and its children, and read what each has used.
+
+    The processes are warm, as those of the bound: each has decoded and classified before. What starting them costs is
+    what `start_up.py` and `peers.py` measure.
+    """
     from pipeline.run import Hooks, RunRequest, run
 
-    count = sum(1 for _ in walk(folder, WalkRules(), WalkCounts()))
+    refs = list(walk(folder, WalkRules(), WalkCounts()))
+    count = len(refs)
     before: dict[int, Usage] = {}
     usage: dict[str, list[Usage]] = {}
     rows: Future[None] = Future()
@@ -168,9 +173,11 @@ def measure_pipeline(folder: Path, artifact: Artifact, plan: LabellerPlan) -> Wh
                 usage.setdefault(role, []).append(_difference(usage_of(pid), before.get(pid)))
             rows.set_result(None)
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, Labeller(artifact, plan) as labeller:
+        for _ in labeller.rows(iter(refs[: plan.slots * plan.batch_size])):
+            pass
         request = RunRequest(folder, Path(scratch) / "out.parquet", artifact, plan)
-        summary = run(request, Hooks(begin, take))
+        summary = run(request, Hooks(begin, take), labeller)
         rows.result(0)
         write_s = _write_cpu_s(Path(scratch))
     began_s = time.thread_time()
@@ -275,7 +282,6 @@ def wait_table(wholes: list[Whole]) -> list[str]:
 @click.option("-b", "--batch-size", type=int)
 @click.option("-j", "--workers", type=int)
 @click.option("--prefetch", type=int, help="Batches per decode process.")
-@click.option("--niceness", type=int, help="Of the decode processes.")
 def throughput(
     photos: Path | None, count: int, megapixels: float | None, runs: int, model: str, **plan: int | None
 ) -> None:
@@ -283,8 +289,8 @@ def throughput(
     artifact = ensure_artifact(model, click.echo)
     settings = Settings(batch_size=plan["batch_size"], workers=plan["workers"], limits=ReadLimits())
     chosen = plan_for(this_machine(), settings)
-    loader = {name: value for name in ("prefetch", "niceness") if (value := plan[name]) is not None}
-    chosen = replace(chosen, loader=replace(chosen.loader, **loader))
+    if plan["prefetch"] is not None:
+        chosen = replace(chosen, loader=replace(chosen.loader, prefetch=plan["prefetch"]))
     size = megapixels or (_NO_SIZE if photos is None else None)
     bounds: list[list[Alone]] = []
     wholes: list[Whole] = []

@@ -67,6 +67,12 @@ def cpu_sets(machine: Machine, processes: int, threads: int) -> tuple[CpuSet, ..
     return tuple(sets)
 
 
+def whole_cores(machine: Machine, cpus: CpuSet) -> CpuSet:
+    """Return all CPUs of `machine` on the physical cores of `cpus`: those themselves and their hyper-threads."""
+    cores = {(cpu.node, cpu.core) for cpu in machine.cpus if cpu.index in cpus.indices}
+    return CpuSet(tuple(cpu.index for cpu in sorted(machine.cpus) if (cpu.node, cpu.core) in cores))
+
+
 def _first_threads_then_siblings(cpus: Iterable[Cpu]) -> list[Cpu]:
     rank: dict[tuple[int, int], int] = {}
     ranked: list[tuple[int, Cpu]] = []

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.children import die_with_parent, leave_signals_to_parent
+from pipeline.cpus import CpuSet
 from pipeline.decode import DecodeRules, decode_file
 from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts
 from pipeline.slab import SharedArray, Slab
@@ -49,19 +51,27 @@ class Decoded:
 class DecodeDataset:
     """The map-style dataset of the DataLoader: its "index" is a Work, its "sample" the Decoded."""
 
-    def __init__(self, rules: DecodeRules, slab: Slab, board: SharedArray, memory_bytes: int, niceness: int) -> None:
+    def __init__(
+        self,
+        rules: DecodeRules,
+        slab: Slab,
+        board: SharedArray,
+        memory_bytes: int,
+        cpu_sets: Sequence[CpuSet],
+    ) -> None:
         self._rules = rules
         self._slab = slab
         self._board = board
         self._memory_bytes = memory_bytes
-        self._niceness = niceness
+        self._cpu_sets = tuple(cpu_sets)
         self._row = 0
 
     def begin(self, worker: int) -> None:
         """Prepare this process to be decode process number `worker`."""
         die_with_parent(_forking_pid)
         leave_signals_to_parent()
-        os.nice(self._niceness)
+        if self._cpu_sets:
+            os.sched_setaffinity(0, self._cpu_sets[worker % len(self._cpu_sets)].indices)
         self._row = worker
         self._board.array[worker] = (os.getpid(), IDLE, IDLE, time.monotonic_ns())
         _limit_memory(self._memory_bytes)

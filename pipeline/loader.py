@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.children import importing, starting_children
+from pipeline.cpus import CpuSet
 from pipeline.decode import DecodeRules
 from pipeline.decoder_process import Decoded, DecodeDataset
 from pipeline.decoder_watch import TICK_S, DecoderWatch, Loss
@@ -31,12 +32,13 @@ _FRUITLESS_REBUILDS = 5
 class LoaderPlan:
     """How the loader runs: `prefetch` batches per decode process; the deadline and the memory of one photo.
 
+    Decode process `i` keeps to the CPUs of set `i` modulo their number; without sets it runs anywhere.
     `memory_bytes` is what a decoder may map beyond what it starts with; `recycle_bytes` bounds its resident memory.
     """
 
     workers: int
     prefetch: int
-    niceness: int
+    cpu_sets: tuple[CpuSet, ...]
     timeout_s: float
     memory_bytes: int
     recycle_bytes: int
@@ -48,7 +50,7 @@ class Loader:
     def __init__(self, rules: DecodeRules, slab: Slab, plan: LoaderPlan) -> None:
         self._plan = plan
         self._watch = DecoderWatch(plan.workers, plan.timeout_s, plan.recycle_bytes)
-        self._dataset = DecodeDataset(rules, slab, self._watch.board, plan.memory_bytes, plan.niceness)
+        self._dataset = DecodeDataset(rules, slab, self._watch.board, plan.memory_bytes, plan.cpu_sets)
         self._feed = Feed(slab.batch_size)
         self._loader: DataLoader[Any] | None = None
         self._source: Iterator[Decoded] | None = None

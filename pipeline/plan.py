@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pipeline.cpus import Machine, cpu_sets, usable_cores
+from pipeline.cpus import CpuSet, Machine, cpu_sets, usable_cores, whole_cores
 from pipeline.labeller import LabellerPlan
 from pipeline.loader import LoaderPlan
 from pipeline.read import ReadLimits
@@ -57,15 +57,16 @@ def chosen_sizes(machine: Machine, settings: Settings, tuned: Sizes | None = Non
 def plan_for(machine: Machine, settings: Settings, tuned: Sizes | None = None) -> LabellerPlan:
     """Fill in what `settings` leaves open, from what was `tuned` on this machine where there is such."""
     sizes = chosen_sizes(machine, settings, tuned)
+    sets = cpu_sets(machine, sizes.pool, sizes.threads)
     return LabellerPlan(
         engine=settings.engine,
         top_k=settings.top_k,
         batch_size=sizes.batch_size,
-        cpu_sets=cpu_sets(machine, sizes.pool, sizes.threads),
+        cpu_sets=sets,
         loader=LoaderPlan(
             workers=sizes.workers,
             prefetch=DEFAULT_PREFETCH,
-            niceness=0,
+            cpu_sets=_decoder_sets(machine, sizes, sets),
             timeout_s=settings.timeout_s,
             memory_bytes=_DECODER_MEMORY_BYTES,
             recycle_bytes=_DECODER_RECYCLE_BYTES,
@@ -73,6 +74,18 @@ def plan_for(machine: Machine, settings: Settings, tuned: Sizes | None = None) -
         limits=settings.limits,
         batch_timeout_s=max(60.0, settings.timeout_s),
     )
+
+
+def _decoder_sets(machine: Machine, sizes: Sizes, sets: tuple[CpuSet, ...]) -> tuple[CpuSet, ...]:
+    """Give each decoder the cores of one classifier, none a place of its own where that would leave cores idle.
+
+    A decoder that wanders evicts from each core's cache what the classifier there works on: 5% of the photos per second
+    on two cores.
+    """
+    cores_in_use = min(len(sets) * sizes.threads, usable_cores(machine))
+    if cores_in_use < usable_cores(machine) or sizes.workers % len(sets):
+        return ()
+    return tuple(whole_cores(machine, cpus) for cpus in sets)
 
 
 def explained(machine: Machine, settings: Settings, tuned: Sizes | None, photo_bytes: int) -> list[str]:

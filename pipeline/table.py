@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pyarrow as pa
-
+from pipeline.arrow import pa
 from pipeline.records import Row
 
 FORMAT_KEY = b"label_dir"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cpus import Cpu, Machine, cpu_sets, parse_cpu_max, this_machine, usable_cores
-from pipeline.plan import Settings, Sizes, chosen_sizes, default_sizes
+from pipeline.plan import Settings, Sizes, chosen_sizes, default_sizes, plan_for
 
 
 def machine(
@@ -87,6 +87,25 @@ def test_an_affinity_that_cuts_through_cores_is_kept_to() -> None:
     allowed = Machine(tuple(cpu for cpu in whole.cpus if cpu.index in {1, 2, 5}), None)
     assert usable_cores(allowed) == 2
     assert [cpus.indices for cpus in cpu_sets(allowed, 3, 1)] == [(1,), (2,), (5,)]
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_each_decoder_keeps_to_the_core_of_one_classifier_hyper_threads_included(name: str) -> None:
+    described = MACHINES[name]
+    plan = plan_for(described, Settings())
+    core = core_of(described)
+    for classifier, decoder in zip(plan.cpu_sets, plan.loader.cpu_sets, strict=True):
+        assert set(decoder.indices) == {index for index in core if core[index] == core[classifier.indices[0]]}
+
+
+@pytest.mark.parametrize("settings", [Settings(pool=1), Settings(workers=5), Settings(pool=2, threads=2)])
+def test_decoders_run_anywhere_where_keeping_to_the_classifiers_would_leave_cores_idle(settings: Settings) -> None:
+    assert plan_for(machine(8), settings).loader.cpu_sets == ()
+
+
+def test_under_a_quota_decoders_and_classifiers_share_as_many_cores_as_it_pays_for() -> None:
+    plan = plan_for(machine(8, quota=2.0), Settings())
+    assert plan.loader.cpu_sets == plan.cpu_sets == cpu_sets(machine(8), 2, 1)
 
 
 @pytest.mark.parametrize(

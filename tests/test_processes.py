@@ -13,7 +13,7 @@ from pipeline.cpus import CpuSet, this_machine
 from pipeline.labeller import Labeller
 from pipeline.plan import Settings, plan_for
 from pipeline.walk import WalkCounts, WalkRules, walk
-from tests.conftest import write_photos
+from tests.conftest import Command, write_photos
 
 
 def test_a_classifier_process_imports_neither_torch_nor_pillow(tiny_model: Artifact) -> None:
@@ -27,6 +27,14 @@ print([name for name in ("torch", "torchvision", "PIL", "pyarrow", "onnx") if na
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_run_imports_neither_torchvision_nor_pandas(label_dir: Command, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 1)
+    done = label_dir("photos", "out.parquet", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"torch", "pyarrow"} <= imported
+    assert not [name for name in imported if name.startswith(("torchvision", "pandas."))]
 
 
 def test_classifiers_are_pinned_to_their_own_cpus_and_no_process_outlives_a_run(

@@ -31,7 +31,7 @@ from pipeline.run import Hooks, RunRequest
 from tests.faults.disk import FailingDisk, FaultKind, Step
 
 ROWS_PER_PART = 7
-_NO_PLAN = LabellerPlan("onnxruntime", 1, 1, (CpuSet((0,)),), LoaderPlan(1, 1, 0, 1.0, 1, 1), ReadLimits())
+_NO_PLAN = LabellerPlan("onnxruntime", 1, 1, (CpuSet((0,)),), LoaderPlan(1, 1, (), 1.0, 1, 1), ReadLimits())
 _NO_MODEL = Artifact(
     Path("m"), "stub", "0" * 64, "fp32", Preprocessing(1, 1, "bilinear", (0, 0, 0), (1, 1, 1)), ("a",), {}, {}, {}
 )

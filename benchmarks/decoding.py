@@ -1,0 +1,119 @@
+"""What it costs to open a photo, and whether decoding fewer pixels costs a label.
+
+    python benchmarks/decoding.py                 the photos that scikit-image ships
+    python benchmarks/decoding.py photos/         your own
+
+Each photo as it is (the shipped ones at 0.19 megapixels) and enlarged to 12 megapixels, opened in three ways that take
+turns in one thread: by label-dir, by label-dir without the shortcut (every pixel decoded), and by torchvision's usual
+transforms. Then the best label with the shortcut against the one without.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from sample_photos import make_folder, source_photos
+
+from models.artifact import Artifact
+from models.cache import ensure_artifact
+from models.spec import Preprocessing
+from pipeline.decode import DecodeRules, decode_bytes
+from pipeline.read import ReadLimits
+
+_SMALL, _LARGE = 0.19, 12.0
+_BATCH_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Mean CPU milliseconds per photo of the three ways, and the share of photos that keep their best label."""
+
+    ours_ms: float
+    every_pixel_ms: float
+    torchvision_ms: float
+    same_label: float
+
+
+def torchvision_transforms(preprocessing: Preprocessing) -> Callable[[Path], object]:
+    """Open, convert, resize, crop, to tensor, normalise: what torchvision's documentation does with a photo."""
+    from PIL import Image
+    from torchvision import transforms
+
+    steps = transforms.Compose(
+        [
+            transforms.Resize(preprocessing.resize_size, transforms.InterpolationMode(preprocessing.interpolation)),
+            transforms.CenterCrop(preprocessing.crop_size),
+            transforms.ToTensor(),
+            transforms.Normalize(preprocessing.mean, preprocessing.std),
+        ]
+    )
+    return lambda photo: steps(Image.open(photo).convert("RGB"))
+
+
+def best_labels(artifact: Artifact, pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """uint8 [n, side, side, 3] -> int32 [n], the best class of each."""
+    from models.classifier import Classifier
+
+    classifier = Classifier(artifact.path, 1, 1)
+    batches = [pixels[start : start + _BATCH_SIZE] for start in range(0, len(pixels), _BATCH_SIZE)]
+    return np.concatenate([classifier.classify(batch).ids[:, 0] for batch in batches])
+
+
+def measure(artifact: Artifact, photos: list[Path]) -> Costs:
+    """Open every photo in the three ways, in turn."""
+    side = artifact.preprocessing.crop_size
+    short, full = (np.zeros((len(photos), side, side, 3), np.uint8) for _ in range(2))
+    theirs = torchvision_transforms(artifact.preprocessing)
+
+    def ours(rules: DecodeRules, pixels: NDArray[np.uint8]) -> Callable[[Path], object]:
+        return lambda photo: decode_bytes(photo.read_bytes(), rules, pixels)
+
+    spent_s = np.zeros(3)
+    for index, photo in enumerate(photos):
+        rules = [DecodeRules(artifact.preprocessing, ReadLimits(), scaled) for scaled in (True, False)]
+        ways = [ours(rules[0], short[index]), ours(rules[1], full[index]), theirs]
+        if index == 0:
+            for way in ways:
+                way(photo)
+        for number in np.roll(range(len(ways)), index):
+            began_s = time.thread_time()
+            ways[number](photo)
+            spent_s[number] += time.thread_time() - began_s
+    same = float((best_labels(artifact, short) == best_labels(artifact, full)).mean())
+    ours_ms, every_pixel_ms, torchvision_ms = (spent_s / len(photos) * 1000).tolist()
+    return Costs(ours_ms, every_pixel_ms, torchvision_ms, same)
+
+
+@click.command()
+@click.argument("photos", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--count", default=400, show_default=True, help="Photos at most.")
+@click.option("-m", "--model", default="efficientnet_lite0", show_default=True)
+def decoding(photos: Path | None, count: int, model: str) -> None:
+    """Measure what opening PHOTOS costs, as they are and at 12 megapixels."""
+    import torch
+
+    torch.set_num_threads(1)
+    artifact = ensure_artifact(model, click.echo)
+    source = source_photos(photos)[:count]
+    click.echo("| photos | CPU ms per photo | every pixel decoded | torchvision | of torchvision's | same best label |")
+    click.echo("|---|---|---|---|---|---|")
+    for megapixels in (_SMALL if photos is None else None, _LARGE):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = make_folder(Path(scratch) / "photos", source, len(source), megapixels)
+            costs = measure(artifact, sorted(folder.iterdir()))
+        size = f"{megapixels:g} megapixels" if megapixels else "as they are"
+        click.echo(
+            f"| {len(source)}, {size} | {costs.ours_ms:.2f} | {costs.every_pixel_ms:.1f} | {costs.torchvision_ms:.1f} "
+            f"| {costs.ours_ms / costs.torchvision_ms:.2f} | {costs.same_label:.2%} |"
+        )
+
+
+if __name__ == "__main__":
+    decoding()
