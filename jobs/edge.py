@@ -12,8 +12,7 @@ import click
 
 from jobs.logs import log_to_stderr
 from models.errors import ModelError
-from pipeline.errors import ExitCode, LabelDirError
-from pipeline.run import Interrupted
+from pipeline.errors import ExitCode, Interrupted, LabelDirError
 
 logger = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from jobs.logs import fields, tell
 from jobs.signals import StopSignals
 from jobs.summary import JobResult, Outcome, TaskResult, to_json, write_json, write_metrics
 from models.errors import ModelError
-from pipeline.errors import ExitCode, LabelDirError, OutputError
+from pipeline.errors import ExitCode, Interrupted, LabelDirError, OutputError
 from pipeline.lock import held
-from pipeline.run import Hooks, Interrupted
+from pipeline.run import Hooks
 from pipeline.store import state_folder
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from pipeline.run import Interrupted
+from pipeline.errors import Interrupted
 
 _GRACE_S = 20
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -124,6 +125,11 @@ def status_command(labels: Path) -> int:
 
 def main() -> None:
     """Run the command line."""
+    from jobs.wish_signals import end_at_once_when_told
+
+    end_at_once_when_told()
+    # Without the threads that numpy starts, this process can fork the one that decodes.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from jobs.edge import end_with_exit_code
 
     if sys.argv[1:2] == ["status"]:

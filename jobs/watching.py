@@ -18,6 +18,7 @@ from pipeline.disposal import Disposal
 from pipeline.errors import ExitCode, OutputError, UsageError
 from pipeline.inbox import Inbox
 from pipeline.intake import Intake
+from pipeline.keeper import Keeper
 from pipeline.labeller import Labeller
 from pipeline.lock import held
 from pipeline.lookout import POLL_S, Lookout, Rhythm
@@ -70,6 +71,7 @@ def watch_folder(options: WatchOptions) -> int:
     # Arrow's own pools keep what a commit needed for a moment; over months of commits that is memory for nothing.
     pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.ExitStack() as stack:
+        wishes, wakeup = stack.enter_context(wishes_by_signal())
         try:
             labels.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(labels / STATE_FOLDER / "lock", str(labels)))
@@ -77,19 +79,21 @@ def watch_folder(options: WatchOptions) -> int:
         except OSError as error:
             raise OutputError(f"{labels} cannot be written: {error.strerror or error}") from error
         stack.callback(sink.close)
-        if options.metrics:
-            server = MetricsServer(*_address(options.metrics), vitals)
+        server = MetricsServer(*_address(options.metrics), vitals) if options.metrics else None
+        if server is not None:
             stack.callback(server.close)
-            logger.info("metrics at port %d", server.port, extra={"fields": {"port": server.port}})
-        wishes, wakeup = Wishes(), Wakeup()
-        stack.callback(wakeup.close)
-        stack.enter_context(wishes_by_signal(wishes, wakeup))
-        _daemon(options, disposal, sink, vitals, wishes, wakeup).run()
+        _daemon(options, disposal, sink, vitals, server, wishes, wakeup).run()
     return ExitCode.SOME_FAILED if options.once and vitals.failed else ExitCode.OK
 
 
 def _daemon(
-    options: WatchOptions, disposal: Disposal, sink: Partitions, vitals: Vitals, wishes: Wishes, wakeup: Wakeup
+    options: WatchOptions,
+    disposal: Disposal,
+    sink: Partitions,
+    vitals: Vitals,
+    server: MetricsServer | None,
+    wishes: Wishes,
+    wakeup: Wakeup,
 ) -> Daemon:
     clock = time.monotonic
     shared = options.labelling
@@ -102,15 +106,16 @@ def _daemon(
     intake = Intake(inbox, scanner, tracker, sink, vitals, outlet.known)
     lookout = Lookout(inbox, scanner, intake, rhythm, vitals, wakeup.ring, clock)
     status_files = [shared.out / STATE_FOLDER / STATUS_NAME, *([options.status] if options.status else [])]
-    reporter = Reporter(vitals, ServiceManager(), status_files, clock)
+    reporter = Reporter(vitals, ServiceManager(), status_files, server, clock)
 
     def start_labeller() -> Labeller:
         request, labeller = started(shared)
         vitals.model = request.artifact.model_id
         return labeller
 
+    keeper = Keeper(start_labeller, vitals, clock)
     return Daemon(
-        lookout, scanner, tracker, intake, outlet, start_labeller, options.once, vitals, reporter, wakeup, wishes, clock
+        lookout, scanner, tracker, intake, outlet, keeper, options.once, vitals, reporter, wakeup, wishes, clock
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from dataclasses import replace
 
@@ -20,9 +19,7 @@ from pipeline.records import RunSummary
 from pipeline.run import RunRequest
 from pipeline.store import state_folder
 from pipeline.table_watch import TableRhythm, TableWatch
-from pipeline.wakeup import Wakeup
 from pipeline.walk import WalkRules
-from pipeline.wishes import Wishes
 
 
 def watch_table(options: LabelDirOptions, watching: RhythmOptions) -> int:
@@ -40,10 +37,7 @@ def watch_table(options: LabelDirOptions, watching: RhythmOptions) -> int:
         request, is_first = replace(request, fresh=options.fresh and is_first), False
         return request, labeller
 
-    with contextlib.ExitStack() as stack:
-        wishes, wakeup = Wishes(), Wakeup()
-        stack.callback(wakeup.close)
-        stack.enter_context(wishes_by_signal(wishes, wakeup))
+    with wishes_by_signal() as (wishes, wakeup):
         TableWatch(inbox, start, rhythm, wishes, wakeup, _tell, time.monotonic).run()
     return ExitCode.OK
 

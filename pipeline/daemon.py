@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable
 
-from pipeline.errors import LabelDirError, OutputError, WorkerDiedError
+from pipeline.errors import OutputError, WorkerDiedError
 from pipeline.intake import Intake
+from pipeline.keeper import Keeper
 from pipeline.lookout import Lookout
 from pipeline.outlet import Outlet
 from pipeline.records import FileRef, Row
@@ -25,17 +25,9 @@ _TICK_S = 1.0
 # While rows come in, the rest is looked after this often.
 _BETWEEN_ROWS_S = 0.05
 _WAS_STOPPED_S = 5.0
-_RESTART_BACKOFF_S = (1.0, 5.0, 15.0, 60.0)
+# An index that cannot be read will not be well a moment later.
+_INDEX_RETRY_S = 1.0
 _REFUSALS_OF_ONE_PASS = 3
-
-
-class RunningLabeller(Protocol):
-    """What the loop needs of `pipeline.labeller.Labeller`, started."""
-
-    @property
-    def restarts(self) -> int: ...
-    def rows(self, refs: Iterator[FileRef], on_wait: Callable[[], None] = ...) -> Iterator[Row]: ...
-    def close(self) -> None: ...
 
 
 class Daemon:
@@ -48,7 +40,7 @@ class Daemon:
         tracker: Tracker,
         intake: Intake,
         outlet: Outlet,
-        start_labeller: Callable[[], RunningLabeller],
+        keeper: Keeper,
         once: bool,
         vitals: Vitals,
         reporter: Reporter,
@@ -61,19 +53,16 @@ class Daemon:
         self._tracker = tracker
         self._intake = intake
         self._outlet = outlet
-        self._start_labeller = start_labeller
+        self._keeper = keeper
         self._once = once
         self._vitals = vitals
         self._reporter = reporter
         self._wakeup = wakeup
         self._wishes = wishes
         self._clock = clock
-        self._labeller: RunningLabeller | None = None
-        self._restart_at_s = 0.0
-        self._deaths = 0
-        self._restarts_before = 0
         self._looked_s = clock()
         self._next_tick_s = clock()
+        self._look_around_at_s = clock()
 
     def run(self) -> None:
         """Watch and label until a wish to stop, or, once, until there is nothing left to do.
@@ -83,10 +72,13 @@ class Daemon:
             OutputError: rows could not be written at the end; their photos are labelled again by the next start.
             ModelError, WorkerDiedError: the model cannot be loaded at the start.
         """
-        self._lookout.begin()
+        self._lookout.enter()
         try:
-            self._labeller = self._start_labeller()
+            # While this process has one thread and can fork the one that decodes; threads begin with the watching.
+            self._keeper.start()
+            self._lookout.begin()
             self._reporter.ready()
+            self._wishes.is_running = True
             while not self._is_over():
                 self.turn()
                 self._wakeup.wait(self._pause_s())
@@ -99,24 +91,26 @@ class Daemon:
         """Do what there is to do now."""
         self._look_after()
         if self._wishes.reload:
-            self._reload()
-        if self._labeller is None and self._clock() >= self._restart_at_s:
-            self._restart_labeller()
+            self._wishes.reload = False
+            self._reporter.reloading()
+            self._keeper.reload()
+        self._keeper.restart_if_due()
         if self._may_label() and self._tracker.ready_count:
             self._label()
         self._outlet.flush_if_due(is_pause=True)
 
     def _label(self) -> None:
-        assert self._labeller is not None
+        assert self._keeper.labeller is not None
         try:
-            for row in self._labeller.rows(_Files(self._next_file), self._between_rows):
+            for row in self._keeper.labeller.rows(_Files(self._next_file), self._between_rows):
                 at_work = self._intake.accept(row)
                 if at_work is not None:
                     self._take(row, at_work.noticed_s)
                 self._between_rows()
-            self._deaths = 0
+            self._keeper.has_done_well()
         except (WorkerDiedError, OSError) as error:
-            self._lose_labeller(error)
+            self._tracker.put_all_back()
+            self._keeper.lose(error)
 
     def _take(self, row: Row, noticed_s: float) -> None:
         try:
@@ -133,7 +127,7 @@ class Daemon:
         return not (
             self._wishes.stop
             or self._wishes.reload
-            or self._labeller is None
+            or self._keeper.labeller is None
             or self._lookout.is_inbox_away
             or self._outlet.is_blocked
         )
@@ -152,12 +146,13 @@ class Daemon:
         if now_s >= self._next_tick_s:
             self._next_tick_s = now_s + _TICK_S
             self._tick()
-        if self._lookout.is_inbox_away:
+        if self._lookout.is_inbox_away or now_s < self._look_around_at_s:
             return
         try:
             self._intake.look_around()
             self._vitals.trouble("index", None)
         except OSError as error:
+            self._look_around_at_s = now_s + _INDEX_RETRY_S
             self._vitals.trouble("index", str(error))
 
     def _tick(self) -> None:
@@ -166,45 +161,8 @@ class Daemon:
         vitals.queue_depth = len(self._tracker)
         vitals.oldest_unlabelled_s = self._tracker.oldest_age_s()
         vitals.rows_not_durable = self._outlet.rows_not_durable
-        vitals.process_restarts = self._restarts_before + (self._labeller.restarts if self._labeller else 0)
+        vitals.process_restarts = self._keeper.restarts
         self._reporter.tick()
-
-    def _reload(self) -> None:
-        """Load the model anew; where that fails, the old one goes on."""
-        self._wishes.reload = False
-        self._reporter.reloading()
-        try:
-            labeller = self._start_labeller()
-        except Exception as error:
-            # Whatever is wrong with the new model, the old one works.
-            logger.warning("the model cannot be loaded anew, the old one stays: %s", error)
-            return
-        self._drop_labeller()
-        self._labeller = labeller
-        logger.info(
-            "labelling with %s from now on", self._vitals.model, extra={"fields": {"model": self._vitals.model}}
-        )
-
-    def _restart_labeller(self) -> None:
-        try:
-            self._labeller = self._start_labeller()
-            self._vitals.trouble("labelling", None)
-        except LabelDirError as error:
-            self._lose_labeller(error)
-
-    def _lose_labeller(self, error: Exception) -> None:
-        """Give up the processes for now; what they had at work is labelled when they are started again."""
-        self._tracker.put_all_back()
-        self._drop_labeller()
-        self._restart_at_s = self._clock() + _RESTART_BACKOFF_S[min(self._deaths, len(_RESTART_BACKOFF_S) - 1)]
-        self._deaths += 1
-        self._vitals.trouble("labelling", str(error))
-
-    def _drop_labeller(self) -> None:
-        if self._labeller is not None:
-            self._restarts_before += self._labeller.restarts
-            self._labeller.close()
-            self._labeller = None
 
     def _is_over(self) -> bool:
         if not self._once or self._wishes.stop:
@@ -215,9 +173,12 @@ class Daemon:
 
     def _pause_s(self) -> float:
         now_s = self._clock()
-        due = [self._next_tick_s, self._outlet.due_s(is_pause=True), self._tracker.next_due_s()]
-        if not self._lookout.is_inbox_away and self._intake.can_list:
-            due.append(self._scanner.next_due_s())
+        due = [self._next_tick_s, self._outlet.due_s(is_pause=True)]
+        if now_s < self._look_around_at_s:
+            due.append(self._look_around_at_s)
+        elif not self._lookout.is_inbox_away:
+            due.append(self._tracker.next_due_s())
+            due.append(self._scanner.next_due_s() if self._intake.can_list else None)
         if self._may_label() and self._tracker.ready_count:
             return 0.0
         return min(due_s for due_s in due if due_s is not None) - now_s
@@ -230,7 +191,7 @@ class Daemon:
 
     def _close(self) -> None:
         self._lookout.end()
-        self._drop_labeller()
+        self._keeper.close()
         self._vitals.queue_depth, self._vitals.rows_not_durable = len(self._tracker), self._outlet.rows_not_durable
         self._reporter.stopped()
 

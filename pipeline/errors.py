@@ -51,3 +51,11 @@ class LockedError(LabelDirError):
 
 class WorkerDiedError(LabelDirError):
     """A worker process ended by itself and the run cannot go on without it."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a request to stop, not an error
+    """Stop now; `signal_number` says who asked."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"signal {signal_number}")
+        self.signal_number = signal_number

@@ -70,13 +70,16 @@ class Lookout:
         self._scans_counted = 0
         self.is_inbox_away = False
 
-    def begin(self) -> None:
-        """Begin to watch.
+    def enter(self) -> None:
+        """See that the inbox is there, and mark it.
 
         Raises:
             InputMissingError: the inbox is no folder, or cannot be listed.
         """
         self._inbox.enter()
+
+    def begin(self) -> None:
+        """Begin to watch; with events, by threads."""
         if self._rhythm.once:
             self._vitals.mode = "one scan"
         elif self._rhythm.poll_s is not None:

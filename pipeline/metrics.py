@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,11 +15,16 @@ from prometheus_client.registry import Collector
 from pipeline.errors import OutputError
 from pipeline.vitals import LAG_BOUNDS_S, Vitals
 
+logger = logging.getLogger(__name__)
+
 _REQUEST_TIMEOUT_S = 10.0
 
 
 class MetricsServer:
-    """Serves `vitals` at `host:port` from a thread of its own; port 0 takes a free one, see `port`."""
+    """Serves `vitals` at `host:port` from a thread of its own; port 0 takes a free one, see `port`.
+
+    The address is taken at once, so that a mistake in it is told at once; questions are answered from `start` on.
+    """
 
     def __init__(self, host: str, port: int, vitals: Vitals) -> None:
         registry = CollectorRegistry(auto_describe=False)
@@ -30,18 +36,31 @@ class MetricsServer:
                 "/healthz": lambda: _health(vitals),
             }
 
+        self._thread: threading.Thread | None = None
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = _Server((host, port), Handler)
         except OSError as error:
             raise OutputError(f"metrics cannot be served at {host}:{port}: {error.strerror or error}") from error
-        self._server.daemon_threads = True
         self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+        logger.info("metrics at port %d", self.port, extra={"fields": {"port": self.port}})
 
     def close(self) -> None:
         """Serve no longer."""
-        self._server.shutdown()
+        if self._thread is not None:
+            self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Someone who asked and did not wait for the answer is no event."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline.metrics import MetricsServer
 from pipeline.service_manager import ServiceManager
 from pipeline.vitals import Vitals
 
@@ -19,18 +20,23 @@ _LOG_EVERY_S = 60.0
 
 
 class Reporter:
-    """Called about once a second; writes `status_files` and one log line a minute in which something happened."""
+    """Called about once a second; writes `status_files` and one log line a minute in which something happened.
+
+    From `ready` on, `server` answers those who ask by the network.
+    """
 
     def __init__(
         self,
         vitals: Vitals,
         service_manager: ServiceManager,
         status_files: Sequence[Path],
+        server: MetricsServer | None,
         clock: Callable[[], float],
     ) -> None:
         self._vitals = vitals
         self._service_manager = service_manager
         self._status_files = status_files
+        self._server = server
         self._clock = clock
         self._next_status_s = 0.0
         self._next_log_s = clock() + _LOG_EVERY_S
@@ -38,6 +44,8 @@ class Reporter:
 
     def ready(self) -> None:
         """Say that the daemon watches and labels from now on."""
+        if self._server is not None:
+            self._server.start()
         self._service_manager.tell(READY=1, STATUS=self._vitals.sentence())
         facts = {"mode": self._vitals.mode, "model": self._vitals.model}
         logger.info("watching by %s, labelling with %s", self._vitals.mode, self._vitals.model, extra={"fields": facts})

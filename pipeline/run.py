@@ -14,7 +14,7 @@ from pathlib import Path
 from models.artifact import Artifact
 from pipeline.copies import Copies
 from pipeline.durable import temporary_of
-from pipeline.errors import InputMissingError, OutputError, UsageError
+from pipeline.errors import InputMissingError, Interrupted, OutputError, UsageError
 from pipeline.export import export
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.lock import held
@@ -46,14 +46,6 @@ class RunRequest:
     follow_links: bool = False
     fresh: bool = False
     modified_since_us: int | None = None
-
-
-class Interrupted(Exception):  # noqa: N818 - a request to stop, not an error
-    """Stop now; `signal_number` says who asked."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(f"signal {signal_number}")
-        self.signal_number = signal_number
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,10 +77,13 @@ class TableWatch:
             LabelDirError: the first run failed; later ones are tried again.
             ModelError: the model cannot be loaded.
         """
-        self._lookout.begin()
+        self._lookout.enter()
         labeller: Labeller | None = None
         try:
+            # While this process has one thread and can fork the one that decodes; threads begin with the watching.
             request, labeller = self._start()
+            self._lookout.begin()
+            self._wishes.is_running = True
             self._run_once(request, labeller)
             self._service_manager.tell(READY=1)
             while not self._wishes.stop:

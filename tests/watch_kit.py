@@ -14,6 +14,7 @@ from pipeline.daemon import Daemon
 from pipeline.disposal import Disposal
 from pipeline.inbox import Inbox
 from pipeline.intake import Intake
+from pipeline.keeper import Keeper
 from pipeline.lookout import Lookout, Rhythm
 from pipeline.outlet import Outlet
 from pipeline.partitions import STATE_FOLDER, Partitions
@@ -119,17 +120,19 @@ class Watched:
         self.intake = Intake(inbox, self.scanner, self.tracker, self.sink, self.vitals, self.outlet.known)
         self.wakeup = Wakeup()
         self.lookout = Lookout(inbox, self.scanner, self.intake, rhythm, self.vitals, self.wakeup.ring, clock)
+        self.lookout.enter()
         self.lookout.begin()
+        self.keeper = Keeper(lambda: self.labeller, self.vitals, clock)
         self.daemon = Daemon(
             self.lookout,
             self.scanner,
             self.tracker,
             self.intake,
             self.outlet,
-            lambda: self.labeller,
+            self.keeper,
             False,
             self.vitals,
-            Reporter(self.vitals, ServiceManager(), [], clock),
+            Reporter(self.vitals, ServiceManager(), [], None, clock),
             self.wakeup,
             Wishes(),
             clock,
