@@ -19,6 +19,7 @@ from pipeline.table import schema
 
 ROWS_PER_GROUP = 8192
 _SMALL_GROUPS = 64
+_UNIQUE = ("file_name", "sha256")
 
 
 class PartFile:
@@ -27,6 +28,8 @@ class PartFile:
     def __init__(self, path: Path, top_k: int, rows: pa.Table | None = None) -> None:
         self.path = path
         self._schema = schema(top_k)
+        # A dictionary of what never repeats costs, for each group, ten times the memory of the group.
+        self._repeating = [name for name in self._schema.names if name not in _UNIQUE]
         self._groups = [] if rows is None else self._merged(rows.to_batches())
 
     @property
@@ -51,7 +54,12 @@ class PartFile:
                     for group in grown:
                         csv_writer.write_batch(with_csv_names(group))
             else:
-                with pq.ParquetWriter(stream, self._schema, write_page_checksum=True) as writer:
+                with pq.ParquetWriter(
+                    stream,
+                    self._schema,
+                    write_page_checksum=True,
+                    use_dictionary=self._repeating,  # type: ignore[arg-type]  # the stubs know of all or none only
+                ) as writer:
                     for group in grown:
                         writer.write_batch(group, row_group_size=ROWS_PER_GROUP)
         self._groups = grown
