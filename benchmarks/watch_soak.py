@@ -1,7 +1,8 @@
 """Small photos through a running `watch-folder` for long: memory, descriptors, rate: `python benchmarks/watch_soak.py`.
 
-Prints a line every few seconds with the resident memory and the open files of the whole process tree and the rate, and
-at the end how flat they were after the warm-up (the first quarter), and the CPU time of ten idle seconds.
+Prints a line every few seconds with the resident memory (shared pages counted once) and the open files of the whole
+process tree, and at the end how flat they were after the warm-up (the first quarter), each process's part in it, the
+rates, and the CPU time of ten idle seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 from PIL import Image
+from process_tree import roles
 
 _AHEAD = 2000
 _PER_FOLDER = 1000
@@ -29,13 +31,17 @@ _PER_FOLDER = 1000
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The process tree at one moment; `rows` are durable."""
+    """The process tree at one moment; `rows` are durable, `memory_mb` is each process's share by its role."""
 
     at_s: float
     rows: int
-    unique_mb: float
-    main_mb: float
+    memory_mb: dict[str, float]
     descriptors: int
+
+    @property
+    def tree_mb(self) -> float:
+        """The resident memory of the whole tree."""
+        return sum(self.memory_mb.values())
 
 
 def write_photos(inbox: Path, count: int, rows: list[int], is_over: threading.Event) -> None:
@@ -62,9 +68,18 @@ def sample(process: psutil.Process, labels: Path, rows: list[int]) -> Sample:
     """Look at the tree and at the rows there are."""
     rows[0] = sum(pq.read_metadata(part).num_rows for part in labels.glob("date=*/part-*.parquet"))
     tree = [process, *process.children(recursive=True)]
-    unique = sum(member.memory_full_info().uss for member in tree) / 1e6
-    descriptors = sum(member.num_fds() for member in tree)
-    return Sample(time.monotonic(), rows[0], unique, process.memory_info().rss / 1e6, descriptors)
+    names = roles(process.pid)
+    memory_mb: dict[str, float] = {}
+    for member in tree:
+        role = names.get(member.pid, "helper")
+        memory_mb[role] = memory_mb.get(role, 0.0) + resident_share_mb(member.pid)
+    return Sample(time.monotonic(), rows[0], memory_mb, sum(member.num_fds() for member in tree))
+
+
+def resident_share_mb(pid: int) -> float:
+    """Return the resident memory of process `pid`, pages that several share divided among them."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1e3
 
 
 def idle_cpu_percent(process: psutil.Process, seconds: float = 10.0) -> float:
@@ -113,8 +128,7 @@ def soak(process: psutil.Process, folder: Path, count: int, minutes: float) -> N
         samples.append(sample(process, folder / "labels", rows))
         last = samples[-1]
         if turn % 10 == 0:
-            memory = f"{last.unique_mb:7.1f} MB unique, {last.main_mb:6.1f} MB resident in the main process"
-            print(f"{last.rows:7d} rows  {memory}  {last.descriptors} files", flush=True)
+            print(f"{last.rows:7d} rows  {last.tree_mb:7.1f} MB  {last.descriptors} files", flush=True)
         if last.rows >= count or time.monotonic() > until_s:
             break
         time.sleep(1.0)
@@ -130,11 +144,15 @@ def soak(process: psutil.Process, folder: Path, count: int, minutes: float) -> N
 def report(samples: list[Sample], count: int) -> None:
     """Say how flat it was after the first quarter."""
     warm = [one for one in samples if one.rows >= count / 4]
-    memory = [one.unique_mb for one in warm]
+    memory = [one.tree_mb for one in warm]
     third = max(1, len(warm) // 3)
     first, last = warm[:third], warm[-third:]
-    print(f"unique memory after warm-up: {min(memory):.1f} to {max(memory):.1f} MB", end=", ")
+    print(f"memory after warm-up: {min(memory):.1f} to {max(memory):.1f} MB", end=", ")
     print(f"mean of the first third {np.mean(memory[:third]):.1f}, of the last {np.mean(memory[-third:]):.1f}")
+    for role in last[-1].memory_mb:
+        print(
+            f"  {role:<9} {first[0].memory_mb.get(role, 0.0):6.1f} MB then, {last[-1].memory_mb[role]:6.1f} at the end"
+        )
     print(f"descriptors: {first[0].descriptors} then, {last[-1].descriptors} at the end")
     rates = [(part[-1].rows - part[0].rows) / max(1e-9, part[-1].at_s - part[0].at_s) for part in (first, last)]
     print(f"rate: {rates[0]:.1f} photos/s then, {rates[1]:.1f} at the end: {rates[1] / max(1e-9, rates[0]):.3f}")
