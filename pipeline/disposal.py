@@ -16,6 +16,7 @@ from pipeline.ledger import Entry
 from pipeline.names import file_system_name
 
 _DIGITS = 12
+_CLAIMED = "labelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +45,28 @@ class Disposal:
             return False
         path = self.inbox / file_system_name(entry.name)
         try:
-            facts = path.lstat()
-            if (facts.st_size, facts.st_mtime_ns // 1000) != (entry.size_bytes, entry.mtime_us):
+            if not _is_photo_of(entry, path):
                 return False
-            if self.target is None:
-                path.unlink()
-            else:
-                _move(path, _free_place(self.target / file_system_name(entry.name), entry))
+            place = None if self.target is None else self.target / file_system_name(entry.name)
+            if place is None or (entry.is_labelled and _has_content(place, entry.identity[1:])):
+                # A move between file systems that was cut short left a copy.
+                return _remove(path, entry)
+            return _move(path, _free_place(place, entry), entry)
         except FileNotFoundError:
             return False
-        return True
+
+
+def _is_photo_of(entry: Entry, path: Path) -> bool:
+    facts = path.lstat()
+    return (facts.st_size, facts.st_mtime_ns // 1000) == (entry.size_bytes, entry.mtime_us)
 
 
 def _free_place(place: Path, entry: Entry) -> Path:
-    """Return `place`, or where another photo has it, a name beside it that tells the content, or else a number.
-
-    A move between file systems that was cut short leaves a copy: the same content may take its own place again.
-    """
+    """Return `place`, or where another photo has it, a name beside it that tells the content, or else a number."""
     if not os.path.lexists(place):
         return place
     if entry.is_labelled:
-        content = entry.identity[1:]
-        return place if _has_content(place, content) else place.with_stem(f"{place.stem}.{content.hex()[:_DIGITS]}")
+        return place.with_stem(f"{place.stem}.{entry.identity[1:].hex()[:_DIGITS]}")
     numbered = (place.with_stem(f"{place.stem}.{number}") for number in count(1))
     return next(candidate for candidate in numbered if not os.path.lexists(candidate))
 
@@ -77,15 +78,49 @@ def _has_content(path: Path, digest: bytes) -> bool:
         return hashlib.file_digest(stream, "sha256").digest() == digest
 
 
-def _move(source: Path, place: Path) -> None:
+def _remove(path: Path, entry: Entry) -> bool:
+    """Delete the photo of a row; another one that took its name at the last moment stays."""
+    claimed = path.with_name(f".{path.name}.{_CLAIMED}")
+    path.rename(claimed)
+    if not _is_photo_of(entry, claimed):
+        _put_back(claimed, path)
+        return False
+    claimed.unlink()
+    return True
+
+
+def _move(path: Path, place: Path, entry: Entry) -> bool:
+    """Move the photo of a row; another one that took its name at the last moment stays."""
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
-        source.rename(place)
+        path.rename(place)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy_durably(source, place)
-        source.unlink()
+        return _move_by_copy(path, place, entry)
+    if not _is_photo_of(entry, place):
+        _put_back(place, path)
+        return False
+    return True
+
+
+def _move_by_copy(path: Path, place: Path, entry: Entry) -> bool:
+    _copy_durably(path, place)
+    is_gone = False
+    try:
+        is_gone = _remove(path, entry)
+    finally:
+        if not is_gone:
+            place.unlink()
+    return is_gone
+
+
+def _put_back(taken: Path, path: Path) -> None:
+    """Give a photo that has no row its name again; one that has the name by now came later, and counts instead."""
+    if not os.path.lexists(path):
+        taken.rename(path)
+    else:
+        taken.unlink()
 
 
 def _copy_durably(source: Path, place: Path) -> None:

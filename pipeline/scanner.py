@@ -49,8 +49,7 @@ class Scanner:
         self._next_full_s = min(self._next_full_s, self._clock() + interval_s)
 
     def request(self) -> None:
-        """List the whole inbox as soon as possible, from the start where a listing is under way."""
-        self.cancel()
+        """List the whole inbox as soon as possible; a listing under way comes first, or it might never end."""
         self._next_full_s = self._clock()
         self.is_timed = False
 
@@ -117,6 +116,6 @@ class Scanner:
         if self._is_full_scan:
             self.completed += 1
             self.folders = self._counts.folders
-            self.is_timed = True
-            pause_s = max(self._interval_s, self._busy_s / _LARGEST_SHARE)
-            self._next_full_s = min(self._next_full_s, self._clock() + pause_s)
+            at_s = self._clock() + max(self._interval_s, self._busy_s / _LARGEST_SHARE)
+            self.is_timed = at_s <= self._next_full_s
+            self._next_full_s = min(self._next_full_s, at_s)

@@ -104,13 +104,16 @@ class Watcher:
             return f"no event for {_BEAT_LATE_S:.0f} s after the heartbeat"
         if self._inbox.has_marker and self._beat_sent_s is None and now_s >= self._next_beat_s:
             self._next_beat_s = now_s + BEAT_EVERY_S
-            self._beat_sent_s = now_s
-            with contextlib.suppress(OSError):
-                # Not created where it is missing: its absence says that the inbox is not there.
-                descriptor = os.open(self._inbox.marker, os.O_WRONLY | os.O_CLOEXEC)
-                os.write(descriptor, b"\n")
-                os.close(descriptor)
+            self._beat(now_s)
         return None
+
+    def _beat(self, now_s: float) -> None:
+        """Touch the marker where it is. Not write, which a full disk refuses; nor create, as its absence is telling."""
+        self._beat_sent_s = now_s
+        try:
+            os.utime(self._inbox.marker)
+        except OSError:
+            self._beat_sent_s = None
 
     @staticmethod
     def watch_count() -> int:
