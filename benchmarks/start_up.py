@@ -1,6 +1,7 @@
-"""How long a person waits: the first run ever, two photos with a warm cache, and what importing torch alone costs.
+"""How long a person waits: the first run ever, a few photos with a warm cache, and what importing torch alone costs.
 
-    python benchmarks/start_up.py
+    python benchmarks/start_up.py                 twenty photos
+    python benchmarks/start_up.py --count 2
 
 The warm run and the import alternate in one run; medians and their ratio are printed.
 """
@@ -8,18 +9,17 @@ The warm run and the import alternate in one run; medians and their ratio are pr
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import resources
 from pathlib import Path
 
 import click
+from sample_photos import make_folder, source_photos
 
-_PHOTOS = ("chelsea.png", "coffee.png")
+_MEGAPIXELS = 0.19
 
 
 def seconds(command: list[str], environment: dict[str, str]) -> float:
@@ -30,22 +30,19 @@ def seconds(command: list[str], environment: dict[str, str]) -> float:
 
 
 @click.command()
+@click.option("--count", default=20, show_default=True, help="Photos.")
 @click.option("--runs", default=5, show_default=True, help="Runs of each, alternating.")
-def start_up(runs: int) -> None:
-    """Time two photos against `import torch, torchvision`."""
+def start_up(count: int, runs: int) -> None:
+    """Time a few photos against `import torch, torchvision`."""
     with tempfile.TemporaryDirectory() as scratch:
-        photos = Path(scratch) / "photos"
-        photos.mkdir()
-        for name in _PHOTOS:
-            with resources.as_file(resources.files("skimage") / "data" / name) as photo:
-                shutil.copy(photo, photos)
+        photos = make_folder(Path(scratch) / "photos", source_photos(None), count, _MEGAPIXELS)
         environment = {**os.environ, "XDG_CACHE_HOME": str(Path(scratch) / "cache")}
         label = [str(Path(sys.executable).with_name("label-dir")), "--fresh", str(photos), f"{scratch}/out.parquet"]
         click.echo(f"first run ever, model built: {seconds(label, environment):.1f} s")
         imports = [sys.executable, "-c", "import torch, torchvision"]
         times = [(seconds(label, environment), seconds(imports, environment)) for _ in range(runs)]
     warm_s, import_s = (statistics.median(column) for column in zip(*times, strict=True))
-    click.echo(f"2 photos, warm cache: {warm_s:.2f} s; import torch, torchvision: {import_s:.2f} s")
+    click.echo(f"{count} photos, warm cache: {warm_s:.2f} s; import torch, torchvision: {import_s:.2f} s")
     click.echo(f"ratio {warm_s / import_s:.2f} (medians of {runs})")
 
 
