@@ -24,6 +24,22 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def labelled(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table of each kind."""
+    home = tmp_path_factory.mktemp("labelled")
+    write_photos(home / "photos", 3)
+    for out in ("out.parquet", "out.csv"):
+        assert run_label_dir(tiny_model, "photos", out, cwd=home).returncode == 0
+    return home
+
+
+@pytest.fixture
+def labelled_home(labelled: Path, tmp_path: Path) -> Path:
+    """A copy of it with the same times, to be changed by one test."""
+    return shutil.copytree(labelled, tmp_path / "home")
+
+
 def _foreign_parquet(home: Path) -> None:
     pq.write_table(pa.table({"a": [1, 2]}), home / "out.parquet")
 
@@ -91,48 +107,46 @@ def test_an_empty_folder_gives_an_empty_table(tiny_model: Artifact, tmp_path: Pa
     assert "label_1" in table
 
 
-def test_a_table_of_another_model_is_labelled_anew(tiny_model: Artifact, home: Path) -> None:
-    run_label_dir(tiny_model, "photos", "out.parquet", cwd=home)
-    other = _renamed(tiny_model, home / "other.onnx", "other")
-    done = run_label_dir(other, "photos", "out.parquet", cwd=home)
+def test_a_table_of_another_model_is_labelled_anew(tiny_model: Artifact, labelled_home: Path) -> None:
+    other = _renamed(tiny_model, labelled_home / "other.onnx", "other")
+    done = run_label_dir(other, "photos", "out.parquet", cwd=labelled_home)
     assert done.returncode == 0, done.stderr
     assert "3 labelled" in done.stderr
-    assert pd.read_parquet(home / "out.parquet")["model"].str.startswith("other@").all()
+    assert pd.read_parquet(labelled_home / "out.parquet")["model"].str.startswith("other@").all()
 
 
-def test_a_table_with_another_number_of_labels_is_kept_unless_told(tiny_model: Artifact, home: Path) -> None:
-    run_label_dir(tiny_model, "photos", "out.csv", cwd=home)
-    before = (home / "out.csv").read_bytes()
-    refused = run_label_dir(tiny_model, "--topk", "2", "photos", "out.csv", cwd=home)
+def test_a_table_with_another_number_of_labels_is_kept_unless_told(tiny_model: Artifact, labelled_home: Path) -> None:
+    before = (labelled_home / "out.csv").read_bytes()
+    refused = run_label_dir(tiny_model, "--topk", "2", "photos", "out.csv", cwd=labelled_home)
     assert refused.returncode == 2
     assert "holds 3 labels a photo, not 2; use --topk 3, or --fresh" in refused.stderr
-    assert (home / "out.csv").read_bytes() == before
-    assert run_label_dir(tiny_model, "--topk", "2", "--fresh", "photos", "out.csv", cwd=home).returncode == 0
-    assert "label_3" not in pd.read_csv(home / "out.csv")
+    assert (labelled_home / "out.csv").read_bytes() == before
+    assert run_label_dir(tiny_model, "--topk", "2", "--fresh", "photos", "out.csv", cwd=labelled_home).returncode == 0
+    assert "label_3" not in pd.read_csv(labelled_home / "out.csv")
 
 
-def test_a_damaged_table_is_not_replaced(tiny_model: Artifact, home: Path) -> None:
-    run_label_dir(tiny_model, "photos", "out.parquet", cwd=home)
-    content = bytearray((home / "out.parquet").read_bytes())
+def test_a_damaged_table_is_not_replaced(tiny_model: Artifact, labelled_home: Path) -> None:
+    content = bytearray((labelled_home / "out.parquet").read_bytes())
     content[60] ^= 4
-    (home / "out.parquet").write_bytes(content)
-    done = run_label_dir(tiny_model, "photos", "out.parquet", cwd=home)
+    (labelled_home / "out.parquet").write_bytes(content)
+    done = run_label_dir(tiny_model, "photos", "out.parquet", cwd=labelled_home)
     assert done.returncode == 74
     assert "is damaged" in done.stderr
     assert "move it away" in done.stderr
-    assert (home / "out.parquet").read_bytes() == bytes(content)
+    assert (labelled_home / "out.parquet").read_bytes() == bytes(content)
 
 
-def test_the_tables_permissions_and_its_link_survive_a_run(tiny_model: Artifact, home: Path) -> None:
-    (home / "elsewhere").mkdir()
-    (home / "out.parquet").symlink_to("elsewhere/table.parquet")
-    run_label_dir(tiny_model, "photos", "out.parquet", cwd=home)
-    (home / "elsewhere" / "table.parquet").chmod(0o640)
-    shutil.copy(next((home / "photos").iterdir()), home / "photos" / "z.png")
-    assert run_label_dir(tiny_model, "photos", "out.parquet", cwd=home).returncode == 0
-    assert (home / "out.parquet").is_symlink()
-    assert (home / "elsewhere" / "table.parquet").stat().st_mode & 0o777 == 0o640
-    assert len(pd.read_parquet(home / "out.parquet")) == 4
+def test_the_tables_permissions_and_its_link_survive_a_run(tiny_model: Artifact, labelled_home: Path) -> None:
+    out, elsewhere = labelled_home / "out.parquet", labelled_home / "elsewhere" / "table.parquet"
+    elsewhere.parent.mkdir()
+    out.rename(elsewhere)
+    elsewhere.chmod(0o640)
+    out.symlink_to("elsewhere/table.parquet")
+    shutil.copy(next((labelled_home / "photos").iterdir()), labelled_home / "photos" / "z.png")
+    assert run_label_dir(tiny_model, "photos", "out.parquet", cwd=labelled_home).returncode == 0
+    assert out.is_symlink()
+    assert elsewhere.stat().st_mode & 0o777 == 0o640
+    assert len(pd.read_parquet(out)) == 4
 
 
 def _renamed(artifact: Artifact, path: Path, name: str) -> Artifact:

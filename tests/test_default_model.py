@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from importlib import resources
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.conftest import Command
+from tests.conftest import Command, command_path
 
 DEFAULT = ("-m", "efficientnet_lite0")
 
@@ -24,12 +26,23 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_real_photos_are_recognised(
-    label_dir: Command, photos: Path, tmp_path: Path, default_model_cache: dict[str, str]
-) -> None:
-    done = label_dir(*DEFAULT, photos, "out.parquet", env=default_model_cache)
+@pytest.fixture(scope="module")
+def labelled(photos: Path, default_model_cache: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table of those photos with everything left to the machine."""
+    out = tmp_path_factory.mktemp("labelled") / "out.parquet"
+    done = subprocess.run(
+        [command_path("label-dir"), *DEFAULT, str(photos), str(out)],
+        env={**os.environ, **default_model_cache},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    frame = pd.read_parquet(tmp_path / "out.parquet").set_index("file_name")
+    return out
+
+
+def test_real_photos_are_recognised(labelled: Path) -> None:
+    frame = pd.read_parquet(labelled).set_index("file_name")
     best_three = {name: set(row[["label_1", "label_2", "label_3"]]) for name, row in frame.iterrows()}
     assert "tripod" in best_three["camera.png"]
     assert "Egyptian cat" in best_three["chelsea.png"]
@@ -40,10 +53,9 @@ def test_real_photos_are_recognised(
 
 
 def test_int8_ids_do_not_depend_on_batches_processes_or_threads(
-    label_dir: Command, photos: Path, tmp_path: Path, default_model_cache: dict[str, str]
+    label_dir: Command, photos: Path, labelled: Path, tmp_path: Path, default_model_cache: dict[str, str]
 ) -> None:
-    label_dir(*DEFAULT, photos, "one.parquet", env=default_model_cache)
-    label_dir(*DEFAULT, "-b", 1, "--pool", 1, "--threads", 2, photos, "two.parquet", env=default_model_cache)
+    label_dir(*DEFAULT, "-b", 1, "--pool", 1, "--threads", 2, photos, "other.parquet", env=default_model_cache)
     labels = ["file_name", "label_1", "label_2", "label_3"]
-    one, two = (pd.read_parquet(tmp_path / name)[labels] for name in ("one.parquet", "two.parquet"))
+    one, two = (pd.read_parquet(path)[labels] for path in (labelled, tmp_path / "other.parquet"))
     pd.testing.assert_frame_equal(one, two)

@@ -141,7 +141,7 @@ def test_check_says_in_sentences_what_would_happen_and_what_would_fail(tiny_mode
 
 
 def test_json_logs_are_one_object_a_line_with_the_facts(tiny_model: Artifact, tmp_path: Path) -> None:
-    write_photos(tmp_path / "a", 3)
+    (tmp_path / "a").mkdir()
     tasks = {"a": _task("a", "a.parquet"), "b": _task("no\\nwhere\\u001b[31m", "b.parquet")}
     done = run_job(write_job(tmp_path, tiny_model.path, tasks), "--log-format", "json")
     lines = [json.loads(line) for line in done.stderr.splitlines()]
