@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from models.artifact import Artifact
+from tests.faults.table import pytest_terminal_summary as pytest_terminal_summary
 from tests.tiny_model import COLOURS, write_tiny_model
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -78,11 +80,21 @@ def default_model_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 
     The speeds in its certificate are made up, so that no test depends on how busy the machine was.
     """
-    cache = tmp_path_factory.mktemp("cache")
+    session = tmp_path_factory.getbasetemp()
+    # The processes that share the tests have folders of their own in that of the session.
+    cache = (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "default-model-cache"
     environment = {"XDG_CACHE_HOME": str(cache)}
+    with FileLock(f"{cache}.lock"):
+        if not cache.exists():
+            _build_default_model(cache.with_suffix(".new"))
+            cache.with_suffix(".new").rename(cache)
+    return environment
+
+
+def _build_default_model(cache: Path) -> None:
     program = "from models.cache import ensure_artifact; ensure_artifact('efficientnet_lite0', print)"
-    subprocess.run([sys.executable, "-c", program], env={**os.environ, **environment}, check=True, capture_output=True)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True)
     certificate = next((cache / "label-dir/models/certificates").iterdir())
     speeds = {"int8_images_per_s": 200.0, "fp32_images_per_s": 100.0}
     certificate.write_text(json.dumps({**json.loads(certificate.read_text()), **speeds}))
-    return environment

@@ -1,22 +1,24 @@
-"""The fault table: what was done to runs, how often, and what was lost."""
+"""What fault tests share: a count of what they did, and runs with a stub in place of the model."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.faults.live_run import SLOWEST_END_S
 from tests.faults.stub_run import StubRuns
+from tests.faults.table import SLOWEST_END, TRIED
 
-TRIED: Counter[str] = Counter()
 
-
-@pytest.fixture(scope="session")
-def tried() -> Counter[str]:
+@pytest.fixture
+def tried(record_property: Callable[[str, object], None]) -> Iterator[Counter[str]]:
     """Count here, by fault, every run that was disturbed and then stood the comparison."""
-    return TRIED
+    counts: Counter[str] = Counter()
+    yield counts
+    record_property(TRIED, dict(counts))
+    record_property(SLOWEST_END, SLOWEST_END_S[0])
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +26,3 @@ def stub_runs() -> Iterator[StubRuns]:
     """Runs with a stub in place of the model, some milliseconds each."""
     with StubRuns() as runs:
         yield runs
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table; a run that loses a row or has a wrong one fails its test, so what stands here lost none."""
-    if not TRIED:
-        return
-    failed = len(terminalreporter.stats.get("failed", []))
-    terminalreporter.section("faults")
-    terminalreporter.write_line(f"{'fault':<64}{'times tried':>12}{'rows lost':>11}{'rows wrong':>12}")
-    for fault, times in TRIED.items():
-        terminalreporter.write_line(f"{fault:<64}{times:>12}{0:>11}{0:>12}")
-    if SLOWEST_END_S[0]:
-        terminalreporter.write_line(f"processes and shared memory gone after {SLOWEST_END_S[0]:.2f} s at most")
-    if failed:
-        terminalreporter.write_line(f"and {failed} failed: see above")
