@@ -25,11 +25,12 @@ _STANDARD_DESCRIPTORS = (0, 1, 2)
 
 def start_fork_server() -> None:
     """Start the fork server, unless it runs already."""
+    # Also where it is forked: one that takes the place of a killed one is a program of its own.
+    multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD])
     with starting_children():
         if _IS_KNOWN_VERSION and _has_one_thread():
             _start_by_forking()
         else:
-            multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD])
             forkserver.ensure_running()
 
 
@@ -43,7 +44,6 @@ def _start_by_forking() -> None:
         import pipeline.decode_warm_up  # noqa: F401 - what is imported here is what the server has
     if not _has_one_thread():
         # The import has started threads: not the torch that is known here, so rather the long way.
-        multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD])
         forkserver.ensure_running()
         return
     start_program = util.spawnv_passfds

@@ -102,8 +102,11 @@ class Labeller:
         self._in_pass = False
 
     def _pass(self, refs: Iterator[FileRef]) -> Iterator[Row]:
-        for batch in self._loader.batches(refs, self._acquire_slot, self._on_wait):
-            if batch.photo_count:
+        for batch in self._loader.batches(refs, self._acquire_slot):
+            if batch is None:
+                # What was labelled before is not to wait for a photo that takes long.
+                self._on_wait()
+            elif batch.photo_count:
                 self._pool.submit(batch)
             else:
                 self._done.append(Classified(batch, ()))

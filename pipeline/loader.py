@@ -92,14 +92,13 @@ class Loader:
                 timeout=TICK_S,
             )
 
-    def batches(
-        self, refs: Iterator[FileRef], acquire_slot: Callable[[], int], on_wait: Callable[[], None] = lambda: None
-    ) -> Iterator[Batch]:
+    def batches(self, refs: Iterator[FileRef], acquire_slot: Callable[[], int]) -> Iterator[Batch | None]:
         """Decode `refs`, pulled as slots come free, and yield batches in the order they are finished.
 
+        Once a tick in which nothing is decoded None comes instead, so that the caller sees to what it has.
+
         `acquire_slot` returns a free slot of the slab and may wait for one. The caller frees a batch's slot.
-        `refs` may end and a later pass go on with others; the decode processes stay. `on_wait` is called once a tick
-        in which nothing is decoded.
+        `refs` may end and a later pass go on with others; the decode processes stay.
 
         Raises:
             WorkerDiedError: decode processes die faster than restarting them makes sense.
@@ -120,7 +119,7 @@ class Loader:
             elif is_over:
                 self._rebuild()
             else:
-                on_wait()
+                yield None
 
     def drop(self) -> None:
         """Forget a pass that was left early; the processes that worked on it go with it."""

@@ -177,7 +177,7 @@ class _Run:
             self._hooks.on_begin()
             began_s = time.monotonic()
             try:
-                for row in labeller.rows(chain([first], pending)):
+                for row in labeller.rows(chain([first], pending), self._commit_if_due):
                     self._take(row)
                     self._hooks.on_row(row, refresh.kept)
             finally:
@@ -191,14 +191,19 @@ class _Run:
             return contextlib.nullcontext(self._running_labeller)
         return Labeller(self._request.artifact, self._request.plan)
 
+    def _commit_if_due(self) -> None:
+        if self._store.is_due:
+            with _output_errors(self._out):
+                self._store.commit()
+
     def _take_copy(self, row: Row) -> None:
-        with _output_errors(self._out):
-            self._store.add(row)
+        self._store.add(row)
+        self._commit_if_due()
         self._copied += 1
 
     def _take(self, row: Row) -> None:
-        with _output_errors(self._out):
-            self._store.add(row)
+        self._store.add(row)
+        self._commit_if_due()
         if row.error is None:
             self._labelled += 1
         else:
@@ -217,6 +222,8 @@ class _Run:
             if self._hooks.stop_requested() or self._hooks.time_is_up():
                 self._is_cut_short = True
                 return
+            # Among millions of unchanged files no row comes, and those that came before wait.
+            self._commit_if_due()
             yield ref
 
 

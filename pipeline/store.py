@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 ROWS_PER_PART = 8192
 SECONDS_PER_PART = 10.0
 _FIRST_NAME_KEY = b"label_dir_first_name"
+# Number, and the beginning of the sha256 of the bytes: Parquet's own checksums leave headers and footer out.
+_PART_NAME = re.compile(r"part-(\d+)-([0-9a-f]{16})\.parquet")
 # Lies beside the parts of a run that labels everything anew, from its beginning to its end.
 _ANEW = "anew"
 
@@ -48,15 +52,13 @@ class Store:
         """
         parts: list[SortedTable] = []
         for path in sorted(self._folder.glob("part-*.parquet")):
-            number = path.stem.removeprefix("part-")
-            if number.isdecimal():
-                self._generation = max(self._generation, int(number))
             part = self._verified(path)
             if part is None:
                 logger.warning("a part of an earlier run is damaged and set aside; its photos are labelled again")
                 path.replace(path.with_suffix(".damaged"))
             else:
                 parts.append(part)
+        self._generation = max((part.generation for part in parts), default=0)
         for leftover in self._folder.glob(".*.tmp"):
             leftover.unlink()
         return parts
@@ -76,10 +78,14 @@ class Store:
         return True
 
     def add(self, row: Row) -> None:
-        """Take a row; commits by itself every 8,192 rows or 10 s."""
+        """Take a row; it is to be committed as soon as `is_due` says so."""
         self._rows.append(row)
-        if len(self._rows) >= ROWS_PER_PART or time.monotonic() - self._committed_at_s > SECONDS_PER_PART:
-            self.commit()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the rows taken are to be committed now: 8,192 of them, or the last commit is 10 s ago."""
+        count = len(self._rows)
+        return count >= ROWS_PER_PART or (count > 0 and time.monotonic() - self._committed_at_s > SECONDS_PER_PART)
 
     def commit(self) -> None:
         """Make the rows taken so far durable, as one part.
@@ -94,10 +100,13 @@ class Store:
         first_name = batch.column("file_name")[0].as_py()
         metadata = {**(batch.schema.metadata or {}), _FIRST_NAME_KEY: first_name.encode()}
         self._generation += 1
-        path = self._folder / f"part-{self._generation:08d}.parquet"
+        content = pa.BufferOutputStream()
+        table = pa.Table.from_batches([batch]).replace_schema_metadata(metadata)
+        pq.write_table(table, content, write_page_checksum=True)
+        whole = content.getvalue()
+        path = self._folder / f"part-{self._generation:08d}-{_digest(whole)}.parquet"
         with replacing(path) as stream:
-            table = pa.Table.from_batches([batch]).replace_schema_metadata(metadata)
-            pq.write_table(table, stream, write_page_checksum=True)
+            stream.write(whole)
         self._written.append(path)
         self._rows = []
 
@@ -111,17 +120,24 @@ class Store:
             path.unlink(missing_ok=True)
 
     def _verified(self, path: Path) -> SortedTable | None:
+        """Return the part at `path`; None where it is not, to the last bit, what `commit` wrote."""
+        name = _PART_NAME.fullmatch(path.name)
         try:
-            table = pq.read_table(path, page_checksum_verification=True, use_threads=False)
-            part = _part(path)
-        except (OSError, pa.ArrowException, KeyError, ValueError, UnicodeDecodeError):
+            if name is None or name[2] != _digest(path.read_bytes()):
+                return None
+            return _part(path) if pq.read_schema(path).equals(schema(self._top_k)) else None
+        except (OSError, pa.ArrowException):
             return None
-        return part if table.schema.equals(schema(self._top_k)) else None
+
+
+def _digest(content: bytes | pa.Buffer) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _part(path: Path) -> SortedTable:
     metadata = pq.read_schema(path).metadata or {}
-    return SortedTable(int(path.stem.removeprefix("part-")), metadata[_FIRST_NAME_KEY].decode(), lambda: _stream(path))
+    generation = int(path.name.split("-")[1])
+    return SortedTable(generation, metadata[_FIRST_NAME_KEY].decode(), lambda: _stream(path))
 
 
 def _stream(path: Path) -> Iterator[pa.RecordBatch]:

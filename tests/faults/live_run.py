@@ -85,6 +85,10 @@ class Scene:
         run = self.start()
         assert run.wait() in (0, 3), run.told()
 
+    def durable_rows(self) -> int:
+        """How many rows of a run at work would survive it."""
+        return sum(pq.read_metadata(part).num_rows for part in self.out.parent.glob(".*.label-dir/part-*.parquet"))
+
     def check(self) -> None:
         """N files in, N rows, each once, each with what it must get; nothing beside the table."""
         table = pq.read_table(self.out).to_pylist()

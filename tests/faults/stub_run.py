@@ -11,7 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ class _StubLabeller:
     def warm_up(self) -> None:
         pass
 
-    def rows(self, refs: Iterator[FileRef]) -> Iterator[Row]:
+    def rows(self, refs: Iterator[FileRef], on_wait: Callable[[], None]) -> Iterator[Row]:
         for ref in refs:
             digest = hashlib.sha256(Path(ref.path).read_bytes()).hexdigest()
             error = ItemError(ErrorClass.DECODE, "stub") if digest[0] == "0" else None

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.records import ErrorClass, ItemError, Row
+from pipeline.store import Store
 from tests.faults.disk import FaultKind, Step
 from tests.faults.power import Disk, Survival, disk_after
 from tests.faults.stub_run import ROWS_PER_PART, Ended, StubRequest, StubRuns
@@ -183,6 +185,29 @@ def test_a_flipped_byte_in_a_part_costs_that_part_and_no_row(
         state.mkdir()
         scene.out.unlink()
         tried["a flipped byte in a part"] += 1
+
+
+@EVERY
+def test_no_flipped_bit_of_a_part_is_overlooked(tmp_path: Path, stride: int, tried: Counter[str]) -> None:
+    _store_of_seven_rows(tmp_path).commit()
+    (part,) = tmp_path.glob("part-*")
+    content = part.read_bytes()
+    assert len(Store(tmp_path, 1).adopt()) == 1
+    for place in range(0, len(content), stride):
+        flipped = content[place] ^ 1 << place % 8
+        part.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
+        assert Store(tmp_path, 1).adopt() == [], place
+        part.with_suffix(".damaged").replace(part)
+        tried["a flipped bit of a part, at every byte"] += 1
+
+
+def _store_of_seven_rows(folder: Path) -> Store:
+    store = Store(folder, 1)
+    for number in range(7):
+        error = ItemError(ErrorClass.DECODE, "damaged") if number == 3 else None
+        labels, probabilities = ((), ()) if error else ((f"label {number}",), (0.5,))
+        store.add(Row(f"{number}.png", error, labels, probabilities, 4, 3, 99, 7, "ab" * 32, "m@0", 5))
+    return store
 
 
 @pytest.mark.parametrize(

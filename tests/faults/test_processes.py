@@ -90,6 +90,20 @@ def test_processes_killed_at_random_cost_no_row(scene: Scene, victims: str, time
     tried[f"SIGKILL at random: {victims.replace('_', ' ')}"] += times
 
 
+def test_what_is_labelled_is_durable_while_a_photo_hangs(scene: Scene, tried: Counter[str]) -> None:
+    scene.write(20)
+    scene.poison_decoder("hang.png", "hang", "timeout")
+    run = scene.start("-b", 4, "--timeout", 600)
+    run.wait_for(lambda: scene.durable_rows() == 20, 200)
+    run.process.kill()
+    assert run.wait() == -signal.SIGKILL
+    again = scene.start("--timeout", 5)
+    assert again.wait() == 3
+    assert ", 20 unchanged" in again.told()
+    scene.check()
+    tried["SIGKILL of the parent while a photo hangs"] += 1
+
+
 @pytest.mark.parametrize("victims", ["decoders", pytest.param("classifiers", marks=LONG)])
 def test_a_stopped_process_does_not_stop_the_run(scene: Scene, victims: str, tried: Counter[str]) -> None:
     scene.write(150)
