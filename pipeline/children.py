@@ -1,9 +1,8 @@
-"""What every child process does first, and how its end reads: no orphan, no Ctrl-C of its own, a named cause."""
+"""What every child process does first, and how its end reads: no Ctrl-C of its own, a named cause."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -11,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
-_PR_SET_PDEATHSIG = 1
 _CAUSES = {
     signal.SIGKILL: "killed; out of memory?",
     signal.SIGSEGV: "segmentation fault",
@@ -23,14 +21,6 @@ _CAUSES = {
 }
 # A child's helper threads come from its engine alone; -P keeps the working directory out of its imports.
 _CHILD_ENVIRONMENT = {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel to kill this process when `parent_pid`, which started it, ends, however that ends (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:
-        os._exit(1)
 
 
 def leave_signals_to_parent() -> None:

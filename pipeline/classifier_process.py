@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.children import die_with_parent, leave_signals_to_parent
+from models.lifeline import die_with_parent
+from pipeline.children import leave_signals_to_parent
 from pipeline.cpus import CpuSet
 from pipeline.slab import Slab
 
 # Decoders go first: they fill what is free and rest, and the classifier then works on undisturbed, its caches warm.
 _NICENESS = 5
+# A message of that length is written in one piece. The pool reads each to its end, and one whose writer is stopped
+# halfway has none.
+_ANSWER_BYTES = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Top-k of a task's photos: class ids int32 [n, k] and probabilities float32 [n, k], descending."""
+    """Top-k of a task's next photos: class ids int32 [n, k] and probabilities float32 [n, k], descending."""
 
     number: int
     class_ids: NDArray[np.int32]
@@ -81,7 +85,10 @@ def _serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet) -> None
         connection.send(LoadFailed(f"{type(error).__name__}: {error}"))
         return
     connection.send(Ready())
+    photos = max(1, _ANSWER_BYTES // (8 * setup.top_k))
     while True:
         task: Task = connection.recv()
         top_k = engine.classify(setup.slab.slot(task.slot)[task.start : task.stop])
-        connection.send(Answer(task.number, top_k.ids, top_k.probabilities))
+        for start in range(0, len(top_k.ids), photos):
+            part = slice(start, start + photos)
+            connection.send(Answer(task.number, top_k.ids[part], top_k.probabilities[part]))

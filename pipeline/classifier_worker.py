@@ -47,6 +47,7 @@ class Piece:
 class Worker:
     """A classifier process, the pieces it was given in order, and since when it is at the first of them.
 
+    `answer` is what it has said of the first, which counts when it is complete.
     `head_since_s` is by the monotonic clock; before the process is `ready` it is when it began to load the model.
     """
 
@@ -56,6 +57,7 @@ class Worker:
     ready: bool = False
     was_stopped: bool = False
     pieces: deque[tuple[int, Piece]] = field(default_factory=deque)
+    answer: list[Prediction] = field(default_factory=list)
     head_since_s: float = field(default_factory=time.monotonic)
 
 

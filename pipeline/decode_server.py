@@ -5,7 +5,8 @@ It ties its own life to the process that started it: the decoders die with it, s
 
 import os
 
-from pipeline.children import die_with_parent, importing
+from models.lifeline import die_with_parent
+from pipeline.children import importing
 
 # Before the import, which takes seconds in which the parent may be killed.
 die_with_parent(os.getppid())

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.children import die_with_parent, leave_signals_to_parent
+from models.lifeline import die_with_parent
+from pipeline.children import leave_signals_to_parent
 from pipeline.cpus import CpuSet
 from pipeline.decode import DecodeRules, decode_file
+from pipeline.outcomes import Outcomes
 from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts
 from pipeline.slab import SharedArray, Slab
 
@@ -40,27 +42,24 @@ class Work:
     verdicts: tuple[ItemError | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What became of a Work's files, in order; small, so that it crosses the pipe in one write."""
-
-    slot: int
-    outcomes: tuple[PhotoFacts | ItemError, ...]
-
-
 class DecodeDataset:
-    """The map-style dataset of the DataLoader: its "index" is a Work, its "sample" the Decoded."""
+    """The map-style dataset of the DataLoader: its "index" is a Work, its "sample" the Work's slot.
+
+    Pixels are in `slab`, what became of each file is in `outcomes`, and what is being done on `board`.
+    """
 
     def __init__(
         self,
         rules: DecodeRules,
         slab: Slab,
+        outcomes: Outcomes,
         board: SharedArray,
         memory_bytes: int,
         cpu_sets: Sequence[CpuSet],
     ) -> None:
         self._rules = rules
         self._slab = slab
+        self._outcomes = outcomes
         self._board = board
         self._memory_bytes = memory_bytes
         self._cpu_sets = tuple(cpu_sets)
@@ -76,7 +75,7 @@ class DecodeDataset:
         self._board.array[worker] = (os.getpid(), IDLE, IDLE, time.monotonic_ns())
         _limit_memory(self._memory_bytes)
 
-    def __getitems__(self, work: Work) -> Decoded:
+    def __getitems__(self, work: Work) -> int:
         """Decode `work` into its slot: photos side by side from position 0, files without one left out."""
         pixels = self._slab.slot(work.slot)
         outcomes: list[PhotoFacts | ItemError] = []
@@ -85,13 +84,18 @@ class DecodeDataset:
             outcome = verdict or self._decode(work.slot, position, ref, pixels[filled])
             filled += isinstance(outcome, PhotoFacts)
             outcomes.append(outcome)
+        self._outcomes.write(work.slot, outcomes)
         self._board.array[self._row, BOARD_POSITION] = IDLE
-        return Decoded(work.slot, tuple(outcomes))
+        return work.slot
 
     def _decode(
         self, slot: int, position: int, ref: FileRef, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
     ) -> PhotoFacts | ItemError:
-        self._board.array[self._row, BOARD_SLOT:] = (slot, position, time.monotonic_ns())
+        # The position last: who reads it meanwhile must not find it with the time of what was before.
+        board = self._board.array[self._row]
+        board[BOARD_SINCE_NS] = time.monotonic_ns()
+        board[BOARD_SLOT] = slot
+        board[BOARD_POSITION] = position
         try:
             return decode_file(ref, self._rules, pixels)
         except MemoryError:

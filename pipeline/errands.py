@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Generic, TypeVar
 
-from pipeline.children import die_with_parent, kill, leave_signals_to_parent, starting_children
+from models.lifeline import die_with_parent
+from pipeline.children import kill, leave_signals_to_parent, starting_children
 
 _MEMORY_BYTES = 4 << 30
 _WAIT_S = 0.5

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from pipeline.decoder_process import Work
-from pipeline.records import Batch, ErrorClass, FileRef, ItemError, PhotoFacts
+from pipeline.records import ErrorClass, FileRef, ItemError
 
 # Processes also die of causes that are not the photo's, so one death proves nothing.
 _STRIKES = {ErrorClass.WORKER_CRASH: 3, ErrorClass.TIMEOUT: 2}
@@ -56,10 +56,9 @@ class Feed:
         """Whether a Work has not been returned yet."""
         return bool(self._outstanding)
 
-    def returned(self, slot: int, outcomes: tuple[PhotoFacts | ItemError, ...]) -> Batch:
-        """Take note that the Work of `slot` is done."""
-        work = self._outstanding.pop(slot)
-        return Batch(slot, work.refs, outcomes)
+    def returned(self, slot: int) -> tuple[FileRef, ...]:
+        """Take note that the Work of `slot` is done, and return its files."""
+        return self._outstanding.pop(slot).refs
 
     def hand_out_again(self) -> None:
         """Begin with the Works that were handed out and not returned."""

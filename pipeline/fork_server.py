@@ -6,6 +6,7 @@ serves both; a process with threads cannot do that safely, and starts it anew, a
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -13,7 +14,11 @@ from collections.abc import Sequence
 from multiprocessing import forkserver, util
 from pathlib import Path
 
-from pipeline.children import die_with_parent, importing, leave_signals_to_parent, starting_children
+from models.lifeline import die_with_parent
+from pipeline.children import importing, is_stopped, leave_signals_to_parent, starting_children
+from pipeline.decoder_watch import kill_and_wait
+
+logger = logging.getLogger(__name__)
 
 _PRELOAD = "pipeline.decode_server"
 # Later versions hand over a key besides the two descriptors, and start the server in a way of their own.
@@ -32,6 +37,14 @@ def start_fork_server() -> None:
             _start_by_forking()
         else:
             forkserver.ensure_running()
+
+
+def end_stopped_fork_server() -> None:
+    """Kill the fork server where something halted it: its word would be waited for without end. Another replaces it."""
+    pid: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    if pid is not None and is_stopped(pid):
+        logger.warning("the process that starts decode processes was stopped from outside; it is killed")
+        kill_and_wait([pid])
 
 
 def _has_one_thread() -> bool:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.children import importing, starting_children
 from pipeline.cpus import CpuSet
 from pipeline.decode import DecodeRules
-from pipeline.decoder_process import Decoded, DecodeDataset
+from pipeline.decoder_process import DecodeDataset
 from pipeline.decoder_watch import TICK_S, DecoderWatch, Loss
 from pipeline.errors import WorkerDiedError
 from pipeline.feed import Feed
-from pipeline.fork_server import start_fork_server
+from pipeline.fork_server import end_stopped_fork_server, start_fork_server
+from pipeline.outcomes import Outcomes
 from pipeline.records import Batch, FileRef
 from pipeline.slab import Slab
 from pipeline.strikes import DeathRate
@@ -50,10 +51,11 @@ class Loader:
     def __init__(self, rules: DecodeRules, slab: Slab, plan: LoaderPlan) -> None:
         self._plan = plan
         self._watch = DecoderWatch(plan.workers, plan.timeout_s, plan.recycle_bytes)
-        self._dataset = DecodeDataset(rules, slab, self._watch.board, plan.memory_bytes, plan.cpu_sets)
+        self._outcomes = Outcomes.sized(slab.slots, slab.batch_size)
+        self._dataset = DecodeDataset(rules, slab, self._outcomes, self._watch.board, plan.memory_bytes, plan.cpu_sets)
         self._feed = Feed(slab.batch_size)
         self._loader: DataLoader[Any] | None = None
-        self._source: Iterator[Decoded] | None = None
+        self._source: Iterator[int] | None = None
         self._death_rate = DeathRate("decode")
         self._fruitless_rebuilds = 0
         self.restarts = 0
@@ -84,7 +86,7 @@ class Loader:
                 batch_sampler=self._feed,  # type: ignore[arg-type]  # lazy: a sampler without a length
                 num_workers=self._plan.workers,
                 prefetch_factor=self._plan.prefetch,
-                collate_fn=_as_it_is,  # type: ignore[arg-type]  # the samples of a batch come as one Decoded
+                collate_fn=_as_it_is,  # type: ignore[arg-type]  # the samples of a batch come as one slot
                 worker_init_fn=self._dataset.begin,
                 persistent_workers=True,
                 multiprocessing_context="forkserver",
@@ -110,10 +112,11 @@ class Loader:
             losses = self._watch.look()
             if losses or self._watch.is_someone_gone():
                 self._rebuild(losses)
-            decoded, is_over = self._next()
-            if decoded is not None:
+            slot, is_over = self._next()
+            if slot is not None:
                 self._fruitless_rebuilds = 0
-                yield self._feed.returned(decoded.slot, decoded.outcomes)
+                files = self._feed.returned(slot)
+                yield Batch(slot, files, self._outcomes.read(slot, len(files)))
             elif is_over and not self._feed.is_waiting:
                 return
             elif is_over:
@@ -130,6 +133,7 @@ class Loader:
         """End the decode processes."""
         self._end_processes()
         self._watch.board.close()
+        self._outcomes.close()
 
     def _has_begun(self) -> bool:
         """Let the DataLoader begin a pass; False where one of its processes is no more."""
@@ -146,8 +150,8 @@ class Loader:
             self._watch.started()
         return True
 
-    def _next(self) -> tuple[Decoded | None, bool]:
-        """Return what was decoded, None where that is nothing for now; and whether this DataLoader has no more."""
+    def _next(self) -> tuple[int | None, bool]:
+        """Return which slot was decoded, None where that is none for now; and whether this DataLoader has no more."""
         assert self._source is not None
         try:
             return next(self._source), False
@@ -179,6 +183,7 @@ class Loader:
             self._rebuild()
 
     def _end_processes(self) -> None:
+        end_stopped_fork_server()
         self._watch.end_all()
         # torch's own shutdown takes a lock that a killed process may hold for ever, so it is not waited for that long.
         last_references = [self._source, self._loader]
@@ -196,5 +201,5 @@ def _without_advice() -> Iterator[None]:
         yield
 
 
-def _as_it_is(decoded: Decoded) -> Decoded:
-    return decoded
+def _as_it_is(slot: int) -> int:
+    return slot

@@ -139,14 +139,18 @@ class Pool:
             worker.ready = True
             self._deaths_before_ready = 0
             return
-        number, piece = worker.pieces.popleft()
+        number, piece = worker.pieces[0]
         if number != message.number:
             raise WorkerDiedError(f"a classifier answered task {message.number} instead of {number}")
-        piece.job.predictions[piece.start : piece.stop] = [
+        worker.answer += [
             Prediction(tuple(ids), tuple(probabilities))
             for ids, probabilities in zip(message.class_ids.tolist(), message.probabilities.tolist(), strict=True)
         ]
-        self._settle(piece.job)
+        if len(worker.answer) == piece.stop - piece.start:
+            piece.job.predictions[piece.start : piece.stop] = worker.answer
+            worker.answer = []
+            worker.pieces.popleft()
+            self._settle(piece.job)
 
     def _settle(self, job: Job) -> None:
         if job.finished():

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,29 +48,31 @@ class Scene:
         self.expected.update(write_photos(self.photos, count))
         self.out.parent.mkdir(exist_ok=True)
 
-    def poison_decoder(self, name: str, deed: str, error_class: str) -> None:
-        """Add a photo whose decoding does `deed`, and which must get an error row."""
+    def poison_decoder(self, name: str, deed: str, result: str) -> None:
+        """Add a photo whose decoding does `deed`, and which must get an error row of class, or label, `result`."""
         text = PngInfo()
         text.add_text("Comment", f"POISON:{deed};")
         Image.new("RGB", (40, 40), (9, 9, 9)).save(self.photos / name, pnginfo=text)
-        self.expected[name] = error_class
+        self.expected[name] = result
 
-    def poison_classifier(self, name: str, colour: tuple[int, int, int]) -> None:
-        """Add a photo whose classification ends the process."""
+    def poison_classifier(self, name: str, colour: tuple[int, int, int], result: str = "worker_crash") -> None:
+        """Add a photo whose classification harms the process."""
         Image.new("RGB", (40, 40), colour).save(self.photos / name)
-        self.expected[name] = "worker_crash"
+        self.expected[name] = result
 
     def start(self, *options: object, before: Sequence[str] = (), slow_s: float = 0.0) -> LiveRun:
         """Start a run; every photo takes `slow_s` to decode. `before` is put before the command."""
+        environment = {"PYTHONPATH": str(_POISON), "POISON_SLOW_S": str(slow_s)}
+        arguments = [command_path("label-dir"), "-m", self.model.path, *options, self.photos, self.out]
+        return self.start_command([*before, *map(str, arguments)], environment)
+
+    def start_command(self, command: Sequence[str], environment: Mapping[str, str]) -> LiveRun:
+        """Start any command, with more in its environment."""
         mark = str(uuid.uuid4())
-        environment = {**os.environ, _MARK: mark, "PYTHONPATH": str(_POISON), "POISON_SLOW_S": str(slow_s)}
-        arguments = ["-m", self.model.path, *options, self.photos, self.out]
         told = self.home / f"stderr-{mark}"
         shared_memory = _shared_memory()
         with told.open("w") as stderr:
-            process = subprocess.Popen(
-                [*before, command_path("label-dir"), *map(str, arguments)], env=environment, stderr=stderr
-            )
+            process = subprocess.Popen(command, env={**os.environ, _MARK: mark, **environment}, stderr=stderr)
         self.runs.append(LiveRun(process, mark, told, shared_memory))
         return self.runs[-1]
 

@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from models.artifact import Artifact
+from tests.conftest import command_path
 from tests.faults.live_run import Scene
 
 LONG = pytest.mark.faults
 DEADLY = [("abort", "worker_crash"), ("segfault", "worker_crash"), ("hang", "timeout"), ("eat 10 GB", "too_large")]
 DEADLY_COLOURS = {"abort": (1, 2, 3), "segfault": (1, 2, 4)}
+BROKEN_ANSWERS = {"SIGKILL": (1, 2, 6), "SIGSTOP": (1, 2, 7)}
 
 
 @pytest.fixture
@@ -90,6 +92,22 @@ def test_processes_killed_at_random_cost_no_row(scene: Scene, victims: str, time
     tried[f"SIGKILL at random: {victims.replace('_', ' ')}"] += times
 
 
+@pytest.mark.parametrize("number", ["SIGKILL", pytest.param("SIGSTOP", marks=LONG)])
+@pytest.mark.parametrize("victim", ["decoder", "classifier"])
+def test_an_answer_that_breaks_off_does_not_stop_the_run(
+    scene: Scene, victim: str, number: str, tried: Counter[str]
+) -> None:
+    scene.write(300)
+    if victim == "decoder":
+        scene.poison_decoder("00000-answer.png", f"{number} in an answer", "black")
+    else:
+        scene.poison_classifier("00000-answer.png", BROKEN_ANSWERS[number], "black")
+    run = scene.start("-b", 512, "--topk", 8)
+    assert run.wait() == 0, run.told()
+    scene.check()
+    tried[f"{number} of a {victim} in the middle of an answer"] += 1
+
+
 def test_what_is_labelled_is_durable_while_a_photo_hangs(scene: Scene, tried: Counter[str]) -> None:
     scene.write(20)
     scene.poison_decoder("hang.png", "hang", "timeout")
@@ -116,6 +134,20 @@ def test_a_stopped_process_does_not_stop_the_run(scene: Scene, victims: str, tri
     tried[f"SIGSTOP: {victims}"] += 1
 
 
+@pytest.mark.parametrize("is_needed", [True, pytest.param(False, marks=LONG)], ids=["needed", "not needed"])
+def test_a_stopped_fork_server_does_not_stop_the_run(scene: Scene, is_needed: bool, tried: Counter[str]) -> None:
+    scene.write(150)
+    run = scene.start("-j", 2, "--pool", 2, slow_s=0.02)
+    run.wait_until_at_work()
+    run.fork_server()[0].suspend()
+    if is_needed:
+        run.decoders()[0].kill()
+    assert run.wait() == 0
+    assert "stopped from outside" in run.told()
+    scene.check()
+    tried["SIGSTOP: fork server"] += 1
+
+
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.faults)])
 def test_nothing_outlives_a_killed_parent_and_the_next_run_goes_on(
     scene: Scene, times: int, tried: Counter[str]
@@ -134,6 +166,20 @@ def test_nothing_outlives_a_killed_parent_and_the_next_run_goes_on(
         scene.finish()
         scene.check()
         tried["SIGKILL of the parent, real processes"] += 1
+
+
+@pytest.mark.parametrize("waits_s", [[6], pytest.param([0.5, 1, 2, 4, 8], marks=LONG)], ids=["some", "all"])
+def test_nothing_that_builds_a_model_outlives_a_killed_parent(
+    scene: Scene, waits_s: list[float], tried: Counter[str]
+) -> None:
+    scene.write(2)
+    command = [command_path("label-dir"), str(scene.photos), str(scene.out)]
+    for wait_s in waits_s:
+        run = scene.start_command(command, {"XDG_CACHE_HOME": str(scene.home / "cache")})
+        time.sleep(wait_s)
+        run.process.kill()
+        assert run.wait() == -signal.SIGKILL
+        tried["SIGKILL of the parent while a model is built"] += 1
 
 
 SIGNALS = {

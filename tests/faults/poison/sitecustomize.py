@@ -12,18 +12,45 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from types import ModuleType
 from typing import Any
 
 MARK = b"POISON:"
-DEADLY_COLOURS = {(1, 2, 3): "abort", (1, 2, 4): "segfault", (1, 2, 5): "hang"}
+DEADLY_COLOURS = {
+    (1, 2, 3): "abort",
+    (1, 2, 4): "segfault",
+    (1, 2, 6): "SIGKILL in an answer",
+    (1, 2, 7): "SIGSTOP in an answer",
+}
+# What is longer, multiprocessing does not write at once.
+LONGEST_WHOLE_MESSAGE_BYTES = 16384
+
+
+def _break_off(number: signal.Signals) -> None:
+    """Let this process be killed or stopped in the middle of its next long message."""
+    connection: Any = Connection
+    send = connection._send
+
+    def broken(self: Any, content: bytes, *arguments: Any) -> None:
+        if len(content) > LONGEST_WHOLE_MESSAGE_BYTES:
+            send(self, content[: len(content) // 2], *arguments)
+            os.kill(os.getpid(), number)
+        send(self, content, *arguments)
+
+    connection._send = broken
+
+
 DEEDS: dict[str, Callable[[], object]] = {
     "abort": os.abort,
     "segfault": lambda: ctypes.string_at(0),
     "hang": lambda: time.sleep(1e6),
+    "SIGKILL in an answer": lambda: _break_off(signal.SIGKILL),
+    "SIGSTOP in an answer": lambda: _break_off(signal.SIGSTOP),
     "eat 10 GB": lambda: [importlib.import_module("numpy").empty(1 << 30, "uint8") for _ in range(10)],
 }
 
