@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from jobs.durations import Duration
 from jobs.rhythm_options import take_rhythm, with_rhythm_options
 
 _EPILOG = """\b
@@ -54,7 +55,7 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No files and folders that match.")
 @click.option("--follow-links", is_flag=True, help="Follow symbolic links; without it they are skipped.")
 @click.option("--fresh", is_flag=True, help="Label everything again, also what has not changed.")
-@click.option("--timeout", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds for one photo.")
+@click.option("--timeout", type=Duration(1), default="60s", show_default=True, help="What one photo may take.")
 @click.option("--max-pixels", type=click.IntRange(1), default=200_000_000, show_default=True, help="Largest photo.")
 @click.option("--max-bytes", type=click.IntRange(1), default=1 << 30, show_default=True, help="Largest file.")
 @click.option("--tune", is_flag=True, help="First find, in a minute, the fastest plan for PHOTOS here, and keep it.")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from jobs.durations import Duration
 from jobs.rhythm_options import take_rhythm, with_rhythm_options
 
 _EPILOG = """\b
@@ -66,7 +67,7 @@ def _print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> N
 @click.option("--engine", default="onnxruntime", show_default=True, help="What runs the model.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only files that match, whatever their ending.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No files and folders that match.")
-@click.option("--timeout", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds for one photo.")
+@click.option("--timeout", type=Duration(1), default="60s", show_default=True, help="What one photo may take.")
 @click.option("--max-pixels", type=click.IntRange(1), default=200_000_000, show_default=True, help="Largest photo.")
 @click.option("--max-bytes", type=click.IntRange(1), default=1 << 30, show_default=True, help="Largest file.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
