@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 TICK_S = 1.0
 _AWAY_S = 5.0
 _END_WAIT_S = 5.0
+_ASK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class DecoderWatch:
         self._timeout_s = timeout_s
         self._recycle_bytes = recycle_bytes
         self._looked_at_s = time.monotonic()
+        self._asked_at_s = 0.0
         self._stopped: set[int] = set()
         self._ended_by_us: set[int] = set()
         self._processes: list[ForkServerProcess] = []
@@ -77,7 +79,11 @@ class DecoderWatch:
         return [loss for row in range(len(self.board.array)) for loss in self._look_at(row)]
 
     def is_someone_gone(self) -> bool:
-        """Tell whether a process has ended."""
+        """Tell whether a process has ended; True comes up to 0.1 s late, because many processes take long to ask."""
+        now_s = time.monotonic()
+        if now_s - self._asked_at_s < _ASK_AGAIN_S:
+            return False
+        self._asked_at_s = now_s
         return any(not is_alive(pid) for pid in self._pids())
 
     def losses(self) -> Iterator[Loss]:
