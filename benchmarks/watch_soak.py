@@ -72,14 +72,22 @@ def sample(process: psutil.Process, labels: Path, rows: list[int]) -> Sample:
     memory_mb: dict[str, float] = {}
     for member in tree:
         role = names.get(member.pid, "helper")
-        memory_mb[role] = memory_mb.get(role, 0.0) + resident_share_mb(member.pid)
+        memory_mb[role] = memory_mb.get(role, 0.0) + resident_mb(member.pid)
     return Sample(time.monotonic(), rows[0], memory_mb, sum(member.num_fds() for member in tree))
 
 
-def resident_share_mb(pid: int) -> float:
-    """Return the resident memory of process `pid`, pages that several share divided among them."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1e3
+def resident_mb(pid: int) -> float:
+    """Return the resident memory of process `pid`, its share of what the tree shares; of files, all it has mapped.
+
+    What is mapped from files (libraries) is shared with strangers too, whose coming and going must not count here.
+    """
+    facts: dict[str, int] = {}
+    for path in (f"/proc/{pid}/smaps_rollup", f"/proc/{pid}/status"):
+        for line in Path(path).read_text(encoding="utf-8").splitlines():
+            if line.endswith(" kB"):
+                name, kilobytes, _ = line.split()
+                facts[name] = int(kilobytes)
+    return (facts["Pss_Anon:"] + facts["Pss_Shmem:"] + facts["RssFile:"]) * 1024 / 1e6
 
 
 def idle_cpu_percent(process: psutil.Process, seconds: float = 10.0) -> float:
