@@ -108,10 +108,10 @@ class Watcher:
         return None
 
     def _beat(self, now_s: float) -> None:
-        """Touch the marker where it is. Not write, which a full disk refuses; nor create, as its absence is telling."""
+        """Open and close the marker. Not write, which a full disk refuses; nor create, as its absence is telling."""
         self._beat_sent_s = now_s
         try:
-            os.utime(self._inbox.marker)
+            os.close(os.open(self._inbox.marker, os.O_WRONLY | os.O_CLOEXEC))
         except OSError:
             self._beat_sent_s = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import watcher as watcher_module
-from pipeline.inbox import Inbox, file_system_type
+from pipeline.inbox import MARKER_NAME, Inbox, file_system_type
 from pipeline.lookout import Rhythm
 from pipeline.tracker import Hint
 from pipeline.walk import WalkRules
@@ -100,6 +102,27 @@ def test_a_healthy_observer_is_not_replaced_while_nothing_arrives(watched: Watch
         wait_until(lambda: first._beat_sent_s is None, "the heartbeat")
         watched.clock.advance(1.0)
     assert _threads(watched) is first and watched.vitals.observer_restarts == 0
+
+
+def test_a_heartbeat_that_the_inbox_refuses_is_not_taken_for_deafness(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_file = os.open
+
+    def refuse(path: Path, flags: int) -> int:
+        if path == watched.inbox / MARKER_NAME:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return open_file(path, flags)
+
+    first = _threads(watched)
+    wait_until(lambda: first._beat_sent_s is None, "the first heartbeat")
+    monkeypatch.setattr(os, "open", refuse)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for _ in range(60):
+        watched.daemon.turn()
+        watched.clock.advance(1.0)
+    assert _threads(watched) is first and watched.vitals.observer_restarts == 0
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_more_hints_than_there_is_room_for_become_one_scan(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:

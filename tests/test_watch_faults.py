@@ -26,6 +26,7 @@ from tests.watch_process import SCALE, WatchFolder, photo, wait_until
 
 _QUICK = ["--settle", "0.2s", "--flush", "0.2s"]
 _EVENTS_ONLY = ["--rescan", "1h"]
+_in_each_mode = pytest.mark.parametrize("mode", [_EVENTS_ONLY, ["--poll", "0.3s"]], ids=["events", "polling"])
 
 
 @pytest.fixture
@@ -45,11 +46,12 @@ def _put(folder: Path, first: int, count: int) -> list[tuple[str, str]]:
     return rows
 
 
+@_in_each_mode
 def test_killed_at_random_moments_and_started_again_it_makes_exactly_the_missing_rows(
-    tmp_path: Path, begin: Callable[..., WatchFolder]
+    tmp_path: Path, begin: Callable[..., WatchFolder], mode: list[str]
 ) -> None:
     moments = random.Random(6)
-    watch = begin(tmp_path, "--settle", "0.1s", "--flush", "0.1s", "--part-rows", "70")
+    watch = begin(tmp_path, "--settle", "0.1s", "--flush", "0.1s", "--part-rows", "70", *mode)
     expected: list[tuple[str, str]] = []
     for round_number in range(3 if SCALE == 1 else 50):
         watch.wait_until_ready()
@@ -65,10 +67,11 @@ def test_killed_at_random_moments_and_started_again_it_makes_exactly_the_missing
     assert watch.rows() == expected
 
 
+@_in_each_mode
 def test_a_daemon_that_stood_still_while_the_kernels_queue_ran_over_finds_every_photo(
-    tmp_path: Path, begin: Callable[..., WatchFolder]
+    tmp_path: Path, begin: Callable[..., WatchFolder], mode: list[str]
 ) -> None:
-    watch = begin(tmp_path, *_QUICK, *_EVENTS_ONLY)
+    watch = begin(tmp_path, *_QUICK, *mode)
     watch.wait_until_ready()
     expected = _put(watch.inbox, 0, 1)
     wait_until(lambda: watch.rows() == expected, "the first row")
@@ -80,7 +83,7 @@ def test_a_daemon_that_stood_still_while_the_kernels_queue_ran_over_finds_every_
     expected += _put(watch.inbox, 1, 20000 if SCALE > 1 else 200)
     watch.process.send_signal(signal.SIGCONT)
     wait_until(lambda: len(watch.rows()) >= len(expected), "the rows of photos without events")
-    assert "overflowed" in watch.logged()
+    assert ("overflowed" in watch.logged()) == (mode == _EVENTS_ONLY)
     assert watch.end() == 0
     assert watch.rows() == expected
 
@@ -104,22 +107,31 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
             subprocess.run(["umount", "-l", str(tmp_path / name)], capture_output=True, check=False)
 
 
+@_in_each_mode
 def test_a_full_disk_and_an_unmounted_inbox_are_waited_out_without_losing_a_photo(
-    mounted: Path, begin: Callable[..., WatchFolder]
+    mounted: Path, begin: Callable[..., WatchFolder], mode: list[str]
 ) -> None:
-    watch = begin(mounted, *_QUICK, *_EVENTS_ONLY, "--done", f"move:{mounted / 'done'}")
+    options = [*_QUICK, *mode, "--done", f"move:{mounted / 'done'}", "--metrics", "127.0.0.1:0"]
+    watch = begin(mounted, *options)
     watch.wait_until_ready()
+    address = _address(watch)
     expected = _put(watch.inbox, 0, 20)
     wait_until(lambda: watch.rows() == expected, "the first rows")
+    wait_until(lambda: not list(watch.inbox.glob("*.png")), "the first photos to be moved")
 
     with (watch.labels / "ballast").open("wb", buffering=0) as ballast, pytest.raises(OSError, match="No space"):
         while True:
             ballast.write(bytes(4096))
     expected += _put(watch.inbox, 20, 20)
     wait_until(lambda: "output: rows cannot be written" in watch.logged(), "the complaint")
+    assert _status(f"{address}/healthz") == 503
+    assert "labeldir_healthy 0.0" in _get(f"{address}/metrics")
+    time.sleep(60.0 if SCALE > 1 else 0.0)
     assert len(list(watch.inbox.glob("*.png"))) == 20
     (watch.labels / "ballast").unlink()
     wait_until(lambda: watch.rows() == expected, "the rows that did not fit")
+    wait_until(lambda: "labeldir_healthy 1.0" in _get(f"{address}/metrics"), "good health")
+    assert _get(f"{address}/healthz") == "ok\n"
 
     subprocess.run(["umount", "-l", str(watch.inbox)], check=True)
     wait_until(lambda: "inbox: paused" in watch.logged(), "the pause")
@@ -132,20 +144,26 @@ def test_a_full_disk_and_an_unmounted_inbox_are_waited_out_without_losing_a_phot
     assert sorted(path.name for path in (mounted / "done").iterdir()) == [name for name, _ in expected]
 
 
-def test_where_the_kernel_gives_no_watches_it_polls_and_says_so(tmp_path: Path, tiny_model: Artifact) -> None:
+@pytest.mark.parametrize(
+    "limit", ["0 > /proc/sys/user/max_inotify_instances", "3 > /proc/sys/user/max_inotify_watches"]
+)
+def test_where_the_kernel_gives_too_few_watches_it_polls_and_says_so(
+    tmp_path: Path, tiny_model: Artifact, limit: str
+) -> None:
     unshare = ["unshare", "--user", "--map-root-user", "sh", "-c"]
-    limited = "echo 0 > /proc/sys/user/max_inotify_instances"
+    limited = f"echo {limit}"
     if subprocess.run([*unshare, limited], capture_output=True, check=False).returncode:
         pytest.skip("this user may not make a user namespace")
-    (tmp_path / "inbox").mkdir()
+    for number in range(10):
+        (tmp_path / "inbox" / f"{number}").mkdir(parents=True)
     command = [command_path("watch-folder"), "inbox", "labels", "-m", str(tiny_model.path), "--pool", "1", "-j", "1"]
     script = f"{limited}; exec {' '.join([*command, *_QUICK, *_EVENTS_ONLY])} 2>log.txt"
     process = subprocess.Popen([*unshare, script], cwd=tmp_path)
     try:
         log = tmp_path / "log.txt"
-        wait_until(lambda: log.exists() and "watching by polling" in log.read_text(), "the start")
-        assert "no events" in log.read_text()
-        expected = _put(tmp_path / "inbox", 0, 5)
+        wait_until(lambda: log.exists() and "no events" in log.read_text(), "the way out")
+        assert ": polling every 5 s" in log.read_text()
+        expected = [(f"9/{name}", content) for name, content in _put(tmp_path / "inbox" / "9", 0, 5)]
         wait_until(lambda: rows_in(tmp_path / "labels") == expected, "rows without events")
     finally:
         process.terminate()
@@ -193,24 +211,36 @@ def test_a_day_in_the_life_of_a_service(
     assert once.rows() == expected
 
 
-def _check_metrics(watch: WatchFolder, photos: int) -> None:
+def _address(watch: WatchFolder) -> str:
     match = re.search(r"metrics at port (\d+)", watch.logged())
     assert match is not None
-    address = f"http://127.0.0.1:{match[1]}"
+    return f"http://127.0.0.1:{match[1]}"
+
+
+def _check_metrics(watch: WatchFolder, photos: int) -> None:
+    address = _address(watch)
     wait_until(lambda: f'labeldir_images_total{{status="ok"}} {photos}.0' in _get(f"{address}/metrics"), "the metrics")
     page = _get(f"{address}/metrics")
     for name in ("lag_seconds_bucket", "queue_depth", "oldest_unlabelled_seconds", "rescan_finds_total"):
         assert f"labeldir_{name}" in page
     assert "labeldir_process_restarts_total 0" in page and "labeldir_last_success_timestamp_seconds 1." in page
     assert _get(f"{address}/healthz") == "ok\n"
-    with pytest.raises(urllib.error.HTTPError):
-        _get(f"{address}/etc/passwd")
+    assert _status(f"{address}/etc/passwd") == 404
 
 
 def _get(url: str) -> str:
     # The opener that urlopen keeps may hold a proxy that another test set; this address needs none.
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as answer:
         return str(answer.read().decode())
+
+
+def _status(url: str) -> int:
+    try:
+        _get(url)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+    return 200
 
 
 def _check_a_second_one_is_refused(watch: WatchFolder, model: Artifact) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -20,6 +21,10 @@ from tests.watch_kit import SETTLE_S, Clock, Watched, digest, rows_in
 NAMES = st.sampled_from(["a.jpg", "b.jpg", "sub/c.jpg", "sub/deep/d.png"])
 CONTENTS = st.binary(min_size=1, max_size=3)
 _SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+class _KilledError(BaseException):
+    """The end of a process at a moment that a test chose."""
 
 
 class FakeWatcher:
@@ -114,6 +119,16 @@ class InboxAgainstModel(RuleBasedStateMachine):
     def killed_and_started_again(self) -> None:
         self.watched.kill()
         self.start()
+
+    @rule()
+    def killed_between_a_part_and_its_index(self) -> None:
+        def die(*_: object) -> None:
+            raise _KilledError
+
+        self.watched.sink._ledger.record = die  # type: ignore[method-assign, assignment]
+        with contextlib.suppress(_KilledError):
+            self.watched.run_for(SETTLE_S + 1.0)
+        self.killed_and_started_again()
 
     @rule(is_damaged=st.booleans())
     def killed_and_its_index_lost(self, is_damaged: bool) -> None:
