@@ -35,7 +35,7 @@ _SURE_BY = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Mean CPU milliseconds per photo of the three ways; the share of photos, and of sure ones, that keep their label."""
+    """Mean CPU milliseconds per photo of the three ways; the share of photos, and of sure ones, that keep labels."""
 
     ours_ms: float
     every_pixel_ms: float
@@ -109,7 +109,7 @@ def decoding(photos: Path | None, count: int, model: str) -> None:
     artifact = ensure_artifact(model, click.echo)
     source = source_photos(photos)[:count]
     click.echo(
-        "| photos | CPU ms per photo | every pixel decoded | torchvision | of torchvision's | same best label | of sure ones |"
+        "| photos | CPU ms per photo | every pixel decoded | torchvision | ratio | same best label | of sure ones |"
     )
     click.echo("|---|---|---|---|---|---|---|")
     for megapixels in (_SMALL if photos is None else None, _LARGE):
