@@ -163,10 +163,13 @@ class Quantizer:
         bias_scales = scale.scale * quantized.scales
         self.constants[f"{name}.weight"] = found.stored(quantized.values)
         self.constants[f"{name}.weight_scale"] = quantized.scales
+        # Said, though zero is the default: without it onnxruntime computes a fully connected layer in fp32, and there
+        # a photo's last bit depends on how many photos share its batch.
+        self.constants[f"{name}.weight_zero"] = np.zeros_like(quantized.scales, np.int8)
         self.constants[f"{name}.bias"] = np.rint(bias / bias_scales).astype(np.int32)
         self.constants[f"{name}.bias_scale"] = bias_scales
-        for part, axis in (("weight", found.axis), ("bias", 0)):
-            inputs = [f"{name}.{part}", f"{name}.{part}_scale"]
+        for part, axis, more in (("weight", found.axis, [f"{name}.weight_zero"]), ("bias", 0, [])):
+            inputs = [f"{name}.{part}", f"{name}.{part}_scale", *more]
             self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.{part}_real"], axis=axis))
         return [f"{name}.weight_real", f"{name}.bias_real"]
 
