@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 from multiprocessing.connection import wait
 
 from pipeline.children import cause_of_end, is_stopped, resident_bytes
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # One batch at work and one waiting in the pipe: the process never idles while there is work, and little is lost.
 _TASKS_PER_PROCESS = 2
+# Fewer at a time take longer each.
+_PHOTOS_WORTH_SHARING = 4
 _DEATHS_UNTIL_HALVED = 2
 # Processes also die of causes that are not the photo's: one that is alone must prove it.
 _DEATHS_OF_ONE_PHOTO = 3
@@ -70,9 +73,13 @@ class Pool:
             self._look_after_processes()
 
     def submit(self, batch: Batch) -> None:
-        """Queue the photos of `batch`; at least one."""
+        """Queue the photos of `batch`, at least one; processes that have nothing to do share them."""
         count = batch.photo_count
-        self._waiting.append(Piece(Job(batch, [None] * count), 0, count))
+        job = Job(batch, [None] * count)
+        idle = 0 if self._waiting else sum(not worker.pieces for worker in self._workers)
+        parts = max(1, min(idle, count // _PHOTOS_WORTH_SHARING))
+        bounds = [count * part // parts for part in range(parts + 1)]
+        self._waiting.extend(Piece(job, start, stop) for start, stop in pairwise(bounds))
         self._jobs += 1
         self._dispatch()
 
