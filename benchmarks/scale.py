@@ -20,7 +20,7 @@ from pathlib import Path
 
 import click
 import pyarrow as pa
-from process_tree import tree_pss_bytes
+from process_tree import roles, tree_pss_bytes, usage_of
 from sample_photos import make_folder, source_photos
 
 from models.cache import ensure_artifact
@@ -80,16 +80,20 @@ def measure_rerun(files: int, suffix: str, model: str) -> None:
 @click.option("--count", default=100_000, show_default=True)
 @click.option("-m", "--model", default="efficientnet_lite0", show_default=True)
 def measure_label(photos: Path | None, count: int, model: str) -> None:
-    """Label links to photos; print rate and memory of the whole process tree for each tenth of the run."""
+    """Label links to photos; print rate, CPU time and memory of the whole process tree for each tenth of the run.
+
+    Other work on the machine changes the rate; what the run itself grew slower by shows in the CPU time.
+    """
     from pipeline.cpus import this_machine
     from pipeline.plan import Settings, plan_for
     from pipeline.run import Hooks, RunRequest, run
 
-    marks: list[tuple[float, int]] = []
+    marks: list[tuple[float, float, int]] = []
     seen = 0
 
     def mark(*_: object) -> None:
-        marks.append((time.perf_counter(), tree_pss_bytes(os.getpid())))
+        cpu_s = sum(usage_of(pid).cpu_s for pid in roles(os.getpid()))
+        marks.append((time.perf_counter(), cpu_s, tree_pss_bytes(os.getpid())))
 
     def take(*_: object) -> None:
         nonlocal seen
@@ -103,11 +107,13 @@ def measure_label(photos: Path | None, count: int, model: str) -> None:
         folder = make_folder(Path(scratch) / "photos", source_photos(photos), count, size)
         plan = plan_for(this_machine(), Settings())
         run(RunRequest(folder, Path(scratch) / "out.parquet", artifact, plan), Hooks(mark, take))
-    rates = []
-    for tenth, ((began_s, _), (ended_s, pss)) in enumerate(pairwise(marks), start=1):
+    rates, cpu_ms = [], []
+    for tenth, ((began_s, cpu_before_s, _), (ended_s, cpu_s, pss)) in enumerate(pairwise(marks), start=1):
         rates.append(count // 10 / (ended_s - began_s))
-        click.echo(f"tenth {tenth:2}: {rates[-1]:7.1f} photos/s, {pss / 1e6:6.0f} MB")
-    click.echo(f"last tenth against first: {rates[-1] / rates[0]:.3f}")
+        cpu_ms.append((cpu_s - cpu_before_s) / (count // 10) * 1000)
+        click.echo(f"tenth {tenth:2}: {rates[-1]:7.1f} photos/s, {cpu_ms[-1]:6.2f} CPU ms a photo, {pss / 1e6:6.0f} MB")
+    click.echo(f"last tenth's rate against the first's: {rates[-1] / rates[0]:.3f}")
+    click.echo(f"last tenth's photos per CPU second against the first's: {cpu_ms[0] / cpu_ms[-1]:.3f}")
 
 
 def _make_files(root: Path, count: int) -> None:
