@@ -13,7 +13,7 @@ install: $(VENV)/installed
 demo: $(VENV)/installed-demo
 	$(BIN)/python -m jobs.demo demo-out
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 check: $(VENV)/installed-check $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
