@@ -85,6 +85,7 @@ def _options(task: Task, out: Path) -> LabelDirOptions:
         threads=task.threads,
         topk=task.topk,
         engine=task.engine,
+        loader=task.loader,
         include=task.include,
         exclude=task.exclude,
         follow_links=task.follow_links,

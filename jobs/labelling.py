@@ -12,6 +12,7 @@ from models.artifact import Artifact
 from models.cache import ensure_artifact
 from pipeline.cpus import this_machine
 from pipeline.errors import UsageError
+from pipeline.loader import LoaderKind
 from pipeline.plan import Settings, plan_for
 from pipeline.read import ReadLimits
 from pipeline.records import RunSummary
@@ -36,6 +37,7 @@ class LabelDirOptions:
     threads: int | None
     topk: int
     engine: str
+    loader: LoaderKind
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     follow_links: bool
@@ -82,6 +84,7 @@ def settings_of(options: LabelDirOptions) -> Settings:
         threads=options.threads,
         top_k=options.topk,
         engine=options.engine,
+        loader=options.loader,
         timeout_s=options.timeout,
         limits=ReadLimits(options.max_bytes, options.max_pixels, options.follow_links),
     )

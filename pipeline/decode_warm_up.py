@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import torch
-import torch.utils.data
-from PIL import Image
+from pipeline.children import importing
 
-import pipeline.decoder_process
-from models.spec import Preprocessing
-from pipeline.resize import centre_square
+with importing():
+    from PIL import Image
 
-LOADED = (torch.utils.data, pipeline.decoder_process)
+    import pipeline.pipe_decoders
+    from models.spec import Preprocessing
+    from pipeline.resize import centre_square
+
+LOADED = pipeline.pipe_decoders
 
 
 def _warm_up() -> None:
     """Load Pillow's usual formats and what the first resize loads."""
-    torch.set_num_threads(1)
     Image.preinit()
     centre_square(Image.new("RGB", (2, 2)), Preprocessing(2, 1, "bicubic", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
 

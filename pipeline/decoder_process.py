@@ -1,4 +1,4 @@
-"""The inside of a decode process: torch's DataLoader hands it work, it fills a slot of the slab."""
+"""The inside of a decode process: a pipe, or torch's DataLoader, hands it work, it fills a slot of the slab."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Work:
 
 
 class DecodeDataset:
-    """The map-style dataset of the DataLoader: its "index" is a Work, its "sample" the Work's slot.
+    """A map-style dataset, as the DataLoader calls it: its "index" is a Work, its "sample" the Work's slot.
 
     Pixels are in `slab`, what became of each file is in `outcomes`, and what is being done on `board`.
     """

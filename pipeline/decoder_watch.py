@@ -35,13 +35,14 @@ class Loss:
 
 
 class DecoderWatch:
-    """Watches the processes that the DataLoader started.
+    """Watches the processes that the fork server started.
 
     `timeout_s` bounds one photo, `recycle_bytes` the resident memory of a process that has nothing to do.
     """
 
     def __init__(self, workers: int, timeout_s: float, recycle_bytes: int) -> None:
         self.board = SharedArray((workers, 4), np.int64)
+        self._clear_board()
         self._timeout_s = timeout_s
         self._recycle_bytes = recycle_bytes
         self._looked_at_s = time.monotonic()
@@ -49,11 +50,6 @@ class DecoderWatch:
         self._stopped: set[int] = set()
         self._ended_by_us: set[int] = set()
         self._processes: list[ForkServerProcess] = []
-
-    def expect(self) -> None:
-        """Clear the board for processes about to start."""
-        self.board.array[:, BOARD_PID] = 0
-        self.board.array[:, BOARD_POSITION] = IDLE
 
     def started(self) -> None:
         """Take note of the processes that have been started."""
@@ -103,6 +99,12 @@ class DecoderWatch:
         kill_and_wait(self._pids())
         self._processes = []
         self._ended_by_us.clear()
+        self._clear_board()
+
+    def _clear_board(self) -> None:
+        """Have nobody on the board but those who will write themselves there."""
+        self.board.array[:, BOARD_PID] = 0
+        self.board.array[:, BOARD_POSITION] = IDLE
 
     def _end(self, pid: int) -> None:
         self._ended_by_us.add(pid)

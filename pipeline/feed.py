@@ -1,4 +1,4 @@
-"""The DataLoader's batch sampler: the walk itself, cut into Works as slots come free, and what has not come back."""
+"""The batch sampler of decoders: the walk itself, cut into Works as slots come free, and what has not come back."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Feed:
         except StopIteration:
             raise
         except Exception as error:
-            # It passes through the DataLoader, where it must not be taken for a failure of the DataLoader's own.
+            # It passes through the decoders, where it must not be taken for a failure of their own.
             self.failure = error
             raise
         self._outstanding[work.slot] = work

@@ -1,11 +1,13 @@
-"""Starts the process that decode processes are forked from: thread-free, with torch and the decoder loaded.
+"""Starts the process that decode processes are forked from: thread-free, with all that they need loaded.
 
-A process of one thread forks it from itself once it has imported torch, so that one import, and one copy of its memory,
-serves both; a process with threads cannot do that safely, and starts it anew, as multiprocessing does.
+A process of one thread forks it from itself, so that one import, and one copy of its memory, serves both; a process
+with threads cannot do that safely, and starts it anew, as multiprocessing does.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import logging
 import multiprocessing
 import os
@@ -15,12 +17,14 @@ from multiprocessing import forkserver, util
 from pathlib import Path
 
 from models.lifeline import die_with_parent
-from pipeline.children import importing, is_stopped, leave_signals_to_parent, starting_children
+from pipeline.children import is_stopped, leave_signals_to_parent, starting_children
 from pipeline.decoder_watch import kill_and_wait
 
 logger = logging.getLogger(__name__)
 
-_PRELOAD = "pipeline.decode_server"
+# What decode processes need: modules whose import loads it.
+PIPES, DATA_LOADER = "pipeline.decode_warm_up", "pipeline.data_loader_warm_up"
+_LIFELINE = "pipeline.decode_server"
 # Later versions hand over a key besides the two descriptors, and start the server in a way of their own.
 _IS_KNOWN_VERSION = sys.version_info < (3, 14)
 # Arrow's allocator starts it; it holds no lock over a fork, by handlers of its own (jemalloc, background_thread.c).
@@ -28,13 +32,17 @@ _SAFE_THREAD = "jemalloc_bg_thd"
 _STANDARD_DESCRIPTORS = (0, 1, 2)
 
 
-def start_fork_server() -> None:
-    """Start the fork server, unless it runs already."""
+def start_fork_server(needed: str) -> None:
+    """Start the fork server, unless it runs already; importing the module `needed` loads what decoders need.
+
+    Raises:
+        OSError: the system does not let it start.
+    """
     # Also where it is forked: one that takes the place of a killed one is a program of its own.
-    multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD])
+    multiprocessing.get_context("forkserver").set_forkserver_preload([_LIFELINE, needed])
     with starting_children():
         if _IS_KNOWN_VERSION and _has_one_thread():
-            _start_by_forking()
+            _start_by_forking(needed)
         else:
             forkserver.ensure_running()
 
@@ -48,26 +56,28 @@ def end_stopped_fork_server() -> None:
 
 
 def _has_one_thread() -> bool:
+    """Tell whether this process can be forked: whatever lock another thread holds, its copy holds for ever."""
     names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     return len([name for name in names if name != _SAFE_THREAD]) == 1
 
 
-def _start_by_forking() -> None:
-    with importing():
-        import pipeline.decode_warm_up  # noqa: F401 - what is imported here is what the server has
+def _start_by_forking(needed: str) -> None:
+    if needed == DATA_LOADER:
+        # This process needs it, too; what else decoders need, they load while this one goes on.
+        importlib.import_module(needed)
     if not _has_one_thread():
         # The import has started threads: not the torch that is known here, so rather the long way.
         forkserver.ensure_running()
         return
     start_program = util.spawnv_passfds
-    util.spawnv_passfds = _fork  # type: ignore[assignment]  # all else of starting a fork server stays multiprocessing's
+    util.spawnv_passfds = functools.partial(_fork, needed)  # all else of starting a fork server stays multiprocessing's
     try:
         forkserver.ensure_running()
     finally:
         util.spawnv_passfds = start_program
 
 
-def _fork(_program: object, _arguments: object, descriptors: Sequence[int]) -> int:
+def _fork(needed: str, _program: object, _arguments: object, descriptors: Sequence[int]) -> int:
     parent_pid = os.getpid()
     pid = os.fork()
     if pid:
@@ -76,6 +86,7 @@ def _fork(_program: object, _arguments: object, descriptors: Sequence[int]) -> i
         die_with_parent(parent_pid)
         leave_signals_to_parent()
         _close_all_but({*_STANDARD_DESCRIPTORS, *descriptors})
+        importlib.import_module(needed)
         forkserver.main(descriptors[0], descriptors[1], [])
     finally:
         # Nothing of the parent's, no clean-up above all, may run here.

@@ -56,7 +56,7 @@ class Labeller:
         self._on_wait: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Labeller:
-        # The pool first: it loads models while this process and the fork server import torch.
+        # The pool first: it loads models while the fork server imports what decoders need.
         try:
             self._pool.start()
             self._loader.start()
@@ -69,7 +69,7 @@ class Labeller:
         self.close()
 
     def warm_up(self) -> None:
-        """Wait until every classifier has answered a first batch and the DataLoader is ready.
+        """Wait until every classifier has answered a first batch and the decoders are ready.
 
         Raises:
             WorkerDiedError: the model cannot be loaded.

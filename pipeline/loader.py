@@ -1,32 +1,39 @@
-"""torch's DataLoader over a lazy batch sampler -> Iterator[Batch]; survives the deaths of its decode processes."""
+"""FileRefs -> batches of pixels in the slab, by decode processes over a lazy batch sampler; survives their deaths."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Literal, Protocol
 
-from pipeline.children import importing, starting_children
+from pipeline.children import starting_children
 from pipeline.cpus import CpuSet
+from pipeline.data_loader_decoders import DataLoaderDecoders
 from pipeline.decode import DecodeRules
 from pipeline.decoder_process import DecodeDataset
-from pipeline.decoder_watch import TICK_S, DecoderWatch, Loss
+from pipeline.decoder_watch import DecoderWatch, Loss
 from pipeline.errors import WorkerDiedError
 from pipeline.feed import Feed
-from pipeline.fork_server import end_stopped_fork_server, start_fork_server
+from pipeline.fork_server import DATA_LOADER, PIPES, end_stopped_fork_server, start_fork_server
 from pipeline.outcomes import Outcomes
+from pipeline.pipe_decoders import PipeDecoders
 from pipeline.records import Batch, FileRef
 from pipeline.slab import Slab
 from pipeline.strikes import DeathRate
 
-if TYPE_CHECKING:
-    from torch.utils.data import DataLoader
-
-_SHUTDOWN_WAIT_S = 5.0
 _FRUITLESS_REBUILDS = 5
+
+LoaderKind = Literal["pipes", "dataloader"]
+
+
+class Decoders(Protocol):
+    """Processes that decode what a feed hands out, those of `pipe_decoders` or `data_loader_decoders`."""
+
+    def prepare(self) -> None: ...
+    def begin(self) -> None: ...
+    def take(self) -> tuple[int | None, bool]: ...
+    def forget(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,7 @@ class LoaderPlan:
 
     Decode process `i` keeps to the CPUs of set `i` modulo their number; without sets it runs anywhere.
     `memory_bytes` is what a decoder may map beyond what it starts with; `recycle_bytes` bounds its resident memory.
+    `kind` is whose processes they are: "pipes" ours, "dataloader" those of torch's DataLoader, which imports torch.
     """
 
     workers: int
@@ -43,56 +51,41 @@ class LoaderPlan:
     timeout_s: float
     memory_bytes: int
     recycle_bytes: int
+    kind: LoaderKind = "pipes"
 
 
 class Loader:
-    """Decode processes behind a DataLoader; they live on from pass to pass."""
+    """Decode processes behind one feed; they live on from pass to pass."""
 
     def __init__(self, rules: DecodeRules, slab: Slab, plan: LoaderPlan) -> None:
-        self._plan = plan
+        self._is_of_torch = plan.kind == "dataloader"
         self._watch = DecoderWatch(plan.workers, plan.timeout_s, plan.recycle_bytes)
         self._outcomes = Outcomes.sized(slab.slots, slab.batch_size)
-        self._dataset = DecodeDataset(rules, slab, self._outcomes, self._watch.board, plan.memory_bytes, plan.cpu_sets)
+        dataset = DecodeDataset(rules, slab, self._outcomes, self._watch.board, plan.memory_bytes, plan.cpu_sets)
         self._feed = Feed(slab.batch_size)
-        self._loader: DataLoader[Any] | None = None
-        self._source: Iterator[int] | None = None
+        kind = DataLoaderDecoders if self._is_of_torch else PipeDecoders
+        self._decoders: Decoders = kind(dataset, self._feed, plan.workers, plan.prefetch)
         self._death_rate = DeathRate("decode")
         self._fruitless_rebuilds = 0
         self.restarts = 0
 
-    @staticmethod
-    def start() -> None:
-        """Start the fork server, which imports torch meanwhile, beside the caller's own imports.
+    def start(self) -> None:
+        """Start the fork server, which loads what decoders need beside the caller's own imports.
 
         Raises:
             WorkerDiedError: the system does not let it start.
         """
         try:
-            start_fork_server()
+            start_fork_server(DATA_LOADER if self._is_of_torch else PIPES)
         except OSError as error:
             raise WorkerDiedError(f"decode processes cannot be started: {error}") from error
 
     def prepare(self) -> None:
-        """Import torch and make the DataLoader, which the first pass then finds ready."""
-        if self._loader is not None:
-            return
-        with importing():
-            from torch.utils.data import DataLoader
-
-        self._watch.expect()
-        with _without_advice():
-            self._loader = DataLoader(
-                self._dataset,  # type: ignore[arg-type]  # a map-style dataset by __getitems__ alone
-                batch_sampler=self._feed,  # type: ignore[arg-type]  # lazy: a sampler without a length
-                num_workers=self._plan.workers,
-                prefetch_factor=self._plan.prefetch,
-                collate_fn=_as_it_is,  # type: ignore[arg-type]  # the samples of a batch come as one slot
-                worker_init_fn=self._dataset.begin,
-                persistent_workers=True,
-                multiprocessing_context="forkserver",
-                in_order=False,
-                timeout=TICK_S,
-            )
+        """Have ready what the first pass needs."""
+        # Where a process is no more, the pass replaces it.
+        with contextlib.suppress(OSError, EOFError), starting_children():
+            self._decoders.prepare()
+        self._watch.started()
 
     def batches(self, refs: Iterator[FileRef], acquire_slot: Callable[[], int]) -> Iterator[Batch | None]:
         """Decode `refs`, pulled as slots come free, and yield batches in the order they are finished.
@@ -112,7 +105,7 @@ class Loader:
             losses = self._watch.look()
             if losses or self._watch.is_someone_gone():
                 self._rebuild(losses)
-            slot, is_over = self._next()
+            slot, is_over = self._take()
             if slot is not None:
                 self._fruitless_rebuilds = 0
                 files = self._feed.returned(slot)
@@ -136,12 +129,10 @@ class Loader:
         self._outcomes.close()
 
     def _has_begun(self) -> bool:
-        """Let the DataLoader begin a pass; False where one of its processes is no more."""
-        self.prepare()
-        assert self._loader is not None
+        """Let the decoders begin a pass; False where one of their processes is no more."""
         try:
-            with starting_children(), _without_advice():
-                self._source = iter(self._loader)
+            with starting_children():
+                self._decoders.begin()
         except (RuntimeError, OSError, EOFError):
             # A process that is gone, or the fork server, which the next one then starts.
             self._pass_on_failure()
@@ -150,17 +141,11 @@ class Loader:
             self._watch.started()
         return True
 
-    def _next(self) -> tuple[int | None, bool]:
-        """Return which slot was decoded, None where that is none for now; and whether this DataLoader has no more."""
-        assert self._source is not None
-        try:
-            return next(self._source), False
-        except StopIteration:
-            return None, True
-        except RuntimeError as error:
+    def _take(self) -> tuple[int | None, bool]:
+        slot, is_over = self._decoders.take()
+        if is_over:
             self._pass_on_failure()
-            # The DataLoader says with one class "nothing within the tick" and "a process is gone".
-            return None, "timed out" not in str(error)
+        return slot, is_over
 
     def _pass_on_failure(self) -> None:
         if self._feed.failure is not None:
@@ -185,21 +170,4 @@ class Loader:
     def _end_processes(self) -> None:
         end_stopped_fork_server()
         self._watch.end_all()
-        # torch's own shutdown takes a lock that a killed process may hold for ever, so it is not waited for that long.
-        last_references = [self._source, self._loader]
-        self._source = self._loader = None
-        shutdown = threading.Thread(target=last_references.clear, daemon=True)
-        shutdown.start()
-        shutdown.join(_SHUTDOWN_WAIT_S)
-
-
-@contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
-    """How many decode processes there are is the plan's affair, or the user's word, and not torch's."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
-        yield
-
-
-def _as_it_is(slot: int) -> int:
-    return slot
+        self._decoders.forget()

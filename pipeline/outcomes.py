@@ -1,6 +1,6 @@
 """What became of each file of a slot, in memory that decoders write and their parent reads.
 
-Through the DataLoader's pipe goes only the number of a slot: the parent reads a message to its end, and a long one
+Through the decoders' pipes goes only the number of a slot: the parent reads a message to its end, and a long one
 whose writer is killed or stopped halfway has none.
 """
 

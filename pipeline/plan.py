@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 
 from pipeline.cpus import CpuSet, Machine, cpu_sets, usable_cores, whole_cores
 from pipeline.labeller import LabellerPlan
-from pipeline.loader import LoaderPlan
+from pipeline.loader import LoaderKind, LoaderPlan
 from pipeline.read import ReadLimits
 
 DEFAULT_ENGINE = "onnxruntime"
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_PREFETCH = 2
+_LOADERS_EXPLAINED: dict[LoaderKind, str] = {
+    "pipes": "our own processes, which start at once and stay small",
+    "dataloader": "torch's DataLoader, as you set it",
+}
 _DECODER_MEMORY_BYTES = 4 << 30
 _DECODER_RECYCLE_BYTES = 3 << 30
 
@@ -26,6 +30,7 @@ class Settings:
     threads: int | None = None
     top_k: int = 3
     engine: str = DEFAULT_ENGINE
+    loader: LoaderKind = "pipes"
     timeout_s: float = 60.0
     limits: ReadLimits = field(default_factory=ReadLimits)
 
@@ -70,6 +75,7 @@ def plan_for(machine: Machine, settings: Settings, tuned: Sizes | None = None) -
             timeout_s=settings.timeout_s,
             memory_bytes=_DECODER_MEMORY_BYTES,
             recycle_bytes=_DECODER_RECYCLE_BYTES,
+            kind=settings.loader,
         ),
         limits=settings.limits,
         batch_timeout_s=max(60.0, settings.timeout_s),
@@ -109,6 +115,7 @@ def explained(machine: Machine, settings: Settings, tuned: Sizes | None, photo_b
         f"machine       {_described(machine)}",
         f"classifiers   {sizes.pool} x {sizes.threads} thread{plural}, on CPUs {sets}: {pool_why}",
         f"decoders      {sizes.workers}: {why(settings.workers, 'one per usable core')}",
+        f"loader        {_LOADERS_EXPLAINED[settings.loader]}",
         f"batch         {sizes.batch_size} photos: {why(settings.batch_size, 'large enough, and small in memory')}",
         f"pixel memory  {plan.slots} batches, {slab_mb:.0f} MB: two per process and one over, so that none waits",
     ]

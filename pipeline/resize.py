@@ -1,17 +1,17 @@
-"""An RGB photo -> the centre square a model reads; the only file of the decoders that computes in torch.
+"""An RGB photo -> the centre square a model reads, resized by torch.
 
 Pillow's own resize of the same square takes three times the CPU: torch's antialiased resize of interleaved uint8 uses
-the wide registers of the CPU, and gives the same pixels.
+the wide registers of the CPU, and gives the same pixels but for a rounding.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from models.spec import Preprocessing
+from pipeline.libtorch import resize
 
 # Averaging whole pixels down to twice the target first costs no visible quality, and bounds what is filtered.
 _REDUCING_GAP = 2
@@ -28,13 +28,7 @@ def centre_square(image: Image.Image, preprocessing: Preprocessing) -> NDArray[n
     box = (left, top, right, bottom)
     factor = int(side) // (crop_size * _REDUCING_GAP)
     square = image.reduce(factor, box) if factor > 1 else image.crop(box)
-    # The layout [1, 3, side, side] with the channels innermost is the one torch resizes without rearranging.
-    photo = torch.from_numpy(np.array(square))[None].permute(0, 3, 1, 2)
-    resized = torch.nn.functional.interpolate(
-        photo, size=(crop_size, crop_size), mode=preprocessing.interpolation, antialias=True
-    )
-    pixels: NDArray[np.uint8] = resized[0].permute(1, 2, 0).numpy()
-    return pixels
+    return resize(np.asarray(square), crop_size, preprocessing.interpolation)
 
 
 def _centred(length: int, side: float) -> tuple[int, int]:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from models.artifact import Artifact
 from pipeline.cpus import CpuSet, this_machine
 from pipeline.labeller import Labeller
@@ -29,12 +31,16 @@ print([name for name in ("torch", "torchvision", "PIL", "pyarrow", "onnx") if na
     assert done.stdout.strip() == "[]"
 
 
-def test_a_run_imports_neither_torchvision_nor_pandas(label_dir: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loader", ["pipes", "dataloader"])
+def test_a_run_imports_neither_torchvision_nor_pandas_and_torch_only_for_the_dataloader(
+    label_dir: Command, tmp_path: Path, loader: str
+) -> None:
     write_photos(tmp_path / "photos", 1)
-    done = label_dir("photos", "out.parquet", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    done = label_dir("--loader", loader, "photos", "out.parquet", env={"PYTHONPROFILEIMPORTTIME": "1"})
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert {"torch", "pyarrow"} <= imported
+    assert {"PIL", "pyarrow"} <= imported
     assert not [name for name in imported if name.startswith(("torchvision", "pandas."))]
+    assert ("torch" in imported) == (loader == "dataloader")
 
 
 def test_classifiers_are_pinned_to_their_own_cpus_and_no_process_outlives_a_run(

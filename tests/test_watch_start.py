@@ -51,7 +51,7 @@ def test_told_to_end_before_it_is_ready_it_ends_with_0_and_leaves_nothing(
     assert alive == [] and list(watch.inbox.iterdir()) == []
 
 
-def test_one_import_of_torch_serves_the_daemon_and_its_decoders(tmp_path: Path, tiny_model: Artifact) -> None:
+def test_the_daemon_forks_what_its_decoders_are_forked_from(tmp_path: Path, tiny_model: Artifact) -> None:
     with WatchFolder(tmp_path, tiny_model, "--metrics", "127.0.0.1:0") as watch:
         watch.wait_until_ready()
         own = psutil.Process(watch.process.pid).cmdline()

@@ -32,6 +32,7 @@ class Scene:
 
     home: Path
     model: Artifact
+    loader: str = "pipes"
     expected: dict[str, str] = field(default_factory=dict)
     runs: list[LiveRun] = field(default_factory=list)
 
@@ -63,7 +64,16 @@ class Scene:
     def start(self, *options: object, before: Sequence[str] = (), slow_s: float = 0.0) -> LiveRun:
         """Start a run; every photo takes `slow_s` to decode. `before` is put before the command."""
         environment = {"PYTHONPATH": str(_POISON), "POISON_SLOW_S": str(slow_s)}
-        arguments = [command_path("label-dir"), "-m", self.model.path, *options, self.photos, self.out]
+        arguments = [
+            command_path("label-dir"),
+            "-m",
+            self.model.path,
+            "--loader",
+            self.loader,
+            *options,
+            self.photos,
+            self.out,
+        ]
         return self.start_command([*before, *map(str, arguments)], environment)
 
     def start_command(self, command: Sequence[str], environment: Mapping[str, str]) -> LiveRun:

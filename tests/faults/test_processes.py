@@ -16,21 +16,24 @@ from pathlib import Path
 import pytest
 
 from models.artifact import Artifact
-from tests.conftest import command_path
+from tests.conftest import command_path, write_photos
 from tests.faults.live_run import Scene
 
 LONG = pytest.mark.faults
 DEADLY = [("abort", "worker_crash"), ("segfault", "worker_crash"), ("hang", "timeout"), ("eat 10 GB", "too_large")]
 DEADLY_COLOURS = {"abort": (1, 2, 3), "segfault": (1, 2, 4)}
 BROKEN_ANSWERS = {"SIGKILL": (1, 2, 6), "SIGSTOP": (1, 2, 7)}
+BOTH_LOADERS = pytest.mark.parametrize("scene", ["pipes", "dataloader"], indirect=True)
+EITHER_LOADER = pytest.mark.parametrize("scene", ["pipes", pytest.param("dataloader", marks=LONG)], indirect=True)
 
 
 @pytest.fixture
-def scene(tmp_path: Path, tiny_model: Artifact) -> Iterator[Scene]:
-    with contextlib.closing(Scene(tmp_path, tiny_model)) as scene:
+def scene(tmp_path: Path, tiny_model: Artifact, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    with contextlib.closing(Scene(tmp_path, tiny_model, getattr(request, "param", "pipes"))) as scene:
         yield scene
 
 
+@BOTH_LOADERS
 def test_poison_of_every_kind_costs_itself_alone(scene: Scene, tried: Counter[str]) -> None:
     scene.write(90)
     for deed, error_class in DEADLY:
@@ -46,6 +49,7 @@ def test_poison_of_every_kind_costs_itself_alone(scene: Scene, tried: Counter[st
 
 
 @pytest.mark.faults
+@BOTH_LOADERS
 @pytest.mark.parametrize("count", [1, 2], ids=["alone", "two in a batch of 32"])
 @pytest.mark.parametrize(("deed", "error_class"), DEADLY)
 def test_a_photo_that_kills_decoders(
@@ -72,6 +76,7 @@ def test_a_photo_that_kills_classifiers(scene: Scene, deed: str, count: int, tri
     tried[f"a photo that makes classifiers {deed}"] += 1
 
 
+@EITHER_LOADER
 @pytest.mark.parametrize("victims", ["classifiers", "decoders", pytest.param("fork_server", marks=LONG)])
 @pytest.mark.parametrize("times", [2, pytest.param(50, marks=LONG)])
 def test_processes_killed_at_random_cost_no_row(scene: Scene, victims: str, times: int, tried: Counter[str]) -> None:
@@ -92,6 +97,7 @@ def test_processes_killed_at_random_cost_no_row(scene: Scene, victims: str, time
     tried[f"SIGKILL at random: {victims.replace('_', ' ')}"] += times
 
 
+@EITHER_LOADER
 @pytest.mark.parametrize("number", ["SIGKILL", pytest.param("SIGSTOP", marks=LONG)])
 @pytest.mark.parametrize("victim", ["decoder", "classifier"])
 def test_an_answer_that_breaks_off_does_not_stop_the_run(
@@ -108,6 +114,31 @@ def test_an_answer_that_breaks_off_does_not_stop_the_run(
     tried[f"{number} of a {victim} in the middle of an answer"] += 1
 
 
+def test_files_that_are_handed_out_at_greater_length_than_a_pipe_holds(scene: Scene, tried: Counter[str]) -> None:
+    folder = "/".join(letter * 200 for letter in "abcd")
+    expected = write_photos(scene.photos / folder, 600)
+    scene.expected = {f"{folder}/{name}": label for name, label in expected.items()}
+    scene.out.parent.mkdir()
+    run = scene.start("-b", 300, "-j", 1)
+    assert run.wait() == 0, run.told()
+    scene.check()
+    tried["works longer than a pipe"] += 1
+
+
+@LONG
+def test_a_decoder_that_stops_reading_does_not_stop_the_run(scene: Scene, tried: Counter[str]) -> None:
+    folder = "/".join(letter * 200 for letter in "abcd")
+    expected = write_photos(scene.photos / folder, 600)
+    scene.expected = {f"{folder}/{name}": label for name, label in expected.items()}
+    scene.out.parent.mkdir()
+    run = scene.start("-b", 300, "-j", 1)
+    run.wait_for(run.decoders)
+    run.decoders()[0].suspend()
+    assert run.wait() == 0, run.told()
+    scene.check()
+    tried["SIGSTOP: a decoder to which a long work goes"] += 1
+
+
 def test_what_is_labelled_is_durable_while_a_photo_hangs(scene: Scene, tried: Counter[str]) -> None:
     scene.write(20)
     scene.poison_decoder("hang.png", "hang", "timeout")
@@ -122,6 +153,7 @@ def test_what_is_labelled_is_durable_while_a_photo_hangs(scene: Scene, tried: Co
     tried["SIGKILL of the parent while a photo hangs"] += 1
 
 
+@EITHER_LOADER
 @pytest.mark.parametrize("victims", ["decoders", pytest.param("classifiers", marks=LONG)])
 def test_a_stopped_process_does_not_stop_the_run(scene: Scene, victims: str, tried: Counter[str]) -> None:
     scene.write(150)
@@ -134,6 +166,7 @@ def test_a_stopped_process_does_not_stop_the_run(scene: Scene, victims: str, tri
     tried[f"SIGSTOP: {victims}"] += 1
 
 
+@EITHER_LOADER
 @pytest.mark.parametrize("is_needed", [True, pytest.param(False, marks=LONG)], ids=["needed", "not needed"])
 def test_a_stopped_fork_server_does_not_stop_the_run(scene: Scene, is_needed: bool, tried: Counter[str]) -> None:
     scene.write(150)
@@ -148,6 +181,7 @@ def test_a_stopped_fork_server_does_not_stop_the_run(scene: Scene, is_needed: bo
     tried["SIGSTOP: fork server"] += 1
 
 
+@EITHER_LOADER
 @pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.faults)])
 def test_nothing_outlives_a_killed_parent_and_the_next_run_goes_on(
     scene: Scene, times: int, tried: Counter[str]
@@ -189,6 +223,7 @@ SIGNALS = {
 }
 
 
+@EITHER_LOADER
 @pytest.mark.parametrize("kind", SIGNALS)
 def test_a_signal_keeps_what_is_labelled_and_the_next_run_goes_on(scene: Scene, kind: str, tried: Counter[str]) -> None:
     scene.write(300)
@@ -212,6 +247,7 @@ def test_a_signal_keeps_what_is_labelled_and_the_next_run_goes_on(scene: Scene, 
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
+@BOTH_LOADERS
 @pytest.mark.parametrize("kind", SIGNALS)
 def test_a_signal_at_any_moment(scene: Scene, kind: str, tried: Counter[str]) -> None:
     scene.write(100)
@@ -244,6 +280,7 @@ def test_of_two_runs_at_once_the_second_names_the_first(scene: Scene, tried: Cou
     tried["two runs at once"] += 1
 
 
+@EITHER_LOADER
 def test_64_open_files_are_enough(scene: Scene, tried: Counter[str]) -> None:
     scene.write(40)
     run = scene.start("-j", 2, "--pool", 2, before=["prlimit", "--nofile=64:64"])
@@ -252,6 +289,7 @@ def test_64_open_files_are_enough(scene: Scene, tried: Counter[str]) -> None:
     tried["64 open files"] += 1
 
 
+@EITHER_LOADER
 def test_a_small_dev_shm_is_enough(scene: Scene, tried: Counter[str]) -> None:
     small = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$@"', "sh"]
     if subprocess.run([*small, "true"], capture_output=True, check=False).returncode:
