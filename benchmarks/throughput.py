@@ -107,11 +107,10 @@ def _alone(
     gate: Any,
 ) -> Alone:
     os.sched_setaffinity(0, cpus)
-    import torch
-
+    # Read when the library that resizes is loaded, as in a decode process.
+    os.environ["OMP_NUM_THREADS"] = "1"
     from models.engines import load_engine
 
-    torch.set_num_threads(1)
     refs = list(walk(folder, WalkRules(), WalkCounts()))[share::shares]
     rules = DecodeRules(artifact.preprocessing, plan.limits)
     side = artifact.preprocessing.crop_size

@@ -69,9 +69,11 @@ def serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet, parent_p
     """Answer tasks from `connection` until its other end closes."""
     die_with_parent(parent_pid)
     leave_signals_to_parent()
-    # The pool went away: nobody waits for an answer any more.
+    # The pool went away: nobody waits for an answer any more, nor for taking the libraries apart.
     with contextlib.suppress(EOFError, ConnectionError):
         _serve(connection, setup, cpus)
+        connection.close()
+    os._exit(0)
 
 
 def _serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet) -> None:
