@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.progress import ProgressBar
 from jobs.signals import StopSignals
@@ -12,13 +14,16 @@ from models.artifact import Artifact
 from models.cache import ensure_artifact
 from pipeline.cpus import this_machine
 from pipeline.errors import UsageError
+from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.loader import LoaderKind
 from pipeline.plan import Settings, plan_for
 from pipeline.read import ReadLimits
 from pipeline.records import RunSummary
-from pipeline.run import Hooks, RunRequest, run
 from pipeline.tuned import read_tuned, tuned_path
 from pipeline.walk import WalkCounts, WalkRules, walk
+
+if TYPE_CHECKING:
+    from pipeline.run import RunRequest
 
 logger = logging.getLogger(__name__)
 
@@ -49,25 +54,44 @@ class LabelDirOptions:
 
 def label_dir(options: LabelDirOptions) -> RunSummary:
     """Do what `label-dir` was asked; raises what `pipeline.run.run` and the model cache raise."""
-    request = run_request(options)
+    artifact = model_of(options)
+    plan = _plan(options, artifact)
     bar = ProgressBar(not options.quiet, lambda: _count(options))
-    with StopSignals() as signals:
+    with contextlib.ExitStack() as stack:
+        # Where there is surely work, processes load what they need while this one imports Arrow.
+        labeller = stack.enter_context(Labeller(artifact, plan)) if _is_first_run(options) else None
+        from pipeline.run import Hooks, run
+
+        signals = stack.enter_context(StopSignals())
+        stack.callback(bar.end)
         hooks = Hooks(bar.begin, lambda _, kept: bar.advance(kept), signals.requested)
-        try:
-            return run(request, hooks)
-        finally:
-            bar.end()
+        return run(_request(options, artifact, plan), hooks, labeller)
 
 
 def run_request(options: LabelDirOptions) -> RunRequest:
     """Return the run that `options` ask for, with its model built or found; raises what the model cache raises."""
-    artifact, settings, machine = model_of(options), settings_of(options), this_machine()
+    artifact = model_of(options)
+    return _request(options, artifact, _plan(options, artifact))
+
+
+def _is_first_run(options: LabelDirOptions) -> bool:
+    return (options.fresh or not options.out.exists()) and options.photos.is_dir()
+
+
+def _plan(options: LabelDirOptions, artifact: Artifact) -> LabellerPlan:
+    machine = this_machine()
     tuned = read_tuned(tuned_path(artifact.model_id, options.engine, machine))
+    return plan_for(machine, settings_of(options), tuned)
+
+
+def _request(options: LabelDirOptions, artifact: Artifact, plan: LabellerPlan) -> RunRequest:
+    from pipeline.run import RunRequest
+
     return RunRequest(
         photos=options.photos,
         out=options.out,
         artifact=artifact,
-        plan=plan_for(machine, settings, tuned),
+        plan=plan,
         include=options.include,
         exclude=options.exclude,
         follow_links=options.follow_links,
