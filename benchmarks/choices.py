@@ -53,6 +53,7 @@ def plans() -> dict[str, LabellerPlan]:
     for prefetch in (1, 4):
         plan = found[_DEFAULT]
         found[f"prefetch of {prefetch}"] = replace(plan, loader=replace(plan.loader, prefetch=prefetch))
+    found["torch's DataLoader"] = plan_for(machine, Settings(loader="dataloader"))
     return found
 
 

@@ -19,6 +19,8 @@ from pipeline.decoder_watch import TICK_S, kill_and_wait
 
 # A process that is at work reads nothing, so no more than surely fits into its pipe is sent ahead.
 _PIPE_BYTES = 1 << 16
+# A number and no pickle: who has opened untrusted files tells nothing that could run here.
+_ANSWER_BYTES = 4
 # Who waits for work and does not read it within this is stopped from outside.
 _SEND_TIMEOUT_S = 5
 
@@ -97,7 +99,7 @@ class PipeDecoders:
         for connection in wait(list(at_work), TICK_S) if at_work else ():
             member = at_work[connection]  # type: ignore[index]  # wait() returns what it was given
             with _ending(member):
-                self._decoded.append(member.connection.recv())
+                self._decoded.append(int.from_bytes(member.connection.recv_bytes(_ANSWER_BYTES)))
             member.sent_bytes.popleft()
         return bool(at_work)
 
@@ -134,4 +136,5 @@ def _serve(connection: Connection, dataset: DecodeDataset, number: int) -> None:
     dataset.begin(number)
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            connection.send(dataset.__getitems__(connection.recv()))
+            slot = dataset.__getitems__(connection.recv())
+            connection.send_bytes(slot.to_bytes(_ANSWER_BYTES))
