@@ -146,7 +146,7 @@ def chart(results: list[Result], about: str, path: Path) -> None:
 
 @click.command()
 @click.argument("photos", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--count", default=500, show_default=True, help="Photos of the first folder.")
+@click.option("--count", default=300, show_default=True, help="Photos of the first folder.")
 @click.option("--large-count", default=60, show_default=True, help="Photos of 12 megapixels.")
 @click.option("--runs", default=3, show_default=True, help="Runs of each tool, in turn.")
 @click.option("--peer", "chosen", multiple=True, type=click.Choice(list(PEERS)), help="Only these.  [default: all]")
