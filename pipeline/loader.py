@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -23,6 +24,8 @@ from pipeline.slab import Slab
 from pipeline.strikes import DeathRate
 
 _FRUITLESS_REBUILDS = 5
+_STARTS = 5
+_START_PAUSE_S = 0.05
 
 LoaderKind = Literal["pipes", "dataloader"]
 
@@ -161,11 +164,15 @@ class Loader:
             if path is not None:
                 self._death_rate.count(path)
                 self._fruitless_rebuilds = 0
-        self._end_processes()
-        self._feed.hand_out_again()
         self.restarts += 1
-        if not self._has_begun():
-            self._rebuild()
+        for _ in range(_STARTS):
+            self._end_processes()
+            self._feed.hand_out_again()
+            if self._has_begun():
+                return
+            # A fork server that was killed a moment ago is taken for a living one until the kernel has buried it.
+            time.sleep(_START_PAUSE_S)
+        raise WorkerDiedError("decode processes cannot be started; is the installation whole?")
 
     def _end_processes(self) -> None:
         end_stopped_fork_server()

@@ -44,9 +44,10 @@ class Scene:
     def out(self) -> Path:
         return self.home / "results" / "out.parquet"
 
-    def write(self, count: int) -> None:
-        """Write `count` honest photos."""
-        self.expected.update(write_photos(self.photos, count))
+    def write(self, count: int, folder: str = "") -> None:
+        """Write `count` honest photos into a folder below the photos."""
+        written = write_photos(self.photos / folder, count)
+        self.expected.update({str(Path(folder) / name): label for name, label in written.items()})
         self.out.parent.mkdir(exist_ok=True)
 
     def poison_decoder(self, name: str, deed: str, result: str) -> None:

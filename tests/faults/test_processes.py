@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from models.artifact import Artifact
-from tests.conftest import command_path, write_photos
+from tests.conftest import command_path
 from tests.faults.live_run import Scene
 
 LONG = pytest.mark.faults
@@ -115,10 +115,7 @@ def test_an_answer_that_breaks_off_does_not_stop_the_run(
 
 
 def test_files_that_are_handed_out_at_greater_length_than_a_pipe_holds(scene: Scene, tried: Counter[str]) -> None:
-    folder = "/".join(letter * 200 for letter in "abcd")
-    expected = write_photos(scene.photos / folder, 600)
-    scene.expected = {f"{folder}/{name}": label for name, label in expected.items()}
-    scene.out.parent.mkdir()
+    scene.write(600, "/".join(letter * 200 for letter in "abcd"))
     run = scene.start("-b", 300, "-j", 1)
     assert run.wait() == 0, run.told()
     scene.check()
@@ -127,10 +124,7 @@ def test_files_that_are_handed_out_at_greater_length_than_a_pipe_holds(scene: Sc
 
 @LONG
 def test_a_decoder_that_stops_reading_does_not_stop_the_run(scene: Scene, tried: Counter[str]) -> None:
-    folder = "/".join(letter * 200 for letter in "abcd")
-    expected = write_photos(scene.photos / folder, 600)
-    scene.expected = {f"{folder}/{name}": label for name, label in expected.items()}
-    scene.out.parent.mkdir()
+    scene.write(600, "/".join(letter * 200 for letter in "abcd"))
     run = scene.start("-b", 300, "-j", 1)
     run.wait_for(run.decoders)
     run.decoders()[0].suspend()
