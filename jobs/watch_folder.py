@@ -12,6 +12,7 @@ import click
 from jobs.durations import Duration
 from jobs.rhythm_options import take_rhythm, with_rhythm_options
 
+_LOADERS = click.Choice(["pipes", "dataloader"])
 _EPILOG = """\b
 Examples:
   watch-folder inbox/ labels/                     label what is there, then whatever arrives
@@ -65,13 +66,7 @@ def _print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> N
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads per classifier process.  [default: 1]")
 @click.option("--topk", type=click.IntRange(1, 1000), default=3, show_default=True, help="Labels per photo.")
 @click.option("--engine", default="onnxruntime", show_default=True, help="What runs the model.")
-@click.option(
-    "--loader",
-    type=click.Choice(["pipes", "dataloader"]),
-    default="pipes",
-    show_default=True,
-    help="What decodes: processes of our own, or torch's DataLoader, 2 s later and 500 MB larger.",
-)
+@click.option("--loader", type=_LOADERS, default="pipes", show_default=True, help="How decoders get work; dataloader is torch's own.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only files that match, whatever their ending.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No files and folders that match.")
 @click.option("--timeout", type=Duration(1), default="60s", show_default=True, help="What one photo may take.")
