@@ -52,7 +52,7 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads per classifier process.  [default: 1]")
 @click.option("--topk", type=click.IntRange(1, 1000), default=3, show_default=True, help="Labels per photo.")
 @click.option("--engine", default="onnxruntime", show_default=True, help="What runs the model.")
-@click.option("--loader", type=_LOADERS, default="pipes", show_default=True, help="Our way to feed decoders, or torch's.")
+@click.option("--loader", type=_LOADERS, default="pipes", show_default=True, help="Whose way to feed decode processes.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only files that match, whatever their ending.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No files and folders that match.")
 @click.option("--follow-links", is_flag=True, help="Follow symbolic links; without it they are skipped.")
