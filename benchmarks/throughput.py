@@ -32,6 +32,7 @@ from models.cache import ensure_artifact
 from pipeline.cpus import cpu_sets, this_machine, usable_cores
 from pipeline.decode import DecodeRules, decode_bytes
 from pipeline.labeller import Labeller, LabellerPlan
+from pipeline.loader import LoaderKind
 from pipeline.plan import Settings, plan_for
 from pipeline.read import FileBytes, ReadLimits, read_file
 from pipeline.records import FileRef
@@ -281,12 +282,19 @@ def wait_table(wholes: list[Whole]) -> list[str]:
 @click.option("-b", "--batch-size", type=int)
 @click.option("-j", "--workers", type=int)
 @click.option("--prefetch", type=int, help="Batches per decode process.")
+@click.option("--loader", type=click.Choice(["pipes", "dataloader"]), default="pipes", show_default=True)
 def throughput(
-    photos: Path | None, count: int, megapixels: float | None, runs: int, model: str, **plan: int | None
+    photos: Path | None,
+    count: int,
+    megapixels: float | None,
+    runs: int,
+    model: str,
+    loader: LoaderKind,
+    **plan: int | None,
 ) -> None:
     """Measure the pipeline against its bound on PHOTOS, or on the photos that scikit-image ships."""
     artifact = ensure_artifact(model, click.echo)
-    settings = Settings(batch_size=plan["batch_size"], workers=plan["workers"], limits=ReadLimits())
+    settings = Settings(batch_size=plan["batch_size"], workers=plan["workers"], loader=loader, limits=ReadLimits())
     chosen = plan_for(this_machine(), settings)
     if plan["prefetch"] is not None:
         chosen = replace(chosen, loader=replace(chosen.loader, prefetch=plan["prefetch"]))
