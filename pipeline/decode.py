@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from models.spec import Preprocessing
+from pipeline.jpeg import sound_jpeg_pixels
 from pipeline.read import FileBytes, ReadLimits, read_file
 from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts
 from pipeline.resize import centre_square
@@ -42,8 +43,8 @@ class DecodeRules:
     limits: ReadLimits
     # A JPEG's cosine blocks can be decoded at 1/2, 1/4 or 1/8; off only to check that the shortcut costs no labels.
     scaled_decoding: bool = True
-    # What resizes and crops; the models' accuracy was measured with this one.
-    resize: Callable[[Image.Image, Preprocessing], NDArray[np.uint8]] = centre_square
+    # What resizes and crops; None is what the models' accuracy was measured with.
+    resize: Callable[[Image.Image, Preprocessing], NDArray[np.uint8]] | None = None
 
 
 def decode_file(ref: FileRef, rules: DecodeRules, pixels: NDArray[np.uint8]) -> PhotoFacts | ItemError:
@@ -92,13 +93,17 @@ def _decode(
         if rules.scaled_decoding:
             side = int(rules.preprocessing.resize_size * _DRAFT_MARGIN)
             image.draft("RGB", (side, side))
-        image.load()
+        is_ours = format_name == "JPEG" and rules.resize is None
+        photo: Image.Image | NDArray[np.uint8] | None = sound_jpeg_pixels(content, image) if is_ours else None
+        if photo is None:
+            image.load()
+            photo = _to_rgb(image)
         if format_name != "JPEG":
             # TIFF and HEIF decoders turn the picture themselves; only a JPEG's draft has another size than the file.
             width, height = image.size
         # Asked only now: some formats load in getexif(), and a failed first load lets a second one pass half grey.
         orientation = _orientation(image)
-        pixels[...] = _square(_to_rgb(image), rules, orientation)
+        pixels[...] = _square(photo, rules, orientation)
     return (height, width) if orientation in _SIDEWAYS else (width, height)
 
 
@@ -110,9 +115,12 @@ def _has_decoder(format_name: str) -> bool:
     return format_name in Image.OPEN
 
 
-def _square(image: Image.Image, rules: DecodeRules, orientation: int) -> NDArray[np.uint8]:
+def _square(photo: Image.Image | NDArray[np.uint8], rules: DecodeRules, orientation: int) -> NDArray[np.uint8]:
     """Resize, crop and turn; turning last costs least, and the crop is centred, so the order does not matter."""
-    square = rules.resize(image, rules.preprocessing)
+    if rules.resize is not None and isinstance(photo, Image.Image):
+        square = rules.resize(photo, rules.preprocessing)
+    else:
+        square = centre_square(photo, rules.preprocessing)
     if orientation in _SIDEWAYS:
         square = square.swapaxes(0, 1)
     if orientation in _UPSIDE_DOWN:

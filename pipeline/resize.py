@@ -17,18 +17,25 @@ from pipeline.libtorch import resize
 _REDUCING_GAP = 2
 
 
-def centre_square(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Resize `image` (mode RGB) to `resize_size` and crop its centre, in one step.
+def centre_square(photo: Image.Image | NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Resize `photo` (mode RGB, or uint8 [height, width, 3]) to `resize_size` and crop its centre, in one step.
 
     Returns uint8 [crop_size, crop_size, 3].
     """
     crop_size = preprocessing.crop_size
-    side = min(image.size) * crop_size / preprocessing.resize_size
-    (left, right), (top, bottom) = (_centred(length, side) for length in image.size)
-    box = (left, top, right, bottom)
+    size = photo.size if isinstance(photo, Image.Image) else (photo.shape[1], photo.shape[0])
+    side = min(size) * crop_size / preprocessing.resize_size
+    (left, right), (top, bottom) = (_centred(length, side) for length in size)
     factor = int(side) // (crop_size * _REDUCING_GAP)
-    square = image.reduce(factor, box) if factor > 1 else image.crop(box)
-    return resize(np.asarray(square), crop_size, preprocessing.interpolation)
+    if factor > 1 and not isinstance(photo, Image.Image):
+        photo = Image.fromarray(photo)
+    if not isinstance(photo, Image.Image):
+        square = photo[top:bottom, left:right]
+    elif factor > 1:
+        square = np.asarray(photo.reduce(factor, (left, top, right, bottom)))
+    else:
+        square = np.asarray(photo.crop((left, top, right, bottom)))
+    return resize(square, crop_size, preprocessing.interpolation)
 
 
 def _centred(length: int, side: float) -> tuple[int, int]:
