@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 
 _CAUSES = {
     signal.SIGKILL: "killed; out of memory?",
@@ -55,6 +57,22 @@ def starting_children() -> Iterator[None]:
                 os.environ[name] = value
         main.update(main_origin)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextlib.contextmanager
+def pipe_to_child() -> Iterator[tuple[Connection, Connection]]:
+    """Give our end of a pipe and that of a child to be started inside, which has its own copy afterwards.
+
+    Where starting it fails our end is closed, too.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    try:
+        yield ours, theirs
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from pipeline.children import starting_children
+from pipeline.children import pipe_to_child, starting_children
 from pipeline.classifier_process import ClassifierSetup, serve
 from pipeline.cpus import CpuSet
 from pipeline.errors import WorkerDiedError
@@ -76,19 +76,12 @@ def spawn(setup: ClassifierSetup, cpus: CpuSet) -> Worker:
 
 
 def _spawn_once(setup: ClassifierSetup, cpus: CpuSet) -> Worker:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(
-        target=serve, args=(theirs, setup, cpus, os.getpid()), name=f"classifier-{cpus.indices[0]}", daemon=True
-    )
-    try:
+    with pipe_to_child() as (ours, theirs):
+        process = multiprocessing.get_context("spawn").Process(
+            target=serve, args=(theirs, setup, cpus, os.getpid()), name=f"classifier-{cpus.indices[0]}", daemon=True
+        )
         with starting_children():
             process.start()
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
     return Worker(cpus, process, ours)
 
 

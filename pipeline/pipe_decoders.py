@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.reduction import ForkingPickler
 
+from pipeline.children import pipe_to_child
 from pipeline.decoder_process import DecodeDataset, Work
 from pipeline.decoder_watch import TICK_S, kill_and_wait
 
@@ -115,19 +116,13 @@ def _ending(member: _Member) -> Iterator[None]:
 
 
 def _started(dataset: DecodeDataset, number: int) -> _Member:
-    context = multiprocessing.get_context("forkserver")
-    ours, theirs = context.Pipe()
-    # A copy, because what a socket is made of it closes.
-    with socket.socket(fileno=os.dup(ours.fileno())) as pipe:
-        pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_S, 0))
-    process = context.Process(target=_serve, args=(theirs, dataset, number), daemon=True)
-    try:
+    with pipe_to_child() as (ours, theirs):
+        # A copy, because what a socket is made of it closes.
+        with socket.socket(fileno=os.dup(ours.fileno())) as pipe:
+            pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_S, 0))
+        context = multiprocessing.get_context("forkserver")
+        process = context.Process(target=_serve, args=(theirs, dataset, number), daemon=True)
         process.start()
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
     return _Member(process, ours)
 
 
