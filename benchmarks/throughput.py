@@ -308,12 +308,13 @@ def throughput(
             wholes.append(in_new_process(measure_pipeline, folder, artifact, chosen))
     bound = statistics.median(sum(alone.photos_per_s for alone in each) for each in bounds)
     pipeline = statistics.median(whole.photos_per_s for whole in wholes)
-    ratio = statistics.median(
+    ratios = [
         whole.photos_per_s / sum(alone.photos_per_s for alone in each)
         for whole, each in zip(wholes, bounds, strict=True)
-    )
+    ]
     click.echo(f"{artifact.model_id}, {count} photos, medians of {runs} alternating runs\n")
-    click.echo(f"pipeline {pipeline:.1f} photos/s, bound {bound:.1f} photos/s, ratio {ratio:.3f}\n")
+    spread = f"{statistics.median(ratios):.3f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    click.echo(f"pipeline {pipeline:.1f} photos/s, bound {bound:.1f} photos/s, ratio {spread}\n")
     click.echo("\n".join([*stage_table(bounds, wholes, count), "", *wait_table(wholes)]))
 
 
