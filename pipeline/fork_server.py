@@ -88,6 +88,9 @@ def _fork(needed: str, _program: object, _arguments: object, descriptors: Sequen
         _close_all_but({*_STANDARD_DESCRIPTORS, *descriptors})
         importlib.import_module(needed)
         forkserver.main(descriptors[0], descriptors[1], [])
+    except Exception:
+        # The parent only learns that it ended; the reason is for who has to repair the installation.
+        sys.excepthook(*sys.exc_info())
     finally:
         # Nothing of the parent's, no clean-up above all, may run here.
         os._exit(0)
