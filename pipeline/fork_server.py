@@ -11,6 +11,7 @@ import importlib
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from multiprocessing import forkserver, util
@@ -79,12 +80,16 @@ def _start_by_forking(needed: str) -> None:
 
 def _fork(needed: str, _program: object, _arguments: object, descriptors: Sequence[int]) -> int:
     parent_pid = os.getpid()
+    # What a handler raises among the functions that run at a fork is printed and lost.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return pid
     try:
         die_with_parent(parent_pid)
         leave_signals_to_parent()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _close_all_but({*_STANDARD_DESCRIPTORS, *descriptors})
         importlib.import_module(needed)
         forkserver.main(descriptors[0], descriptors[1], [])
