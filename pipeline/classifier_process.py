@@ -72,7 +72,6 @@ def serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet, parent_p
     # The pool went away: nobody waits for an answer any more, nor for taking the libraries apart.
     with contextlib.suppress(EOFError, ConnectionError):
         _serve(connection, setup, cpus)
-        connection.close()
     os._exit(0)
 
 
