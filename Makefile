@@ -26,7 +26,7 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/peers.py
 # A daemon's scenarios at full size, then its memory, rate and lag.
 soak: $(VENV)/installed-test
-	WATCH_TEST_SCALE=15 $(BIN)/python -m pytest --timeout 3600 tests/test_watch_faults.py tests/test_watch_scenarios.py
+	WATCH_TEST_SCALE=15 $(BIN)/python -m pytest --timeout 3600 tests/jobs/watching/test_watch_faults.py tests/jobs/watching/test_watch_scenarios.py
 	$(BIN)/python benchmarks/watch_soak.py
 	$(BIN)/python benchmarks/watch_lag.py
 # The picture of a report in the README; needs Chromium and its driver.

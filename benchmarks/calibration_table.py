@@ -13,13 +13,13 @@ from pathlib import Path
 
 import click
 
-from jobs.model_photos import decoded_sample, photos_of
-from models.agreement import accuracy, agreement, logits_of
-from models.build import fp32_artifact, int8_artifact
-from models.calibrate import calibrate
-from models.calibration import rounded
-from models.quantize import Recipe
-from models.sources import published
+from jobs.workshop.photos import decoded_sample, photos_of
+from models.networks.trained_networks import published
+from models.quantization.agreement import accuracy, agreement, logits_of
+from models.quantization.artifact_builder import fp32_artifact, int8_artifact
+from models.quantization.calibrate import calibrate
+from models.quantization.calibration_table import rounded
+from models.quantization.quantize import Recipe
 
 SEED = 3
 THREADS = 2

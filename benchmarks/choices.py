@@ -19,9 +19,9 @@ from sample_photos import make_folder, source_photos
 from throughput import Whole, in_new_process, measure_pipeline
 
 from models.cache import ensure_artifact
-from pipeline.cpus import this_machine, usable_cores
 from pipeline.labeller import LabellerPlan
-from pipeline.plan import Settings, Sizes, default_sizes, plan_for
+from pipeline.planning.plan import Settings, Sizes, default_sizes, plan_for
+from pipeline.system.cpus import this_machine, usable_cores
 
 _DEFAULT = "default"
 _MEGAPIXELS = 0.19

@@ -25,8 +25,8 @@ from sample_photos import make_folder, source_photos
 from models.artifact import Artifact
 from models.cache import ensure_artifact
 from models.spec import Preprocessing
-from pipeline.decode import DecodeRules, decode_bytes
-from pipeline.read import ReadLimits
+from pipeline.decoding.decode import DecodeRules, decode_bytes
+from pipeline.sources.read_file import ReadLimits
 
 _SMALL, _LARGE = 0.19, 12.0
 _BATCH_SIZE = 16

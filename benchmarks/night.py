@@ -22,9 +22,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from models.cache import ensure_artifact
-from pipeline.export import export
 from pipeline.records import Row
-from pipeline.table import to_batch
+from pipeline.tables.schema import to_batch
+from pipeline.tables.writer import export
 
 MODEL = "efficientnet_lite0"
 PER_FOLDER = 1000

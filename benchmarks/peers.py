@@ -27,7 +27,7 @@ from process_tree import PeakMemory
 from sample_photos import make_folder, source_photos
 
 from models.cache import ensure_artifact
-from models.cpu_kind import this_cpu
+from models.system.cpu_kind import this_cpu
 
 OURS = "label-dir"
 _LABEL_DIR_MODELS = {"tf_efficientnet_lite0": "efficientnet_lite0"}

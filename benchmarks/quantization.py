@@ -13,16 +13,16 @@ from pathlib import Path
 import click
 import numpy as np
 
-from jobs.model_photos import decoded_sample, photos_of
-from models.agreement import accuracy, agreement, logits_of
-from models.build import fp32_artifact, int8_artifact
-from models.calibrate import candidate_calibrations
-from models.certify import Photos, Terms, alternating_speeds
-from models.cpu_kind import this_cpu
-from models.network import Network
-from models.quantize import Recipe
-from models.sources import published
-from models.weights import WeightRange
+from jobs.workshop.photos import decoded_sample, photos_of
+from models.certification.certify import Photos, Terms, alternating_speeds
+from models.networks.network import Network
+from models.networks.trained_networks import published
+from models.quantization.agreement import accuracy, agreement, logits_of
+from models.quantization.artifact_builder import fp32_artifact, int8_artifact
+from models.quantization.calibrate import candidate_calibrations
+from models.quantization.quantize import Recipe
+from models.quantization.weight_rounding import WeightRange
+from models.system.cpu_kind import this_cpu
 
 SEED = 3
 THREADS = 2

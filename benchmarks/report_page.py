@@ -24,10 +24,10 @@ import pyarrow as pa
 from PIL import Image
 
 from models.zoo import categories
-from pipeline.export import export
 from pipeline.records import ErrorClass, ItemError, Row
-from pipeline.table import to_batch
-from tests.chromium import chromium, look_like, requested_urls
+from pipeline.tables.schema import to_batch
+from pipeline.tables.writer import export
+from tests.support.chromium import chromium, look_like, requested_urls
 
 # Distinct files; every name gets a thumbnail of its own all the same, as each row has its own sha256.
 FILES = 1000

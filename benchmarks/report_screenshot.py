@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.chromium import chromium, look_like
+from tests.support.chromium import chromium, look_like
 
 PHOTOS = (
     "astronaut.png",

@@ -24,10 +24,10 @@ from process_tree import roles, tree_pss_bytes, usage_of
 from sample_photos import make_folder, source_photos
 
 from models.cache import ensure_artifact
-from pipeline.export import export
 from pipeline.records import FileRef, Row
-from pipeline.table import to_batch
-from pipeline.walk import WalkCounts, WalkRules, walk
+from pipeline.sources.walk import WalkCounts, WalkRules, walk
+from pipeline.tables.schema import to_batch
+from pipeline.tables.writer import export
 
 _FILES_PER_FOLDER = 1000
 _ROWS_PER_BATCH = 8192
@@ -84,9 +84,9 @@ def measure_label(photos: Path | None, count: int, model: str) -> None:
 
     Other work on the machine changes the rate; what the run itself grew slower by shows in the CPU time.
     """
-    from pipeline.cpus import this_machine
-    from pipeline.plan import Settings, plan_for
+    from pipeline.planning.plan import Settings, plan_for
     from pipeline.run import Hooks, RunRequest, run
+    from pipeline.system.cpus import this_machine
 
     marks: list[tuple[float, float, int]] = []
     seen = 0

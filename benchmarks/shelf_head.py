@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from jobs.model_photos import DecodedPhoto, decoded_sample
-from models.efficientnet_lite import efficientnet_lite
-from models.observe import normalised
+from jobs.workshop.photos import DecodedPhoto, decoded_sample
+from models.networks.efficientnet_lite import efficientnet_lite
+from models.quantization.activation_stats import normalised
 from models.zoo import SPECS, find_weights
 
 SEED = 7

@@ -29,14 +29,14 @@ from sample_photos import make_folder, source_photos
 
 from models.artifact import Artifact
 from models.cache import ensure_artifact
-from pipeline.cpus import cpu_sets, this_machine, usable_cores
-from pipeline.decode import DecodeRules, decode_bytes
+from pipeline.decoding.decode import DecodeRules, decode_bytes
 from pipeline.labeller import Labeller, LabellerPlan
-from pipeline.loader import LoaderKind
-from pipeline.plan import Settings, plan_for
-from pipeline.read import FileBytes, ReadLimits, read_file
+from pipeline.loading.loader import LoaderKind
+from pipeline.planning.plan import Settings, plan_for
 from pipeline.records import FileRef
-from pipeline.walk import WalkCounts, WalkRules, walk
+from pipeline.sources.read_file import FileBytes, ReadLimits, read_file
+from pipeline.sources.walk import WalkCounts, WalkRules, walk
+from pipeline.system.cpus import cpu_sets, this_machine, usable_cores
 
 _NO_SIZE = 0.19
 
@@ -197,10 +197,10 @@ def _write_cpu_s(folder: Path) -> float:
     """Write the table's rows once more, as parts and as a table; return CPU seconds per row."""
     import pyarrow.parquet as pq
 
-    from pipeline.export import export
-    from pipeline.merge import merge
     from pipeline.records import Row
-    from pipeline.store import Store
+    from pipeline.tables.merge import merge
+    from pipeline.tables.part_store import Store
+    from pipeline.tables.writer import export
 
     table = pq.read_table(folder / "out.parquet")
     top_k = sum(name.startswith("label_") for name in table.column_names)

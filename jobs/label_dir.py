@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from jobs.durations import Duration
-from jobs.rhythm_options import take_rhythm, with_rhythm_options
+from jobs.cli.duration_type import Duration
+from jobs.cli.watch_options import take_rhythm, with_rhythm_options
 
 _LOADERS = click.Choice(["pipes", "dataloader"])
 _EPILOG = """\b
@@ -84,15 +84,15 @@ def command(
     of vanished ones go. Files that cannot be labelled get a row that says why.
     """
     # Inside, because child processes import this module again and need none of it.
-    from jobs.labelling import LabelDirOptions, label_dir
-    from jobs.logs import log_to_stderr, tell
-    from jobs.summary import sentence
+    from jobs.cli.logging_setup import log_to_stderr, tell
+    from jobs.labelling.label_folder import LabelDirOptions, label_dir
+    from jobs.labelling.results import sentence
 
     log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
     rhythm = take_rhythm(options)
     asked = LabelDirOptions(photos=photos, out=out, model=model, quiet=quiet, **options)  # type: ignore[arg-type]  # click gives what the options above say
     if tune or show_plan:
-        from jobs.planning import plan_lines, tune_and_keep
+        from jobs.labelling.show_plan import plan_lines, tune_and_keep
 
         if tune:
             tune_and_keep(asked)
@@ -100,7 +100,7 @@ def command(
             click.echo("\n".join(plan_lines(asked)))
             return 0
     if watch:
-        from jobs.watching_table import watch_table
+        from jobs.watching.watch_table import watch_table
 
         return watch_table(asked, rhythm)
     summary = label_dir(asked)
@@ -115,7 +115,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Without the threads that numpy starts, this process can fork the one that decodes.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from jobs.edge import end_with_exit_code
+    from jobs.cli.entry_point import end_with_exit_code
 
     end_with_exit_code(command, "label-dir")
 

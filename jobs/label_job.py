@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from jobs.job_file import Job
+    from jobs.nightly.job_file import Job
 
 _EPILOG = """\b
 Examples:
@@ -68,13 +68,13 @@ def command() -> None:
 @_log_format
 def run(job_file: Path, quiet: bool, log_format: str) -> int:
     """Run all tasks of JOB.toml, one after the other; one that fails does not keep the others from running."""
-    from jobs.logs import log_to_stderr
+    from jobs.cli.logging_setup import log_to_stderr
 
     log_to_stderr("label-job", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
     job = _loaded(job_file)
     if job is None:
         return 2
-    from jobs.job_run import run_job
+    from jobs.nightly.run import run_job
 
     return run_job(job_file, job).exit_code
 
@@ -87,14 +87,14 @@ def check(job_file: Path, log_format: str) -> int:
 
     A model that is not built yet is built, so that the night does not have to.
     """
-    from jobs.logs import log_to_stderr
+    from jobs.cli.logging_setup import log_to_stderr
 
     log_to_stderr("label-job", log_format=log_format)
     job = _loaded(job_file)
     if job is None:
         return 2
-    from jobs.job_check import check_job
-    from pipeline.names import printable
+    from jobs.nightly.check import check_job
+    from pipeline.sources.file_names import printable
 
     logger = logging.getLogger(__name__)
     has_problem = False
@@ -154,7 +154,7 @@ def install(job_file: Path, at: str, kind: str | None, folder: Path) -> int:
 
 
 def _cron(program: Path, job_file: Path, at: str) -> int:
-    from jobs.schedule import cron_line
+    from jobs.nightly.schedule import cron_line
 
     click.echo(cron_line(program, job_file, at))
     click.echo("add this line with: crontab -e", err=True)
@@ -162,8 +162,8 @@ def _cron(program: Path, job_file: Path, at: str) -> int:
 
 
 def _systemd(program: Path, job_file: Path, at: str, folder: Path) -> int:
-    from jobs.schedule import verified, write_units
-    from pipeline.names import printable
+    from jobs.nightly.schedule import verified, write_units
+    from pipeline.sources.file_names import printable
 
     units = write_units(program, job_file.absolute(), at, folder)
     complaint = verified(units)
@@ -180,7 +180,7 @@ def _systemd(program: Path, job_file: Path, at: str, folder: Path) -> int:
 
 def _loaded(job_file: Path) -> Job | None:
     """Return the job, or None after saying every mistake in its file."""
-    from jobs.job_file import load_job
+    from jobs.nightly.job_file import load_job
 
     job = load_job(job_file)
     if not isinstance(job, tuple):
@@ -193,7 +193,7 @@ def _loaded(job_file: Path) -> Job | None:
 
 def main() -> None:
     """Run the command line."""
-    from jobs.edge import end_with_exit_code
+    from jobs.cli.entry_point import end_with_exit_code
 
     end_with_exit_code(command, "label-job")
 

@@ -39,7 +39,7 @@ def command(quiet: bool) -> None:
     Exit codes: 0 done; 2 usage; 3 done, but int8 is refused here and label-dir runs fp32; 66 input missing or damaged;
     74 the cache or an output can't be written.
     """
-    from jobs.logs import log_to_stderr
+    from jobs.cli.logging_setup import log_to_stderr
 
     log_to_stderr("label-models", level=logging.ERROR if quiet else logging.WARNING)
 
@@ -50,7 +50,7 @@ def list_models(is_all: bool) -> None:
     """Say which models there are: classes, input, id, size, certificate on this CPU."""
     from dataclasses import astuple
 
-    from jobs.model_building import listed_models, other_names
+    from jobs.workshop.building import listed_models, other_names
 
     header = ("name", "classes", "pixels", "id", "int8 MB", "fp32 MB", "certificate")
     click.echo(_table([header, *(astuple(one) for one in listed_models())]))
@@ -86,11 +86,11 @@ def build(
     threads: int,
 ) -> int:
     """Build ARCHITECTURE, of the zoo or torchvision, quantize it and certify it on this CPU."""
-    from jobs.model_building import Calibrating, build_own, build_published
+    from jobs.workshop.building import Calibrating, build_own, build_published
+    from models.build_steps import Origin
     from models.cache import checked_name
-    from models.certify import Terms
-    from models.labels import read_labels
-    from models.prepare import Origin
+    from models.certification.certify import Terms
+    from models.label_file import read_labels
 
     if labels is not None and weights is None:
         raise click.UsageError("--labels names the classes of --weights, which is missing")
@@ -135,11 +135,11 @@ def import_file(
     threads: int,
 ) -> int:
     """Import an ONNX classifier FILE, float32 [n, 3, side, side] to [n, classes], quantize and certify it."""
-    from jobs.model_building import Calibrating, import_onnx
+    from jobs.workshop.building import Calibrating, import_onnx
     from models.cache import checked_name
-    from models.certify import Terms
-    from models.labels import read_labels
-    from models.onnx_import import ImportRequest
+    from models.certification.certify import Terms
+    from models.label_file import read_labels
+    from models.networks.onnx_import import ImportRequest
     from models.spec import Preprocessing
 
     bicubic = "bicubic" if interpolation == "bicubic" else "bilinear"
@@ -165,8 +165,8 @@ def certify(name: str, photos: Path | None, samples: int, min_agreement: float, 
 
     Labels are known from photos.csv or PHOTOS.csv (file_name, class_index or category), or from folders named so.
     """
-    from jobs.model_building import certify_again
-    from models.certify import Terms
+    from jobs.workshop.building import certify_again
+    from models.certification.certify import Terms
 
     return _told(
         certify_again(name, photos, samples, Terms(threads=threads, required_agreement=min_agreement), _notify)
@@ -199,21 +199,21 @@ def bench(
     chart: Path | None,
 ) -> None:
     """Run NAME in every way there is, each in a fresh process, in turn, and print what each takes."""
-    from jobs.model_bench import as_text, measured_rows, random_model
-    from models.cpu_kind import this_cpu
+    from jobs.workshop.bench import as_text, measured_rows, random_model
+    from models.system.cpu_kind import this_cpu
 
     built = random_model(name, _notify) if random_weights else name
     rows = measured_rows(built, engine, photos, rounds, _notify)
     click.echo(as_text(rows, output_format))
     if chart is not None:
-        from models.chart import write_chart
+        from models.certification.chart import write_chart
 
         write_chart(chart, f"{built} on {this_cpu().name}", rows)
 
 
 def _told(certificate: object) -> int:
     """Print a certificate; the exit code that it means."""
-    from models.certificate import Certificate
+    from models.certification.certificate import Certificate
 
     if not isinstance(certificate, Certificate):
         click.echo("int8 is refused on this CPU: label-dir runs fp32")
@@ -244,7 +244,7 @@ def _notify(sentence: str) -> None:
 
 def main() -> None:
     """Run the command line."""
-    from jobs.edge import end_with_exit_code
+    from jobs.cli.entry_point import end_with_exit_code
 
     end_with_exit_code(command, "label-models")
 

@@ -38,8 +38,8 @@ Exit codes: 0 written; 2 usage, or no table of label-dir; 66 no table; 74 the pa
 def command(table: Path, page: Path, photos: Path | None, title: str | None, quiet: bool) -> int:
     """Write what TABLE (.parquet, .csv, or a folder of partitions) says as a page: figures, charts, a contact sheet."""
     # Inside, because child processes import this module again and need none of it.
-    from jobs.logs import log_to_stderr, tell
-    from jobs.report.progress import thumbnail_bar
+    from jobs.cli.logging_setup import log_to_stderr, tell
+    from jobs.cli.thumbnail_progress import thumbnail_bar
     from jobs.report.write import write_report
     from pipeline.errors import UsageError
 
@@ -57,7 +57,7 @@ def command(table: Path, page: Path, photos: Path | None, title: str | None, qui
 
 def main() -> None:
     """Run the command line."""
-    from jobs.edge import end_with_exit_code
+    from jobs.cli.entry_point import end_with_exit_code
 
     end_with_exit_code(command, "label-report")
 

@@ -42,8 +42,8 @@ Exit codes: 0 shown, also where no row matches; 2 usage, or no table of label-di
 @click.version_option(package_name="label-dir")
 def command(table: Path, **question: object) -> int:
     """Show rows of TABLE: a .parquet or .csv file of label-dir, or a folder of date=... partitions."""
-    from jobs.show import Question, show
-    from pipeline.rows import read_rows
+    from jobs.report.table_query import Question, show
+    from pipeline.tables.rows import read_rows
 
     lines, left_out = show(read_rows(table), Question(**question))  # type: ignore[arg-type]  # click gives what the options say
     for line in lines:
@@ -55,7 +55,7 @@ def command(table: Path, **question: object) -> int:
 
 def main() -> None:
     """Run the command line."""
-    from jobs.edge import end_with_exit_code
+    from jobs.cli.entry_point import end_with_exit_code
 
     end_with_exit_code(command, "label-show")
 

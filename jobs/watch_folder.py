@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from jobs.durations import Duration
-from jobs.rhythm_options import take_rhythm, with_rhythm_options
+from jobs.cli.duration_type import Duration
+from jobs.cli.watch_options import take_rhythm, with_rhythm_options
 
 _LOADERS = click.Choice(["pipes", "dataloader"])
 _EPILOG = """\b
@@ -96,9 +96,9 @@ def command(
     left alone until it rests. `watch-folder status LABELS` tells how a running one is.
     """
     # Inside, because child processes import this module again and need none of it.
-    from jobs.labelling import LabelDirOptions
-    from jobs.logs import log_to_stderr
-    from jobs.watching import WatchOptions, watch_folder
+    from jobs.cli.logging_setup import log_to_stderr
+    from jobs.labelling.label_folder import LabelDirOptions
+    from jobs.watching.build_daemon import WatchOptions, watch_folder
 
     log_to_stderr("watch-folder", level=logging.ERROR if quiet else logging.INFO, log_format=log_format)
     part_format, rhythm = str(options.pop("format")), take_rhythm(options)
@@ -121,19 +121,19 @@ def command(
 @click.argument("labels", type=click.Path(path_type=Path))
 def status_command(labels: Path) -> int:
     """Tell how the watch-folder that writes LABELS is; exit code 0 where it runs and is well, 1 where not."""
-    from jobs.watch_status import show_status
+    from jobs.watching.watch_status import show_status
 
     return show_status(labels)
 
 
 def main() -> None:
     """Run the command line."""
-    from jobs.wish_signals import end_at_once_when_told
+    from jobs.cli.wish_signals import end_at_once_when_told
 
     end_at_once_when_told()
     # Without the threads that numpy starts, this process can fork the one that decodes.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from jobs.edge import end_with_exit_code
+    from jobs.cli.entry_point import end_with_exit_code
 
     if sys.argv[1:2] == ["status"]:
         del sys.argv[1]

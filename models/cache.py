@@ -15,12 +15,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from models.artifact import Artifact, Precision, read_artifact
-from models.certificate import LARGEST_ARITHMETIC_ERROR, Certificate, read_certificate, write_certificate
-from models.child import run_in_child
-from models.durable import write_durably
+from models.certification.certificate import LARGEST_ARITHMETIC_ERROR, Certificate, read_certificate, write_certificate
 from models.engines import DEFAULT_ENGINE, engine_kind
 from models.errors import ModelError, ModelInputError, ModelOutputError, ModelUsageError
-from models.receipt import (
+from models.manifest import (
     Receipt,
     cache_folder,
     certificate_path,
@@ -30,6 +28,8 @@ from models.receipt import (
     torch_int8_name,
     write_receipt,
 )
+from models.system.atomic_file import write_durably
+from models.system.isolated_call import run_in_child
 
 BUILD_SECONDS_USUAL = 20
 
@@ -74,7 +74,7 @@ def ensure_built(model: str, notify: Notify) -> Receipt:
             raise ModelInputError(f"the model {model} {reason}: build it again with label-models build")
         notify(f"model {model} {reason}: building it, once, in about {BUILD_SECONDS_USUAL} s")
         started = time.monotonic()
-        from models.prepare import prepare_published
+        from models.build_steps import prepare_published
 
         write_receipt(model, run_in_child(prepare_published, notify, model, cache_folder(), recipe_key(model)))
         notify(f"model {model} built in {time.monotonic() - started:.1f} s")
@@ -143,7 +143,7 @@ def _measured(model: str, int8: Artifact, receipt: Receipt, notify: Notify) -> C
         if found is not None:
             return found
         notify(f"model {model} is new to this CPU: measuring int8 against fp32, once, in some seconds")
-        from models.certify import Terms, certify
+        from models.certification.certify import Terms, certify
 
         fp32 = cache_folder() / receipt.fp32
         certificate = run_in_child(certify, notify, int8.path, fp32, None, Terms())
@@ -186,7 +186,7 @@ def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
     try:
         error = float(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
-        from models.certify import arithmetic_error
+        from models.certification.certify import arithmetic_error
 
         error = run_in_child(arithmetic_error, notify, artifact.path)
         write_durably(path, f"{error:.6f}".encode())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.runtime import onnxruntime
+from models.onnx_runtime import onnxruntime
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from models.artifact import Artifact
-from pipeline.classifier_process import ClassifierSetup
-from pipeline.cpus import CpuSet
-from pipeline.decode import DecodeRules
-from pipeline.loader import Loader, LoaderPlan
-from pipeline.pool import Pool
-from pipeline.read import ReadLimits
+from pipeline.decoding.decode import DecodeRules
+from pipeline.inference.pool import Pool
+from pipeline.inference.worker import ClassifierSetup
+from pipeline.loading.loader import Loader, LoaderPlan
 from pipeline.records import Batch, Classified, FileRef, ItemError, PhotoFacts, Prediction, Row
-from pipeline.slab import Slab
+from pipeline.sources.read_file import ReadLimits
+from pipeline.system.cpus import CpuSet
+from pipeline.system.shared_array import Slab
 
 _WAIT_S = 1.0
 

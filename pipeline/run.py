@@ -12,18 +12,18 @@ from itertools import chain
 from pathlib import Path
 
 from models.artifact import Artifact
-from pipeline.copies import Copies
-from pipeline.durable import temporary_of
 from pipeline.errors import InputMissingError, Interrupted, OutputError, UsageError
-from pipeline.export import export
 from pipeline.labeller import Labeller, LabellerPlan
-from pipeline.lock import held
-from pipeline.merge import SortedTable
-from pipeline.previous import previous_table, refuse_foreign
 from pipeline.records import FileRef, Row, RunSummary
-from pipeline.refresh import Refresh
-from pipeline.store import Store, state_folder
-from pipeline.walk import WalkCounts, WalkRules, walk
+from pipeline.sources.walk import WalkCounts, WalkRules, walk
+from pipeline.system.durable import temporary_of
+from pipeline.system.file_lock import held
+from pipeline.tables.incremental import Refresh
+from pipeline.tables.label_reuse import Copies
+from pipeline.tables.merge import SortedTable
+from pipeline.tables.part_store import Store, state_folder
+from pipeline.tables.reader import previous_table, refuse_foreign
+from pipeline.tables.writer import export
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from models.artifact import Artifact
 from tests.faults.table import pytest_terminal_summary as pytest_terminal_summary
-from tests.tiny_model import COLOURS, write_tiny_model
+from tests.support.tiny_model import COLOURS, write_tiny_model
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -45,11 +45,11 @@ def _durable(module: ModuleType) -> None:
 
 
 _UNPROTECT: dict[str, Callable[[ModuleType], None]] = {
-    "pipeline.read": _read,
-    "pipeline.decoder_process": _decoder,
-    "pipeline.decoder_watch": _watch,
-    "pipeline.pool": _pool,
-    "pipeline.durable": _durable,
+    "pipeline.sources.read_file": _read,
+    "pipeline.loading.decode_worker": _decoder,
+    "pipeline.loading.worker_monitor": _watch,
+    "pipeline.inference.pool": _pool,
+    "pipeline.system.durable": _durable,
 }
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.architectures import new_module
 from models.artifact import Artifact, read_artifact
-from models.checkpoint import load_strictly, read_checkpoint
 from models.classifier import Pixels, TopK
 from models.errors import ModelInputError
-from models.receipt import state_file_name
+from models.manifest import state_file_name
+from models.networks.architectures import new_module
+from models.networks.checkpoint import load_strictly, read_checkpoint
 
 Module = torch.nn.Module
 

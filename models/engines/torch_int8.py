@@ -15,15 +15,15 @@ from typing import Any
 import torch
 import torchvision
 
-from models.architectures import WITH_AUXILIARY_HEAD, new_module
 from models.artifact import Artifact, read_artifact
-from models.child import Notify
 from models.classifier import Pixels
-from models.durable import write_durably
 from models.errors import ModelInputError
-from models.observe import normalised
-from models.receipt import torch_int8_name
-from models.synthetic import generated_images
+from models.manifest import torch_int8_name
+from models.networks.architectures import WITH_AUXILIARY_HEAD, new_module
+from models.quantization.activation_stats import normalised
+from models.samples import generated_images
+from models.system.atomic_file import write_durably
+from models.system.isolated_call import Notify
 
 IMAGES_PER_RUN = 8
 CALIBRATION_IMAGES = 64

@@ -18,16 +18,16 @@ from pathlib import Path
 import pyarrow as pa
 
 import pipeline.run
-import pipeline.store
+import pipeline.tables.part_store
 from models.artifact import Artifact
 from models.spec import Preprocessing
-from pipeline.cpus import CpuSet
 from pipeline.errors import LabelDirError
 from pipeline.labeller import LabellerPlan
-from pipeline.loader import LoaderPlan
-from pipeline.read import ReadLimits
+from pipeline.loading.loader import LoaderPlan
 from pipeline.records import ErrorClass, FileRef, ItemError, Row
 from pipeline.run import Hooks, RunRequest
+from pipeline.sources.read_file import ReadLimits
+from pipeline.system.cpus import CpuSet
 from tests.faults.disk import FailingDisk, FaultKind, Step
 
 ROWS_PER_PART = 7
@@ -83,10 +83,10 @@ def _run(request: StubRequest) -> Ended:
     disk = FailingDisk(os.path.dirname(request.out), request.kind, request.at)
     disk.install()
     pipeline.run.Labeller = _StubLabeller  # type: ignore[assignment, attr-defined]
-    pipeline.store.ROWS_PER_PART = ROWS_PER_PART
-    commit = pipeline.store.Store.commit
+    pipeline.tables.part_store.ROWS_PER_PART = ROWS_PER_PART
+    commit = pipeline.tables.part_store.Store.commit
 
-    def noted_commit(store: pipeline.store.Store) -> None:
+    def noted_commit(store: pipeline.tables.part_store.Store) -> None:
         parts = len(store.written())
         commit(store)
         # A commit of no rows makes no part, so it is no step that a later run could build on.
@@ -94,7 +94,7 @@ def _run(request: StubRequest) -> Ended:
             disk.steps.append(Step("committed", disk.folder, str(ROWS_PER_PART).encode()))
 
     if request.steps_to:
-        pipeline.store.Store.commit = noted_commit  # type: ignore[assignment, method-assign]
+        pipeline.tables.part_store.Store.commit = noted_commit  # type: ignore[assignment, method-assign]
     labelled = [0]
 
     def count(*_: object) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.records import ErrorClass, ItemError, Row
-from pipeline.store import Store
+from pipeline.tables.part_store import Store
 from tests.faults.disk import FaultKind, Step
 from tests.faults.power import Disk, Survival, disk_after
 from tests.faults.stub_run import ROWS_PER_PART, Ended, StubRequest, StubRuns

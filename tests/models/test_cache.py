@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 
 from models.artifact import read_artifact
-from models.build import int8_artifact
+from models.build_steps import Origin, prepare_network
 from models.cache import ensure_artifact
-from models.calibrate import candidate_calibrations
-from models.certify import Photos
+from models.certification.certify import Photos
 from models.engines import ENGINES, load_engine
 from models.engines.torch_int8 import load_torch_int8, write_torch_int8
 from models.errors import ModelInputError
-from models.prepare import Origin, prepare_network
-from models.quantize import Recipe
-from models.receipt import torch_int8_name
-from models.synthetic import generated_images
-from tests.models.networks import images, small_network
+from models.manifest import torch_int8_name
+from models.quantization.artifact_builder import int8_artifact
+from models.quantization.calibrate import candidate_calibrations
+from models.quantization.quantize import Recipe
+from models.samples import generated_images
+from tests.support.networks import images, small_network
 
 ASK = (
     "import sys; from models.cache import ensure_artifact; print(ensure_artifact('efficientnet_lite0', print).model_id)"

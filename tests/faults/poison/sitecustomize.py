@@ -80,7 +80,7 @@ def _poison_classifier(module: ModuleType) -> None:
     module.Classifier.classify = poisoned
 
 
-_POISONS = {"pipeline.decode": _poison_decoder, "models.classifier": _poison_classifier}
+_POISONS = {"pipeline.decoding.decode": _poison_decoder, "models.classifier": _poison_classifier}
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -1,0 +1,210 @@
+"""What a job file may say, and every mistake in one with its line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+
+from jobs.nightly.toml_lines import Place, line_numbers, line_of
+from pipeline.errors import InputMissingError
+from pipeline.loading.loader import LoaderKind
+from pipeline.run import OUT_SUFFIXES
+
+_VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
+_CLOCK_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+_REPORT_SUFFIX = ".html"
+_VALUE_ERROR = "Value error, "
+
+
+def _beside_the_job_file(path: Path, info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {})["folder"]
+    return folder / path.expanduser()
+
+
+def _words(value: object) -> object:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+def _clock_time(value: str) -> str:
+    if not _CLOCK_TIME.fullmatch(value):
+        raise ValueError("must be a time of day such as 06:00")
+    return value
+
+
+PathInFile = Annotated[Path, AfterValidator(_beside_the_job_file)]
+Command = Annotated[tuple[str, ...], BeforeValidator(_words), Field(min_length=1)]
+ClockTime = Annotated[str, AfterValidator(_clock_time)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Task(BaseModel):
+    """One folder of photos and the table, or dataset, that is brought up to date with it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    photos: PathInFile
+    output: PathInFile
+    partition_by: Literal["mtime", "exif", "run"] | None = None
+    model: str = "efficientnet_lite0"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    keep_days: Count | None = None
+    report: PathInFile | None = None
+    topk: Annotated[int, Field(ge=1, le=1000)] = 3
+    engine: str = "onnxruntime"
+    loader: LoaderKind = "pipes"
+    batch_size: Count | None = None
+    workers: Count | None = None
+    pool: Count | None = None
+    threads: Count | None = None
+    timeout: Annotated[float, Field(ge=1)] = 60.0
+    max_pixels: Count = 200_000_000
+    max_bytes: Count = 1 << 30
+
+
+class Job(BaseModel):
+    """A whole job file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: Annotated[PathInFile, Field(validate_default=True)] = Path("summary.json")
+    metrics: PathInFile | None = None
+    deadline: ClockTime | None = None
+    on_success: Command | None = None
+    on_failure: Command | None = None
+    task: Annotated[tuple[Task, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mistake:
+    """What is wrong in a job file, and in which line (None: in no single one)."""
+
+    line: int | None
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence if self.line is None else f"line {self.line}: {self.sentence}"
+
+
+def load_job(path: Path, environment: Mapping[str, str] = os.environ) -> Job | tuple[Mistake, ...]:
+    """Read a job file, or return all its mistakes in the order of their lines.
+
+    Relative paths in it start from its own folder; `${NAME}` and `${NAME:-default}` come from `environment`.
+
+    Raises:
+        InputMissingError: the file cannot be read.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise InputMissingError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        return (Mistake(None, f"not UTF-8: {error.reason}"),)
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return (_syntax_mistake(str(error)),)
+    lines = line_numbers(text)
+    mistakes: list[Mistake] = []
+    values = _expanded(raw, (), environment, lines, mistakes)
+    mistakes.extend(_contradictions(values, lines))
+    try:
+        job = Job.model_validate(values, context={"folder": path.absolute().parent})
+    except ValidationError as error:
+        # A list whose tasks are all wrong counts as empty, too; that is no mistake of its own.
+        details = [d for d in error.errors() if d["type"] != "too_short" or d["loc"] != ("task",) or not d["input"]]
+        mistakes.extend(_mistake(detail, lines) for detail in details)
+    if mistakes:
+        return tuple(sorted(mistakes, key=lambda mistake: (mistake.line or 0, mistake.sentence)))
+    return job
+
+
+def _syntax_mistake(reason: str) -> Mistake:
+    found = re.search(r" \(at line (\d+), column \d+\)$", reason)
+    return Mistake(int(found[1]), reason[: found.start()]) if found else Mistake(None, reason)
+
+
+def _expanded(
+    value: Any, place: Place, environment: Mapping[str, str], lines: Mapping[Place, int], mistakes: list[Mistake]
+) -> Any:
+    if isinstance(value, dict):
+        return {k: _expanded(v, (*place, k), environment, lines, mistakes) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expanded(v, (*place, i), environment, lines, mistakes) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replacement(match: re.Match[str]) -> str:
+        escaped, name, default = match.groups()
+        if escaped:
+            return "$"
+        if name not in environment and default is None:
+            mistakes.append(Mistake(line_of(place, lines), f"the environment has no variable {name}"))
+        return environment.get(name, default or "")
+
+    return _VARIABLE.sub(replacement, value)
+
+
+def _mistake(details: Mapping[str, Any], lines: Mapping[Place, int]) -> Mistake:
+    place: Place = tuple(details["loc"])
+    key = place[-1]
+    if details["type"] == "extra_forbidden":
+        known = Task.model_fields if place[0] == "task" else Job.model_fields
+        near = difflib.get_close_matches(str(key), known, 1, 0.5)
+        sentence = f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    elif details["type"] in ("missing", "too_short") and place == ("task",):
+        sentence = "there is no [[task]]"
+    elif details["type"] == "missing":
+        sentence = f"a task needs the key {key!r}"
+    else:
+        names = ".".join(str(part) for part in place if not isinstance(part, int) and part != "task")
+        sentence = f"{names or key}: {_lowered(details['msg'])}, not {details['input']!r}"
+    return Mistake(line_of(place, lines), sentence)
+
+
+def _lowered(message: str) -> str:
+    message = message.removeprefix(_VALUE_ERROR)
+    return message[:1].lower() + message[1:]
+
+
+def _contradictions(values: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator[Mistake]:
+    """Find what is wrong between keys; values may still be of any type here."""
+    tasks = values.get("task")
+    if not isinstance(tasks, list):
+        return
+    seen: dict[tuple[str, str], int] = {}
+    for index, task in enumerate(tasks):
+        if not isinstance(task, dict):
+            continue
+        for key in ("name", "output", "report"):
+            value = task.get(key)
+            line = line_of(("task", index, key), lines)
+            if isinstance(value, str) and (key, value) in seen:
+                yield Mistake(line, f"{key} {value!r} is taken by the task in line {seen[key, value]}")
+            elif isinstance(value, str):
+                seen[key, value] = line or 0
+        yield from _endings(task, index, lines)
+
+
+def _endings(task: Mapping[str, Any], index: int, lines: Mapping[Place, int]) -> Iterator[Mistake]:
+    output, report = task.get("output"), task.get("report")
+    if isinstance(output, str):
+        is_table = output.lower().endswith(OUT_SUFFIXES)
+        line = line_of(("task", index, "output"), lines)
+        if "partition_by" in task and is_table:
+            yield Mistake(line, f"output {output!r} is one table; with partition_by, name a folder")
+        if "partition_by" not in task and not is_table:
+            yield Mistake(line, f"output {output!r} must end in .parquet or .csv, or be a folder with partition_by")
+    if isinstance(report, str) and not report.lower().endswith(_REPORT_SUFFIX):
+        yield Mistake(line_of(("task", index, "report"), lines), f"report {report!r} must end in {_REPORT_SUFFIX}")

@@ -1,0 +1,138 @@
+"""A job's tasks one after the other: under one lock, until the deadline, each failing for itself alone."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import logging
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from jobs.cli.logging_setup import fields, tell
+from jobs.cli.signals import StopSignals
+from jobs.labelling.results import JobResult, Outcome, TaskResult, to_json, write_json, write_metrics
+from jobs.nightly.job_file import Job, Task
+from jobs.nightly.task import run_task
+from models.errors import ModelError
+from pipeline.errors import ExitCode, Interrupted, LabelDirError, OutputError
+from pipeline.run import Hooks
+from pipeline.system.file_lock import held
+from pipeline.tables.part_store import state_folder
+
+logger = logging.getLogger(__name__)
+
+_HOOK_TIMEOUT_S = 300.0
+# What matters most decides the exit code of a job in which several things went wrong.
+_GRAVEST_FIRST = (
+    ExitCode.TERMINATED,
+    ExitCode.INTERRUPTED,
+    ExitCode.BUG,
+    ExitCode.OUTPUT_UNWRITABLE,
+    ExitCode.INPUT_MISSING,
+    ExitCode.LOCKED,
+    ExitCode.USAGE,
+    ExitCode.SOME_FAILED,
+)
+
+
+def run_job(path: Path, job: Job) -> JobResult:
+    """Run every task of the job in file `path`, write its summary, and call its commands.
+
+    Raises:
+        LockedError: the job runs already; nothing was touched.
+        OutputError: the summary's folder cannot be written.
+    """
+    try:
+        with held(state_folder(job.summary) / "lock", str(path), "run"):
+            result = _run_tasks(path, job)
+            _write_summaries(result, job)
+            _call(job.on_success if result.exit_code == 0 else job.on_failure, result)
+            return result
+    except OSError as error:
+        raise OutputError(f"{job.summary} cannot be written: {error.strerror or error}") from error
+
+
+def seconds_until(clock_time: str, now: datetime.datetime) -> float:
+    """Return how long it is from `now` (local time) to the next `clock_time`, HH:MM."""
+    hour, minute = (int(part) for part in clock_time.split(":"))
+    following = now.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
+    if following <= now:
+        following += datetime.timedelta(days=1)
+    # Naive local times; timestamp() knows when clocks change between them.
+    return following.timestamp() - now.timestamp()
+
+
+def _run_tasks(path: Path, job: Job) -> JobResult:
+    began_at_s = time.time()
+    ends_at_s = began_at_s + seconds_until(job.deadline, datetime.datetime.now()) if job.deadline else float("inf")
+    with StopSignals() as signals:
+        hooks = Hooks(stop_requested=signals.requested, time_is_up=lambda: time.time() >= ends_at_s)
+        results: list[TaskResult] = []
+        for task in job.task:
+            results.append(_task_result(task, hooks))
+            _report(results[-1])
+    exit_code = next((int(code) for code in _GRAVEST_FIRST if any(r.exit_code == code for r in results)), 0)
+    return JobResult(str(path), began_at_s, time.time(), exit_code, tuple(results))
+
+
+def _task_result(task: Task, hooks: Hooks) -> TaskResult:
+    nothing = TaskResult(task.name, Outcome.NOT_STARTED, ExitCode.OK, str(task.output))
+    if stop := hooks.stop_requested():
+        return dataclasses.replace(nothing, exit_code=128 + stop, message="not started: the job was stopped")
+    if hooks.time_is_up():
+        return dataclasses.replace(nothing, message="not started: the deadline had passed")
+    failed = dataclasses.replace(nothing, outcome=Outcome.FAILED)
+    try:
+        return run_task(task, hooks)
+    except Interrupted as interrupted:
+        message = "interrupted; what was labelled is kept for the next run"
+        code = 128 + interrupted.signal_number
+        return dataclasses.replace(nothing, outcome=Outcome.INTERRUPTED, exit_code=code, message=message)
+    except (LabelDirError, ModelError) as error:
+        return dataclasses.replace(failed, exit_code=int(error.exit_code), message=str(error))
+    except Exception as error:
+        logger.exception("%s: this is a bug, please report it with what follows", task.name)
+        message = f"a bug: {type(error).__name__}: {error}"
+        return dataclasses.replace(failed, exit_code=int(ExitCode.BUG), message=message)
+
+
+def _report(result: TaskResult) -> None:
+    """Say one line; it is an error, which even a quiet job says, where the task's exit code is one."""
+    line = f"{result.name}: {result.message}"
+    if result.exit_code == ExitCode.OK:
+        tell(line, task=result.name, outcome=result.outcome, output=result.output)
+    else:
+        facts = fields(task=result.name, outcome=result.outcome, output=result.output, exit_code=result.exit_code)
+        logger.error("%s", line, extra=facts)
+
+
+def _write_summaries(result: JobResult, job: Job) -> None:
+    write_json(result, job.summary)
+    if job.metrics is not None:
+        try:
+            write_metrics(result, job.metrics)
+        except OSError as error:
+            logger.error("%s cannot be written: %s", job.metrics, error.strerror)
+
+
+def _call(command: tuple[str, ...] | None, result: JobResult) -> None:
+    """Run a command of the job file with the summary on its stdin; its failure is told and changes nothing else."""
+    if command is None:
+        return
+    with _told(command):
+        subprocess.run(command, input=to_json(result), text=True, timeout=_HOOK_TIMEOUT_S, check=True)
+
+
+@contextlib.contextmanager
+def _told(command: tuple[str, ...]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        logger.error("the command %s cannot be run: %s", command[0], error.strerror)
+    except subprocess.CalledProcessError as error:
+        logger.error("the command %s ended with exit code %d", command[0], error.returncode)
+    except subprocess.TimeoutExpired:
+        logger.error("the command %s was ended after %d s", command[0], int(_HOOK_TIMEOUT_S))

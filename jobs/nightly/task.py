@@ -1,0 +1,150 @@
+"""One task of a job: a table or a dataset brought up to date, old rows pruned, a report written."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import logging
+import time
+from pathlib import Path
+
+from jobs.labelling.label_folder import LabelDirOptions, run_request
+from jobs.labelling.results import Outcome, TaskResult, sentence
+from jobs.nightly.job_file import Task
+from jobs.report.write import write_report
+from pipeline.decoding.capture_date import days_taken
+from pipeline.errors import ExitCode, OutputError
+from pipeline.records import RunSummary
+from pipeline.run import Hooks, RunRequest, run
+from pipeline.sources.file_names import file_system_name
+from pipeline.system.cpus import this_machine, usable_cores
+from pipeline.tables.partitioned_dataset import Published, days_by_exif, days_by_time, publish
+from pipeline.tables.rows import read_rows
+
+logger = logging.getLogger(__name__)
+
+# The dataset's truth: one table, never opened by readers of the partitions, that knows pruned rows too.
+_STATE_FOLDER = ".label-dir"
+_INDEX = "table.parquet"
+_DAY_S = 86400
+
+
+def run_task(task: Task, hooks: Hooks) -> TaskResult:
+    """Do the task; raises what `pipeline.run.run` and the model cache raise."""
+    began_s = time.monotonic()
+    _make_folder(task)
+    request = request_of(task)
+    summary = run(request, hooks)
+    published = _publish(task, request.out) if task.partition_by is not None else None
+    result = _result(task, summary, published)
+    if task.report is not None and (_has_changed(result, published) or not task.report.exists()):
+        _write_report(task, task.report, published)
+    return dataclasses.replace(result, elapsed_s=round(time.monotonic() - began_s, 3))
+
+
+def _has_changed(result: TaskResult, published: Published | None) -> bool:
+    if published is not None and (published.written or published.removed):
+        return True
+    return bool(result.labelled or result.failed or result.removed)
+
+
+def _write_report(task: Task, report: Path, published: Published | None) -> None:
+    if published is not None and not published.written + published.unchanged:
+        logger.warning("%s: there is no partition yet, and so no report", task.name)
+        return
+    write_report(task.output, report, task.photos, title=task.name)
+
+
+def request_of(task: Task) -> RunRequest:
+    """Return the run that brings the task's table up to date; raises what the model cache raises."""
+    out = task.output if task.partition_by is None else task.output / _STATE_FOLDER / _INDEX
+    request = run_request(_options(task, out))
+    if task.keep_days is None or task.partition_by in ("exif", "run"):
+        return request
+    return dataclasses.replace(request, modified_since_us=_kept_since_s(task.keep_days) * 1_000_000)
+
+
+def _make_folder(task: Task) -> None:
+    if task.partition_by is None:
+        return
+    try:
+        (task.output / _STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{task.output} cannot be written: {error.strerror}") from error
+
+
+def _options(task: Task, out: Path) -> LabelDirOptions:
+    return LabelDirOptions(
+        photos=task.photos,
+        out=out,
+        model=task.model,
+        quiet=False,
+        batch_size=task.batch_size,
+        workers=task.workers,
+        pool=task.pool,
+        threads=task.threads,
+        topk=task.topk,
+        engine=task.engine,
+        loader=task.loader,
+        include=task.include,
+        exclude=task.exclude,
+        follow_links=task.follow_links,
+        fresh=False,
+        timeout=task.timeout,
+        max_pixels=task.max_pixels,
+        max_bytes=task.max_bytes,
+    )
+
+
+def _kept_since_s(keep_days: int) -> int:
+    """Return the first second, since 1970, of the oldest UTC day that is kept; today is the first of `keep_days`."""
+    today = int(time.time()) // _DAY_S
+    return (today - keep_days + 1) * _DAY_S
+
+
+def _publish(task: Task, index: Path) -> Published:
+    rows = read_rows(index)
+    try:
+        if task.partition_by == "exif":
+            photos = task.photos.resolve()
+            names = rows.select(["sha256", "file_name"]).to_pylist()
+            paths = {row["sha256"]: f"{photos}/{file_system_name(row['file_name'])}" for row in names if row["sha256"]}
+            memory = index.with_name("taken.parquet")
+            days = days_by_exif(rows, days_taken(paths, memory, usable_cores(this_machine())))
+        else:
+            days = days_by_time(rows, "mtime" if task.partition_by == "mtime" else "labelled_at")
+        return publish(rows, days, task.output, _first_kept_day(task.keep_days))
+    except OSError as error:
+        raise OutputError(f"{task.output} cannot be written: {error.strerror or error}") from error
+
+
+def _first_kept_day(keep_days: int | None) -> str | None:
+    if keep_days is None:
+        return None
+    return datetime.datetime.fromtimestamp(_kept_since_s(keep_days), datetime.UTC).date().isoformat()
+
+
+def _result(task: Task, summary: RunSummary, published: Published | None) -> TaskResult:
+    message = sentence(dataclasses.replace(summary, out=task.output))
+    if published is not None:
+        message += f", {published.written} partitions written, {published.removed} removed"
+    if summary.is_cut_short:
+        message += "; stopped by the deadline, the next run goes on"
+    return TaskResult(
+        name=task.name,
+        outcome=Outcome.CUT_SHORT if summary.is_cut_short else Outcome.DONE,
+        # A photo known to be broken is in the table, but no news that should wake anyone each night.
+        exit_code=int(ExitCode.SOME_FAILED if summary.failed or summary.unreadable_folders else ExitCode.OK),
+        output=str(task.output),
+        message=message,
+        labelled=summary.labelled,
+        unchanged=summary.kept,
+        failed=summary.failed,
+        failed_by_class=dict(summary.failed_by_class),
+        failed_before_by_class=dict(summary.kept_failed_by_class),
+        removed=summary.removed,
+        skipped=summary.skipped,
+        pruned=published.pruned_rows if published else 0,
+        images_per_s=round(summary.images_per_s, 1),
+        report=str(task.report) if task.report else None,
+    )

@@ -1,0 +1,168 @@
+"""From the options of `watch-folder` to a running daemon: checks, lock, pieces, signals."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from jobs.cli.watch_options import RhythmOptions
+from jobs.cli.wish_signals import wishes_by_signal
+from jobs.labelling.label_folder import LabelDirOptions, run_request
+from pipeline.errors import ExitCode, OutputError, UsageError
+from pipeline.labeller import Labeller
+from pipeline.monitoring.daemon_stats import Vitals
+from pipeline.monitoring.prometheus import MetricsServer
+from pipeline.monitoring.sd_notify import ServiceManager
+from pipeline.monitoring.status_reporter import Reporter
+from pipeline.run import RunRequest
+from pipeline.sources.walk import WalkRules
+from pipeline.system.file_lock import held
+from pipeline.tables.append_dataset import STATE_FOLDER, Partitions
+from pipeline.watching.daemon import Daemon
+from pipeline.watching.done_action import Disposal
+from pipeline.watching.event_supervisor import POLL_S, Lookout, Rhythm
+from pipeline.watching.labeller_supervisor import Keeper
+from pipeline.watching.pending_files import Intake
+from pipeline.watching.row_committer import Outlet
+from pipeline.watching.scanner import Scanner
+from pipeline.watching.settle_tracker import Tracker
+from pipeline.watching.wakeup import Wakeup
+from pipeline.watching.watched_folder import Inbox
+from pipeline.watching.wishes import Wishes
+
+logger = logging.getLogger(__name__)
+
+STATUS_NAME = "status.json"
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """The options of `watch-folder`; `labelling` holds those it shares with `label-dir`, `out` being the labels."""
+
+    labelling: LabelDirOptions
+    rhythm: RhythmOptions
+    once: bool
+    done: str
+    part_format: str
+    part_rows: int
+    metrics: str | None
+    status: Path | None
+
+
+def watch_folder(options: WatchOptions) -> int:
+    """Watch until told to stop; returns the exit code.
+
+    Raises:
+        UsageError: the options contradict each other, or the folders lie in each other.
+        InputMissingError: the inbox is not there.
+        OutputError: the labels cannot be written.
+        LockedError: another process writes the same labels.
+        ModelError, WorkerDiedError: the model cannot be loaded.
+    """
+    labels = options.labelling.out
+    disposal = _disposal(options)
+    _refuse_nesting(options.labelling.photos.resolve(), labels.resolve())
+    vitals = Vitals()
+    # Arrow's own pools keep what a commit needed for a moment; over months of commits that is memory for nothing.
+    pa.set_memory_pool(pa.system_memory_pool())
+    with contextlib.ExitStack() as stack:
+        wishes, wakeup = stack.enter_context(wishes_by_signal())
+        try:
+            labels.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(labels / STATE_FOLDER / "lock", str(labels)))
+            sink = Partitions(labels, options.part_format, options.labelling.topk, options.part_rows)
+        except OSError as error:
+            raise OutputError(f"{labels} cannot be written: {error.strerror or error}") from error
+        stack.callback(sink.close)
+        server = MetricsServer(*_address(options.metrics), vitals) if options.metrics else None
+        if server is not None:
+            stack.callback(server.close)
+        _daemon(options, disposal, sink, vitals, server, wishes, wakeup).run()
+    return ExitCode.SOME_FAILED if options.once and vitals.failed else ExitCode.OK
+
+
+def _daemon(
+    options: WatchOptions,
+    disposal: Disposal,
+    sink: Partitions,
+    vitals: Vitals,
+    server: MetricsServer | None,
+    wishes: Wishes,
+    wakeup: Wakeup,
+) -> Daemon:
+    clock = time.monotonic
+    shared = options.labelling
+    avoid = frozenset() if disposal.target is None else frozenset({str(disposal.target)})
+    inbox = Inbox(shared.photos, WalkRules(shared.include, shared.exclude, avoid=avoid))
+    rhythm = Rhythm(options.rhythm.rescan_s, poll_interval(options.rhythm.poll_s, inbox), options.once)
+    scanner = Scanner(inbox, rhythm.poll_s or rhythm.rescan_s, clock)
+    tracker = Tracker(options.rhythm.settle_s, clock)
+    outlet = Outlet(sink, disposal, options.rhythm.flush_s, clock, vitals)
+    intake = Intake(inbox, scanner, tracker, sink, vitals, outlet.known)
+    lookout = Lookout(inbox, scanner, intake, rhythm, vitals, wakeup.ring, clock)
+    status_files = [shared.out / STATE_FOLDER / STATUS_NAME, *([options.status] if options.status else [])]
+    reporter = Reporter(vitals, ServiceManager(), status_files, server, clock)
+
+    def start_labeller() -> Labeller:
+        request, labeller = started(shared)
+        vitals.model = request.artifact.model_id
+        return labeller
+
+    keeper = Keeper(start_labeller, vitals, clock)
+    return Daemon(
+        lookout, scanner, tracker, intake, outlet, keeper, options.once, vitals, reporter, wakeup, wishes, clock
+    )
+
+
+def started(options: LabelDirOptions) -> tuple[RunRequest, Labeller]:
+    """Return what the options ask for and the running, warm labeller for it; raises as `run_request` does."""
+    request = run_request(options)
+    labeller = Labeller(request.artifact, request.plan).__enter__()
+    try:
+        labeller.warm_up()
+    except BaseException:
+        labeller.close()
+        raise
+    return request, labeller
+
+
+def poll_interval(poll_s: float | None, inbox: Inbox) -> float | None:
+    """Return how often to poll: as asked, or by itself on a network share; None where events will do."""
+    if poll_s is None and inbox.is_on_network():
+        logger.info("%s is a network share, which tells of no changes: polling", inbox.folder)
+        return POLL_S
+    return poll_s
+
+
+def _disposal(options: WatchOptions) -> Disposal:
+    inbox = options.labelling.photos.resolve()
+    kind, _, place = options.done.partition(":")
+    if options.done in ("keep", "delete"):
+        return Disposal(inbox, delete=options.done == "delete")
+    if kind != "move" or not place:
+        raise UsageError(f"--done {options.done}: keep, delete or move:DIR")
+    target = Path(place).resolve()
+    if target == inbox or target in inbox.parents:
+        raise UsageError(f"--done {options.done}: the inbox lies in that folder; choose another")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{target} cannot be made: {error.strerror or error}") from error
+    return Disposal(inbox, target=target)
+
+
+def _refuse_nesting(inbox: Path, labels: Path) -> None:
+    if inbox == labels or inbox in labels.parents or labels in inbox.parents:
+        raise UsageError("the labels and the inbox must not lie in each other; choose a folder beside the inbox")
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"--metrics {text}: write HOST:PORT, as in 127.0.0.1:9108")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,106 @@
+"""What `label-models bench` does: finds what every engine loads, measures, and writes the table and the chart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from jobs.workshop.building import SAMPLE_SEED
+from jobs.workshop.photos import decoded_sample
+from models.artifact import Artifact, read_artifact
+from models.build_steps import Int8Request, Origin, prepare_int8, prepare_network
+from models.cache import ensure_artifact, ensure_built, model_lock
+from models.certification.bench import BATCH_SIZE, BenchRow, Subject, bench, usable_threads
+from models.certification.certify import GENERATED_IMAGES, GENERATED_SEED, Terms
+from models.classifier import Pixels
+from models.engines import ENGINES, engine_kind
+from models.manifest import Receipt, cache_folder, read_receipt, state_file_name, torch_int8_name, write_receipt
+from models.samples import generated_images
+from models.system.cpu_kind import this_cpu
+from models.system.isolated_call import Notify, run_in_child
+
+
+def random_model(architecture: str, notify: Notify) -> str:
+    """Build an architecture with random weights, if that was not done yet: the name it has then."""
+    name = f"{architecture}-random"
+    if read_receipt(name) is not None:
+        return name
+    with model_lock(name):
+        fp32, state = run_in_child(prepare_network, notify, Origin(name, architecture, random=True), cache_folder())
+        # Answers of random weights mean nothing, so no agreement is asked of them.
+        request = Int8Request(Terms(required_agreement=0.0))
+        result = run_in_child(prepare_int8, notify, cache_folder(), fp32, request)
+        write_receipt(name, Receipt("", result.int8, fp32, state, result.calibration))
+    return name
+
+
+def measured_rows(
+    name: str, engines: tuple[str, ...], photos: Path | None, rounds: int, notify: Notify
+) -> list[BenchRow]:
+    """A row for every engine that the model has a form for. Raises ModelError."""
+    receipt = ensure_built(name, notify)
+    int8, fp32 = (read_artifact(cache_folder() / file) for file in (receipt.int8, receipt.fp32))
+    subjects = []
+    for engine in engines or tuple(ENGINES):
+        kind = engine_kind(engine)
+        if kind.startswith("torch") and not receipt.state:
+            continue
+        if kind == "torch-int8":
+            ensure_artifact(name, notify, engine)
+        subjects.append(_subject(engine, int8, fp32))
+    return bench(notify, subjects, _pixels(fp32, photos), rounds, usable_threads())
+
+
+def _subject(engine: str, int8: Artifact, fp32: Artifact) -> Subject:
+    """What an engine loads, and the file whose size counts as its model's."""
+    kind = engine_kind(engine)
+    artifact = int8 if kind == "onnxruntime" else fp32
+    if kind == "torch":
+        file = fp32.path.parent / state_file_name(fp32.name, fp32.source["weights_sha256"])
+    elif kind == "torch-int8":
+        file = fp32.path.parent / torch_int8_name(fp32, engine)
+    else:
+        file = artifact.path
+    return Subject(engine, artifact.path, file.stat().st_size)
+
+
+def _pixels(artifact: Artifact, photos: Path | None) -> Pixels:
+    if photos is None:
+        return generated_images(GENERATED_IMAGES, artifact.preprocessing.crop_size, GENERATED_SEED)
+    sample = zip(range(200), decoded_sample(photos, artifact.preprocessing, SAMPLE_SEED), strict=False)
+    return np.stack([photo.pixels for _, photo in sample])
+
+
+def as_text(rows: list[BenchRow], output_format: str) -> str:
+    """The rows as a "table" for people, "csv" or "json"."""
+    if output_format == "json":
+        return json.dumps(
+            {"cpu": str(this_cpu()), "batch_size": BATCH_SIZE, "rows": [asdict(row) for row in rows]}, indent=1
+        )
+    threads = max((len(row.images_per_s) for row in rows), default=1)
+    header = ["engine", "file MB", "load ms", "first cold ms", "first warm ms", "batch 1 ms"]
+    header += [f"images/s, {count} thread{'s' * (count > 1)}" for count in range(1, threads + 1)]
+    header += ["resident MB", "agreement"]
+    lines = [header, *(_cells(row, threads) for row in rows)]
+    if output_format == "csv":
+        stream = io.StringIO()
+        csv.writer(stream, lineterminator="\n").writerows(lines)
+        return stream.getvalue().rstrip("\n")
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    texts = [[cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    left = [line[0].ljust(widths[0]) for line in lines]
+    return "\n".join("  ".join([first, *cells[1:]]) for first, cells in zip(left, texts, strict=True))
+
+
+def _cells(row: BenchRow, threads: int) -> list[str]:
+    if row.failure:
+        return [row.engine, f"{row.file_megabytes:.1f}", *[""] * (threads + 5), row.failure]
+    times = (row.load_ms, row.first_image_cold_ms, row.first_image_warm_ms, row.batch_1_ms)
+    speeds = [f"{speed:.1f}" for speed in row.images_per_s]
+    memory, agreement = f"{row.resident_megabytes:.0f}", f"{row.agreement:.1%}"
+    return [row.engine, f"{row.file_megabytes:.1f}", *(f"{ms:.1f}" for ms in times), *speeds, memory, agreement]

@@ -1,0 +1,121 @@
+"""The certificate: figures of an int8 model against its fp32 form on one kind of CPU, and whether they suffice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from models.system.atomic_file import write_durably
+
+# onnxruntime's int8 kernels against the same arithmetic in fp32: rounding stays below, saturation is far above.
+LARGEST_ARITHMETIC_ERROR = 0.01
+REQUIRED_AGREEMENT = 0.97
+REQUIRED_SPEEDUP = 1.0
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What was measured, on what, and what was asked for.
+
+    Agreement and accuracy are shares; accuracy is None where the photos have no known labels. `arithmetic_error` is the
+    relative error of this CPU's int8 kernels against exact int8 arithmetic. Speeds are images/s at `threads` threads
+    and `batch_size`, medians of alternating runs; resident sizes are those of fresh processes that only classify.
+    """
+
+    model_id: str
+    cpu: str
+    onnxruntime: str
+    recipe: str
+    images: str
+    top1_agreement: float
+    top3_agreement: float
+    divergence: float
+    arithmetic_error: float
+    int8_top1: float | None
+    int8_top3: float | None
+    fp32_top1: float | None
+    fp32_top3: float | None
+    threads: int
+    batch_size: int
+    int8_images_per_s: float
+    fp32_images_per_s: float
+    int8_bytes: int
+    fp32_bytes: int
+    int8_resident_bytes: int
+    fp32_resident_bytes: int
+    required_agreement: float = REQUIRED_AGREEMENT
+
+    @property
+    def speedup(self) -> float:
+        """int8 images/s over fp32 images/s."""
+        return self.int8_images_per_s / self.fp32_images_per_s
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the model fails, with the figures; empty if it passes."""
+        faults = []
+        if self.arithmetic_error > LARGEST_ARITHMETIC_ERROR:
+            faults.append(
+                f"this CPU's int8 kernels do not compute what they should: relative error {self.arithmetic_error:.1%}, "
+                f"at most {LARGEST_ARITHMETIC_ERROR:.1%} allowed"
+            )
+        if self.top1_agreement < self.required_agreement:
+            faults.append(f"agreement {self.top1_agreement:.1%} is below {self.required_agreement:.1%}")
+        if self.speedup <= REQUIRED_SPEEDUP:
+            faults.append(f"int8 is not faster: {self.speedup:.2f} times fp32")
+        return faults
+
+    @property
+    def passed(self) -> bool:
+        """Whether label-dir runs the int8 model."""
+        return not self.faults
+
+    def verdict(self) -> str:
+        """Yes or no in a line, with the figures that decide."""
+        figures = f"agreement {self.top1_agreement:.1%} on {self.images}, {self.speedup:.2f} times the speed of fp32"
+        return f"certified: {figures}" if self.passed else f"not certified: {'; '.join(self.faults)}"
+
+    def lines(self) -> list[tuple[str, str]]:
+        """All figures as pairs of a name and a text, for people."""
+        pairs = [
+            ("model", f"{self.model_id}, weights: {self.recipe}"),
+            ("CPU", self.cpu),
+            ("measured on", self.images),
+            ("Top-1 agreement with fp32", f"{self.top1_agreement:.2%} (required {self.required_agreement:.1%})"),
+            ("fp32 label in int8's Top-3", f"{self.top3_agreement:.2%}"),
+            ("mean divergence", f"{self.divergence:.4f} nats"),
+            ("kernels against exact int8", f"{self.arithmetic_error:.3%} relative error"),
+        ]
+        for what, int8, fp32 in (("Top-1", self.int8_top1, self.fp32_top1), ("Top-3", self.int8_top3, self.fp32_top3)):
+            if int8 is not None and fp32 is not None:
+                pairs.append((f"{what} accuracy", f"int8 {int8:.2%}, fp32 {fp32:.2%}"))
+        speed = f"int8 {self.int8_images_per_s:.1f}, fp32 {self.fp32_images_per_s:.1f}: {self.speedup:.2f} times"
+        resident = (self.int8_resident_bytes / MEGABYTE, self.fp32_resident_bytes / MEGABYTE)
+        return [
+            *pairs,
+            (f"images/s, {self.threads} threads, batch {self.batch_size}", speed),
+            (
+                "file",
+                f"int8 {self.int8_bytes / MEGABYTE:.2f} MB, fp32 {self.fp32_bytes / MEGABYTE:.2f} MB: "
+                f"{self.int8_bytes / self.fp32_bytes:.1%}",
+            ),
+            ("resident, fresh process", f"int8 {resident[0]:.0f} MB, fp32 {resident[1]:.0f} MB"),
+            ("verdict", self.verdict()),
+        ]
+
+
+def write_certificate(path: Path, certificate: Certificate) -> None:
+    """Keep it as JSON. Raises ModelOutputError."""
+    write_durably(path, json.dumps(asdict(certificate), indent=1).encode())
+
+
+def read_certificate(path: Path) -> Certificate | None:
+    """The certificate in a file, or None where there is none that can be read."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Certificate(**document)
+    except (OSError, TypeError, ValueError):
+        return None

@@ -1,0 +1,66 @@
+"""What turns a network into a classifier: uint8 photos in, ids and probabilities out, all inside the graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from models.networks.graph import IR_VERSION, Graph
+from models.quantization.quantize import PHOTO_TENSOR
+from models.spec import Preprocessing
+
+DEFAULT_TOP_K = 3
+PHOTOS, TOP_K, PROBABILITIES, IDS, LOGITS = "photos", "k", "probabilities", "ids", "logits"
+
+
+def classifier_model(graph: Graph, preprocessing: Preprocessing, classes: int) -> onnx.ModelProto:
+    """The network with its way in and out.
+
+    In: "photos" uint8 [n, crop, crop, 3] RGB; "k" int64 [1], 3 where it is not given.
+    Out: "probabilities" float32 [n, k] descending, "ids" int64 [n, k], "logits" float32 [n, classes].
+    """
+    constants = dict(graph.constants)
+    nodes = [helper.make_node("Transpose", [PHOTOS], ["channels_first"], perm=[0, 3, 1, 2])]
+    if graph.input_name == PHOTO_TENSOR:
+        nodes[0].output[0] = PHOTO_TENSOR
+    else:
+        mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+        constants["normalise.factor"] = (1 / std).astype(np.float32).reshape(1, 3, 1, 1)
+        constants["normalise.shift"] = (-mean / std).astype(np.float32).reshape(1, 3, 1, 1)
+        nodes += [
+            helper.make_node("Cast", ["channels_first"], ["photo_real"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["photo_real", "normalise.factor"], ["photo_scaled"]),
+            helper.make_node("Add", ["photo_scaled", "normalise.shift"], [graph.input_name]),
+        ]
+    nodes += graph.nodes
+    if graph.output_name != LOGITS:
+        nodes.append(helper.make_node("Identity", [graph.output_name], [LOGITS]))
+    nodes.append(helper.make_node("Softmax", [LOGITS], ["softmax"], axis=1))
+    nodes.append(helper.make_node("TopK", ["softmax", TOP_K], [PROBABILITIES, IDS], axis=1, largest=1, sorted=1))
+    constants[TOP_K] = np.array([min(DEFAULT_TOP_K, classes)], np.int64)
+    side = preprocessing.crop_size
+    inputs = [
+        helper.make_tensor_value_info(PHOTOS, TensorProto.UINT8, ["n", side, side, 3]),
+        helper.make_tensor_value_info(TOP_K, TensorProto.INT64, [1]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["n", "top_k"]),
+        helper.make_tensor_value_info(IDS, TensorProto.INT64, ["n", "top_k"]),
+        helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ["n", classes]),
+    ]
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    body = helper.make_graph(nodes, "classifier", inputs, outputs, tensors)
+    return helper.make_model(
+        body, opset_imports=[helper.make_opsetid("", graph.opset)], ir_version=IR_VERSION, producer_name="label-dir"
+    )
+
+
+def network_model(graph: Graph, extra_outputs: list[str]) -> onnx.ModelProto:
+    """The bare network, float32 [n, 3, side, side] in, with more of its tensors as outputs: what calibration runs."""
+    inputs = [helper.make_tensor_value_info(graph.input_name, TensorProto.FLOAT, ["n", *graph.input_shape[1:]])]
+    names = dict.fromkeys([graph.output_name, *extra_outputs])
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in graph.constants.items()]
+    body = helper.make_graph(graph.nodes, "network", inputs, outputs, tensors)
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)], ir_version=IR_VERSION)

@@ -1,0 +1,75 @@
+"""Where a network comes from: published weights, one's own checkpoint, or random weights for timing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models.errors import ModelInputError, ModelUsageError
+from models.networks.architectures import IMAGENET_CLASSES, architecture, new_module, published_weights
+from models.networks.checkpoint import classes_in, head_of, load_strictly, read_checkpoint
+from models.networks.network import Network
+from models.networks.torch_export import export_graph
+from models.zoo import categories
+
+RANDOM_SEED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModule:
+    """A network with its graph, and `state` as torch.save writes its state dict: what torch's engines load again."""
+
+    network: Network
+    state: bytes
+
+
+def published(name: str) -> TrainedModule:
+    """A model of the zoo or of torchvision with its published weights. Raises ModelError."""
+    found = architecture(name)
+    tensors, sha256, labels = published_weights(found)
+    module = new_module(name, len(labels))
+    load_strictly(module, tensors, name, f"of {name}")
+    return _trained(name, name, module, labels, "published", sha256)
+
+
+def own(architecture_name: str, weights: Path, labels: tuple[str, ...] | None, name: str) -> TrainedModule:
+    """One's own checkpoint of an architecture; its classes are counted in the checkpoint. Raises ModelError."""
+    found = architecture(architecture_name)
+    tensors = read_checkpoint(weights)
+    head = head_of(new_module(found.name, IMAGENET_CLASSES), IMAGENET_CLASSES)
+    classes = classes_in(tensors, head, found.name, weights)
+    if labels is None and classes != IMAGENET_CLASSES:
+        raise ModelUsageError(f"the weights {weights} have {classes} classes: name them with --labels FILE")
+    labels = labels if labels is not None else categories("imagenet")
+    if len(labels) != classes:
+        raise ModelUsageError(f"there are {len(labels)} labels, and the weights {weights} have {classes} classes")
+    module = new_module(found.name, classes)
+    load_strictly(module, tensors, found.name, weights)
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return _trained(name, found.name, module, labels, weights.name, sha256)
+
+
+def random_weights(architecture_name: str, name: str) -> TrainedModule:
+    """Random weights from a fixed seed, with batch norms that keep activations in range: good for timing only."""
+    found = architecture(architecture_name)
+    torch.manual_seed(RANDOM_SEED)
+    module = new_module(found.name, IMAGENET_CLASSES)
+    return _trained(name, found.name, module, categories("imagenet"), "random", f"random {RANDOM_SEED}")
+
+
+def _trained(
+    name: str, shape: str, module: torch.nn.Module, labels: tuple[str, ...], weights: str, sha256: str
+) -> TrainedModule:
+    stream = io.BytesIO()
+    torch.save(module.state_dict(), stream)
+    rule = architecture(shape).preprocessing
+    try:
+        graph = export_graph(module, rule.crop_size)
+    except Exception as error:
+        raise ModelInputError(f"torch cannot export {shape} to ONNX: {str(error).splitlines()[0]}") from error
+    source = {"architecture": shape, "weights": weights, "weights_sha256": sha256}
+    return TrainedModule(Network(name, graph, rule, labels, source), stream.getvalue())

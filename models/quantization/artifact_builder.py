@@ -1,0 +1,60 @@
+"""A network -> the bytes of its fp32 artifact and, with a calibration and a recipe, of its int8 artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from models.artifact import Artifact, Precision, metadata_of
+from models.errors import ModelError
+from models.networks.classifier_head import classifier_model
+from models.networks.graph import Graph, fingerprint
+from models.networks.network import Network
+from models.quantization.calibration_table import Calibration
+from models.quantization.quantize import PhotoInput, Quantizer, Recipe, photo_input
+
+
+def fp32_artifact(network: Network) -> bytes:
+    """The bytes of the fp32 artifact."""
+    return _serialized(network, network.graph, "fp32", {}, {})
+
+
+def int8_artifact(network: Network, calibration: Calibration, recipe: Recipe, validation: dict[str, Any]) -> bytes:
+    """The bytes of the int8 artifact. Raises ModelError where the figures were measured on another graph."""
+    if calibration.fingerprint != fingerprint(network.graph):
+        raise ModelError(
+            f"the calibration of {network.name} was measured on another graph "
+            f"({calibration.fingerprint}; this one is {fingerprint(network.graph)})"
+        )
+    photo: PhotoInput | None = photo_input(network.preprocessing.mean, network.preprocessing.std)
+    graph = Quantizer(network.graph, calibration, recipe, photo).run()
+    told = {
+        "source": calibration.source,
+        "samples": calibration.samples,
+        "method": calibration.method,
+        "weight_range": recipe.weight_range,
+        "float_nodes": recipe.float_nodes,
+        "ranges": calibration.ranges,
+    }
+    return _serialized(network, graph, "int8", told, validation)
+
+
+def _serialized(
+    network: Network, graph: Graph, precision: Precision, calibration: dict[str, Any], validation: dict[str, Any]
+) -> bytes:
+    model = classifier_model(graph, network.preprocessing, len(network.labels))
+    described = Artifact(
+        path=Path(),
+        name=network.name,
+        sha256="",
+        precision=precision,
+        preprocessing=network.preprocessing,
+        labels=network.labels,
+        source=network.source,
+        calibration=calibration,
+        validation=validation,
+    )
+    for key, value in metadata_of(described).items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    return bytes(model.SerializeToString(deterministic=True))

@@ -1,0 +1,47 @@
+"""An RGB photo -> the centre square a model reads, resized by torch.
+
+Pillow's own resize of the same square takes three times the CPU: torch's antialiased resize of interleaved uint8 uses
+the wide registers of the CPU, and gives the same pixels but for a rounding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.spec import Preprocessing
+from pipeline.decoding.torch_resize import resize
+
+# Averaging whole pixels down to twice the target first costs no visible quality, and bounds what is filtered.
+_REDUCING_GAP = 2
+
+
+def centre_square(photo: Image.Image | NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """Resize `photo` (mode RGB, or uint8 [height, width, 3]) to `resize_size` and crop its centre, in one step.
+
+    Returns uint8 [crop_size, crop_size, 3].
+    """
+    crop_size = preprocessing.crop_size
+    size = photo.size if isinstance(photo, Image.Image) else (photo.shape[1], photo.shape[0])
+    side = min(size) * crop_size / preprocessing.resize_size
+    (left, right), (top, bottom) = (_centred(length, side) for length in size)
+    factor = int(side) // (crop_size * _REDUCING_GAP)
+    if factor > 1 and not isinstance(photo, Image.Image):
+        photo = Image.fromarray(photo)
+    if not isinstance(photo, Image.Image):
+        square = photo[top:bottom, left:right]
+    elif factor > 1:
+        square = np.asarray(photo.reduce(factor, (left, top, right, bottom)))
+    else:
+        square = np.asarray(photo.crop((left, top, right, bottom)))
+    return resize(square, crop_size, preprocessing.interpolation)
+
+
+def _centred(length: int, side: float) -> tuple[int, int]:
+    """Return where about `side` pixels in the exact middle of `length` begin and end: as many on either side of them.
+
+    Off the middle by half a pixel, a JPEG decoded at a quarter changes 1% more of its labels than one that is not.
+    """
+    margin = max(0, round((length - side) / 2))
+    return margin, max(length - margin, margin + 1)

@@ -1,0 +1,43 @@
+"""What a run would do, found by looking at names, sizes and times alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.errors import InputMissingError
+from pipeline.run import RunRequest
+from pipeline.sources.walk import WalkCounts, WalkRules, walk
+from pipeline.tables.incremental import Refresh
+from pipeline.tables.reader import previous_table
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """How many photos a run would label, rows it would keep and remove, and files it would pass over."""
+
+    pending: int
+    kept: int
+    removed: int
+    skipped: int
+
+
+def preview(request: RunRequest) -> Preview:
+    """Count what `request` would do; nothing is written.
+
+    Raises:
+        InputMissingError: `photos` is no folder, or cannot be listed.
+        UsageError: `out` holds something that is not a table of label-dir.
+        OutputError: `out` cannot be read.
+    """
+    if not request.photos.is_dir():
+        raise InputMissingError(f"{request.photos} is not a folder")
+    previous = None if request.fresh else previous_table(request.out, request.plan.top_k)
+    refresh = Refresh([previous] if previous else [], request.artifact.model_id)
+    avoid = frozenset({str(request.out.resolve())})
+    rules = WalkRules(request.include, request.exclude, request.follow_links, avoid, request.modified_since_us)
+    counts = WalkCounts()
+    try:
+        pending = sum(1 for _ in refresh.pending(walk(request.photos.resolve(), rules, counts)))
+    except OSError as error:
+        raise InputMissingError(f"{request.photos} cannot be listed: {error.strerror}") from error
+    return Preview(pending, refresh.kept, refresh.removed, counts.skipped)

@@ -1,0 +1,96 @@
+"""The inside of one classifier process: pin, load, warm up, answer tasks. Imports neither torch nor Pillow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.system.parent_death import die_with_parent
+from pipeline.system.child_process import leave_signals_to_parent
+from pipeline.system.cpus import CpuSet
+from pipeline.system.shared_array import Slab
+
+# Decoders go first: they fill what is free and rest, and the classifier then works on undisturbed, its caches warm.
+# With 5 the two took turns every few milliseconds, and each turn cost both their caches: 4% of all CPU time.
+_NICENESS = 10
+# A message of that length is written in one piece. The pool reads each to its end, and one whose writer is stopped
+# halfway has none.
+_ANSWER_BYTES = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierSetup:
+    """What a classifier process needs to start; the same for all of a pool but for the CPU set."""
+
+    artifact_path: Path
+    engine: str
+    top_k: int
+    slab: Slab
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The model is loaded and warm."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The model cannot be loaded, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Photos `start` to `stop` (excluded) of slab slot `slot`, to be answered under `number`."""
+
+    number: int
+    slot: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Top-k of a task's next photos: class ids int32 [n, k] and probabilities float32 [n, k], descending."""
+
+    number: int
+    class_ids: NDArray[np.int32]
+    probabilities: NDArray[np.float32]
+
+
+def serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet, parent_pid: int) -> None:
+    """Answer tasks from `connection` until its other end closes."""
+    die_with_parent(parent_pid)
+    leave_signals_to_parent()
+    # The pool went away: nobody waits for an answer any more, nor for taking the libraries apart.
+    with contextlib.suppress(EOFError, ConnectionError):
+        _serve(connection, setup, cpus)
+    os._exit(0)
+
+
+def _serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet) -> None:
+    os.sched_setaffinity(0, cpus.indices)
+    os.nice(_NICENESS)
+    from models.engines import load_engine
+
+    try:
+        engine = load_engine(setup.engine, setup.artifact_path, len(cpus.indices), setup.top_k, cpus.indices)
+        engine.warm_up(setup.slab.batch_size)
+    except Exception as error:
+        connection.send(LoadFailed(f"{type(error).__name__}: {error}"))
+        return
+    connection.send(Ready())
+    photos = max(1, _ANSWER_BYTES // (8 * setup.top_k))
+    while True:
+        task: Task = connection.recv()
+        top_k = engine.classify(setup.slab.slot(task.slot)[task.start : task.stop])
+        for start in range(0, len(top_k.ids), photos):
+            part = slice(start, start + photos)
+            connection.send(Answer(task.number, top_k.ids[part], top_k.probabilities[part]))

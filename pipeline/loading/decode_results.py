@@ -1,0 +1,59 @@
+"""What became of each file of a slot, in memory that decoders write and their parent reads.
+
+Through the decoders' pipes goes only the number of a slot: the parent reads a message to its end, and a long one
+whose writer is killed or stopped halfway has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.records import ErrorClass, ItemError, PhotoFacts
+from pipeline.system.shared_array import SharedArray
+
+_REASON_BYTES = 512
+_RECORD = np.dtype(
+    [
+        ("error", np.int8),
+        ("width", np.int32),
+        ("height", np.int32),
+        ("size_bytes", np.int64),
+        ("mtime_us", np.int64),
+        ("sha256", "V32"),
+        ("reason", f"S{_REASON_BYTES}"),
+    ]
+)
+# An error is kept as its place in this list, from 1.
+_CLASSES = tuple(ErrorClass)
+_NO_DIGEST = bytes(32)
+
+
+class Outcomes(SharedArray):
+    """One record for each file of each slot: uint8 [slots, batch_size, bytes of a record]."""
+
+    @classmethod
+    def sized(cls, slots: int, batch_size: int) -> Outcomes:
+        """Make room for the files of `slots` batches of `batch_size`."""
+        return cls((slots, batch_size, _RECORD.itemsize), np.uint8)
+
+    def write(self, slot: int, outcomes: Sequence[PhotoFacts | ItemError]) -> None:
+        """Keep what became of the files of `slot`, in order; a reason is cut to 512 bytes."""
+        records = self.array[slot].view(_RECORD)[:, 0]
+        for position, outcome in enumerate(outcomes):
+            if isinstance(outcome, ItemError):
+                reason = outcome.reason.encode("utf-8", "backslashreplace")[:_REASON_BYTES]
+                number = _CLASSES.index(outcome.error_class) + 1
+                records[position] = (number, 0, 0, 0, 0, _NO_DIGEST, reason)
+            else:
+                facts = (outcome.width, outcome.height, outcome.size_bytes, outcome.mtime_us, outcome.sha256)
+                records[position] = (0, *facts, b"")
+
+    def read(self, slot: int, count: int) -> tuple[PhotoFacts | ItemError, ...]:
+        """Return what became of the first `count` files of `slot`."""
+        records = self.array[slot, :count].view(_RECORD)[:, 0].tolist()
+        return tuple(
+            ItemError(_CLASSES[error - 1], reason.decode("utf-8", "ignore")) if error else PhotoFacts(*facts)
+            for error, *facts, reason in records
+        )

@@ -1,0 +1,123 @@
+"""Vitals over HTTP: `/metrics` as Prometheus reads it, `/healthz` as an orchestrator does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from pipeline.errors import OutputError
+from pipeline.monitoring.daemon_stats import LAG_BOUNDS_S, Vitals
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_TIMEOUT_S = 10.0
+
+
+class MetricsServer:
+    """Serves `vitals` at `host:port` from a thread of its own; port 0 takes a free one, see `port`.
+
+    The address is taken at once, so that a mistake in it is told at once; questions are answered from `start` on.
+    """
+
+    def __init__(self, host: str, port: int, vitals: Vitals) -> None:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_VitalsCollector(vitals))
+
+        class Handler(_Handler):
+            pages = {  # noqa: RUF012 - one server, one handler class
+                "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(registry)),
+                "/healthz": lambda: _health(vitals),
+            }
+
+        self._thread: threading.Thread | None = None
+        try:
+            self._server = _Server((host, port), Handler)
+        except OSError as error:
+            raise OutputError(f"metrics cannot be served at {host}:{port}: {error.strerror or error}") from error
+        self.port = self._server.server_address[1]
+
+    def start(self) -> None:
+        """Serve from now on."""
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+        logger.info("metrics at port %d", self.port, extra={"fields": {"port": self.port}})
+
+    def close(self) -> None:
+        """Serve no longer."""
+        if self._thread is not None:
+            self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Someone who asked and did not wait for the answer is no event."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _REQUEST_TIMEOUT_S
+    pages: dict[str, object]
+
+    def do_GET(self) -> None:
+        page = self.pages.get(self.path.partition("?")[0])
+        status, kind, body = page() if callable(page) else (404, "text/plain", b"try /metrics or /healthz\n")
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Requests are not events."""
+
+
+def _health(vitals: Vitals) -> tuple[int, str, bytes]:
+    return 200 if vitals.health == "ok" else 503, "text/plain; charset=utf-8", f"{vitals.health}\n".encode()
+
+
+class _VitalsCollector(Collector):
+    def __init__(self, vitals: Vitals) -> None:
+        self._vitals = vitals
+
+    def collect(self) -> Iterator[Metric]:
+        vitals = self._vitals
+        images = CounterMetricFamily("labeldir_images", "Photos with a durable row", labels=["status"])
+        images.add_metric(["ok"], vitals.labelled)
+        images.add_metric(["error"], vitals.failed.total())
+        yield images
+        for name, text, value in (
+            ("rescan_finds", "Photos that no event announced and a timed scan found", vitals.rescan_finds),
+            ("process_restarts", "Decode and classifier processes that were replaced", vitals.process_restarts),
+            ("observer_restarts", "Event observers that were replaced", vitals.observer_restarts),
+            ("unchanged", "Photos opened whose content had its row already", vitals.unchanged),
+            ("vanished", "Photos gone before they could be read", vitals.vanished),
+        ):
+            yield CounterMetricFamily(f"labeldir_{name}", text, value=value)
+        for name, text, gauge in (
+            ("queue_depth", "Photos known and without a row", vitals.queue_depth),
+            ("rows_not_durable", "Rows made and not on disk yet", vitals.rows_not_durable),
+            ("oldest_unlabelled_seconds", "Age of the oldest photo without a row", vitals.oldest_unlabelled_s),
+            ("last_success_timestamp_seconds", "When rows were last made durable", vitals.last_success_at or 0.0),
+            ("healthy", "1 where /healthz says ok", float(vitals.health == "ok")),
+        ):
+            yield GaugeMetricFamily(f"labeldir_{name}", text, value=gauge)
+        yield self._lag()
+
+    def _lag(self) -> Metric:
+        buckets: list[tuple[str, float]] = []
+        total = 0
+        for bound, count in zip([*map(str, LAG_BOUNDS_S), "+Inf"], self._vitals.lag.counts, strict=True):
+            total += count
+            buckets.append((bound, float(total)))
+        lag = HistogramMetricFamily("labeldir_lag_seconds", "From a photo's last change to its row being readable")
+        lag.add_metric([], buckets, self._vitals.lag.sum_s)
+        return lag

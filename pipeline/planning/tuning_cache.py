@@ -1,0 +1,44 @@
+"""What `--tune` found, kept per model, engine, CPU and CPU budget; anything unreadable counts as not tuned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from models.manifest import cache_folder
+from models.system.cpu_kind import this_cpu
+from pipeline.errors import OutputError
+from pipeline.planning.plan import Sizes
+from pipeline.system.cpus import Machine
+from pipeline.system.durable import replacing
+
+
+def tuned_path(model_id: str, engine: str, machine: Machine) -> Path:
+    """Where the sizes for this model on this machine lie."""
+    key = repr((model_id, engine, this_cpu().key, machine))
+    return cache_folder().parent / "tuned" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+def read_tuned(path: Path) -> Sizes | None:
+    """Return the sizes kept in `path`, None where there are none that can be used."""
+    try:
+        sizes = Sizes(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError):
+        return None
+    return sizes if all(isinstance(size, int) and size > 0 for size in asdict(sizes).values()) else None
+
+
+def write_tuned(path: Path, sizes: Sizes) -> None:
+    """Keep `sizes` in `path`.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as stream:
+            stream.write(json.dumps(asdict(sizes)).encode())
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error

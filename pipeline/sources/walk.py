@@ -1,0 +1,250 @@
+"""Folder -> Iterator[FileRef]: names in the table's order; never reads pixels."""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import math
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.records import FileRef
+from pipeline.sources.file_names import display_name
+
+IMAGE_SUFFIXES = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".apng",
+        ".webp",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".heic",
+        ".heif",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WalkRules:
+    """Which names belong to the run.
+
+    `include` and `exclude` are shell patterns on the name relative to the folder; one without a slash matches the
+    last part alone. With `include`, it decides instead of the file's ending. `avoid` holds absolute paths never
+    entered: the output and what lies beside it. Files last changed before `modified_since_us` (UTC) are passed over.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    avoid: frozenset[str] = frozenset()
+    modified_since_us: int | None = None
+
+
+@dataclass(slots=True)
+class WalkCounts:
+    """What the walk entered and what it passed over, counted while it goes."""
+
+    skipped: int = 0
+    skipped_links: int = 0
+    folders: int = 0
+    unreadable_folders: list[str] = field(default_factory=list)
+
+    def is_unreadable(self, name: str) -> bool:
+        """Tell whether the file `name` would be below a folder that could not be listed."""
+        return any(name.startswith(folder) for folder in self.unreadable_folders)
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    path: str
+    prefix: str
+    ancestors: tuple[tuple[int, int], ...]
+
+
+def walk(
+    folder: Path, rules: WalkRules, counts: WalkCounts, prefix: str = "", is_sorted: bool = True
+) -> Iterator[FileRef]:
+    """Yield the image files below `folder`, sorted by row name, in memory bounded by the largest single folder.
+
+    `prefix` is put before every name: "a/b/" where `folder` lies there in the run's own folder. Unsorted, the files
+    come as the file system has them, in memory that does not depend on their number.
+
+    Hidden entries, files with other endings, links (unless followed) and whatever is no regular file are counted in
+    `counts`, not yielded. A file that is gone before its `stat` is not yielded; one that
+    has none for another reason is, with size and time 0.
+
+    Raises:
+        OSError: `folder` itself cannot be listed.
+    """
+    wanted = name_filter(rules)
+    root = _Folder(str(folder), prefix, _identity(str(folder), rules))
+    scan = _scan if is_sorted else _scan_unsorted
+    stack: list[Iterator[FileRef | _Folder]] = [scan(root, rules, wanted, counts)]
+    counts.folders += 1
+    while stack:
+        for found in stack[-1]:
+            if isinstance(found, FileRef):
+                yield found
+                continue
+            try:
+                stack.append(scan(found, rules, wanted, counts))
+                counts.folders += 1
+            except FileNotFoundError:
+                pass
+            except OSError:
+                counts.unreadable_folders.append(found.prefix)
+            break
+        else:
+            stack.pop()
+
+
+def _scan(
+    folder: _Folder, rules: WalkRules, wanted: Callable[[str, bool], bool], counts: WalkCounts
+) -> Iterator[FileRef | _Folder]:
+    """List one folder at once (so that a failure raises here), then yield its files and folders in row order."""
+    with os.scandir(folder.path) as entries:
+        # "a/b" sorts after "a.txt" in the table, so a folder takes part under its name with the slash.
+        names = sorted(_row_keys(entries, rules, counts))
+    return _entries(folder, names, rules, wanted, counts)
+
+
+def _scan_unsorted(
+    folder: _Folder, rules: WalkRules, wanted: Callable[[str, bool], bool], counts: WalkCounts
+) -> Iterator[FileRef | _Folder]:
+    """Open one folder at once, as `_scan` does, and list it while its entries are used."""
+    entries = os.scandir(folder.path)
+
+    def listed() -> Iterator[FileRef | _Folder]:
+        with entries:
+            yield from _entries(folder, _row_keys(entries, rules, counts), rules, wanted, counts)
+
+    return listed()
+
+
+def _row_keys(entries: Iterable[os.DirEntry[str]], rules: WalkRules, counts: WalkCounts) -> Iterator[tuple[str, str]]:
+    follow_links = rules.follow_links
+    for entry in entries:
+        name = entry.name
+        if name[0] == ".":
+            counts.skipped += 1
+            continue
+        if not follow_links and entry.is_symlink():
+            counts.skipped_links += 1
+            continue
+        shown = name if name.isascii() and "\\" not in name else display_name(name)
+        yield (shown + "/" if _is_folder(entry, follow_links) else shown, name)
+
+
+def _is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=follow_links)
+    except OSError:
+        # A link to itself, or into a folder that is closed to us; it costs itself, not its neighbours.
+        return False
+
+
+def _entries(
+    folder: _Folder,
+    names: Iterable[tuple[str, str]],
+    rules: WalkRules,
+    wanted: Callable[[str, bool], bool],
+    counts: WalkCounts,
+) -> Iterator[FileRef | _Folder]:
+    prefix, folder_path, avoid, follow_links = folder.prefix, folder.path, rules.avoid, rules.follow_links
+    since_us = -math.inf if rules.modified_since_us is None else rules.modified_since_us
+    for shown, name in names:
+        is_folder = shown[-1] == "/"
+        row_name = prefix + shown
+        path = f"{folder_path}/{name}"
+        if not wanted(row_name, is_folder) or path in avoid:
+            counts.skipped += not is_folder
+            continue
+        if is_folder:
+            ancestors = _descend(folder, path, rules)
+            if ancestors is None:
+                counts.skipped_links += 1
+            else:
+                yield _Folder(path, row_name, ancestors)
+            continue
+        try:
+            facts = os.stat(path, follow_symlinks=follow_links)
+        except FileNotFoundError:
+            counts.skipped_links += follow_links
+            continue
+        except OSError as error:
+            if follow_links and error.errno == errno.ELOOP:
+                counts.skipped_links += 1
+            else:
+                # It is there and cannot be looked at: opening it says why, in a row of its own.
+                yield FileRef(row_name, path, 0, 0)
+            continue
+        mtime_us = facts.st_mtime_ns // 1000
+        if stat.S_ISREG(facts.st_mode) and mtime_us >= since_us:
+            yield FileRef(row_name, path, facts.st_size, mtime_us, facts.st_ino)
+        else:
+            counts.skipped += 1
+
+
+def _descend(folder: _Folder, path: str, rules: WalkRules) -> tuple[tuple[int, int], ...] | None:
+    """Return the chain of folders with `path` at its end, or None where a followed link closes a loop."""
+    here = _identity(path, rules)
+    if here and here[0] in folder.ancestors:
+        return None
+    return folder.ancestors + here
+
+
+def _identity(path: str, rules: WalkRules) -> tuple[tuple[int, int], ...]:
+    if not rules.follow_links:
+        return ()
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return ()
+    return ((facts.st_dev, facts.st_ino),)
+
+
+def name_filter(rules: WalkRules) -> Callable[[str, bool], bool]:
+    """Return what tells of a row name, and whether it is a folder's (with a slash at its end), if it is wanted."""
+    include = _matcher(rules.include)
+    exclude = _matcher(rules.exclude)
+
+    def has_image_suffix(name: str, is_folder: bool) -> bool:
+        return is_folder or name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+
+    if include is None and exclude is None:
+        return has_image_suffix
+
+    def wanted(name: str, is_folder: bool) -> bool:
+        if exclude is not None and exclude(name.rstrip("/")):
+            return False
+        if include is not None:
+            return is_folder or include(name)
+        return has_image_suffix(name, is_folder)
+
+    return wanted
+
+
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
+    if not patterns:
+        return None
+    whole = [re.compile(fnmatch.translate(pattern)) for pattern in patterns if "/" in pattern]
+    last = [re.compile(fnmatch.translate(pattern)) for pattern in patterns if "/" not in pattern]
+
+    def matches(name: str) -> bool:
+        last_part = name[name.rfind("/") + 1 :]
+        return any(regex.match(name) for regex in whole) or any(regex.match(last_part) for regex in last)
+
+    return matches

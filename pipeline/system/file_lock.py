@@ -1,0 +1,77 @@
+"""One writer for one output: a lock that a dead holder does not keep, and that names a living one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import LockedError
+from pipeline.system.durable import sync_folder
+
+
+@contextlib.contextmanager
+def held(path: Path, what: str, doing: str = "written") -> Iterator[None]:
+    """Hold the lock file `path`, made with its folder, while the block runs; then remove both, the folder if empty.
+
+    The kernel lets go when the process ends, however it ends. `what` and `doing` tell whoever
+    comes second what is being done.
+
+    Raises:
+        LockedError: another process holds it; the message says which, and since when.
+        OSError: the file cannot be made.
+    """
+    descriptor = _locked(path, f"{what} is being {doing}")
+    try:
+        note = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S%z")}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+            path.parent.rmdir()
+        os.close(descriptor)
+
+
+def _locked(path: Path, what: str) -> int:
+    while True:
+        with contextlib.suppress(FileExistsError):
+            path.parent.mkdir()
+            # What is made durable in the folder later is worth nothing if the folder itself is not.
+            sync_folder(path.parent.parent)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:
+            # The last holder removed the folder in between.
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(descriptor, path):
+                return descriptor
+        except BlockingIOError:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            raise LockedError(f"{what} by {holder}") from None
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether the locked file is still the one that others will find under `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        note = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {int(note['pid'])} on {note['host']} since {note['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

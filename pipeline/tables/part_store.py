@@ -1,0 +1,145 @@
+"""Durable parts in a hidden folder beside the output, and what a dead run left there."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.records import Row
+from pipeline.system.durable import replacing
+from pipeline.tables.merge import SortedTable
+from pipeline.tables.schema import schema, to_batch
+
+logger = logging.getLogger(__name__)
+
+ROWS_PER_PART = 8192
+SECONDS_PER_PART = 10.0
+_FIRST_NAME_KEY = b"label_dir_first_name"
+# Number, and the beginning of the sha256 of the bytes: Parquet's own checksums leave headers and footer out.
+_PART_NAME = re.compile(r"part-(\d+)-([0-9a-f]{16})\.parquet")
+# Lies beside the parts of a run that labels everything anew, from its beginning to its end.
+_ANEW = "anew"
+
+
+def state_folder(out: Path) -> Path:
+    """Return the hidden folder that belongs to `out`: its lock and its parts."""
+    return out.with_name(f".{out.name}.label-dir")
+
+
+class Store:
+    """Rows on their way to the output; after `commit` they survive a loss of power."""
+
+    def __init__(self, folder: Path, top_k: int) -> None:
+        self._folder = folder
+        self._top_k = top_k
+        self._rows: list[Row] = []
+        self._written: list[Path] = []
+        self._committed_at_s = time.monotonic()
+        self._generation = 0
+
+    def adopt(self) -> list[SortedTable]:
+        """Return the parts a run left here; one that is damaged or of another schema is set aside.
+
+        Raises:
+            OSError: the folder cannot be read or written.
+        """
+        parts: list[SortedTable] = []
+        for path in sorted(self._folder.glob("part-*.parquet")):
+            part = self._verified(path)
+            if part is None:
+                logger.warning("a part of an earlier run is damaged and set aside; its photos are labelled again")
+                path.replace(path.with_suffix(".damaged"))
+            else:
+                parts.append(part)
+        self._generation = max((part.generation for part in parts), default=0)
+        for leftover in self._folder.glob(".*.tmp"):
+            leftover.unlink()
+        return parts
+
+    def begin_anew(self) -> bool:
+        """Start a run that keeps nothing of the output; False where such a run was cut short and its parts hold.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        mark = self._folder / _ANEW
+        if mark.exists():
+            return False
+        self.discard()
+        with replacing(mark):
+            pass
+        return True
+
+    def add(self, row: Row) -> None:
+        """Take a row; it is to be committed as soon as `is_due` says so."""
+        self._rows.append(row)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the rows taken are to be committed now: 8,192 of them, or the last commit is 10 s ago."""
+        count = len(self._rows)
+        return count >= ROWS_PER_PART or (count > 0 and time.monotonic() - self._committed_at_s > SECONDS_PER_PART)
+
+    def commit(self) -> None:
+        """Make the rows taken so far durable, as one part.
+
+        Raises:
+            OSError: the part cannot be written.
+        """
+        self._committed_at_s = time.monotonic()
+        if not self._rows:
+            return
+        batch = to_batch(self._rows, self._top_k)
+        first_name = batch.column("file_name")[0].as_py()
+        metadata = {**(batch.schema.metadata or {}), _FIRST_NAME_KEY: first_name.encode()}
+        self._generation += 1
+        content = pa.BufferOutputStream()
+        table = pa.Table.from_batches([batch]).replace_schema_metadata(metadata)
+        pq.write_table(table, content, write_page_checksum=True)
+        whole = content.getvalue()
+        path = self._folder / f"part-{self._generation:08d}-{_digest(whole)}.parquet"
+        with replacing(path) as stream:
+            stream.write(whole)
+        self._written.append(path)
+        self._rows = []
+
+    def written(self) -> list[SortedTable]:
+        """Return the parts this run has committed, oldest first."""
+        return [_part(path) for path in self._written]
+
+    def discard(self) -> None:
+        """Remove the parts: their rows are in the output."""
+        for path in [*self._folder.glob("part-*"), *self._folder.glob(".*.tmp"), self._folder / _ANEW]:
+            path.unlink(missing_ok=True)
+
+    def _verified(self, path: Path) -> SortedTable | None:
+        """Return the part at `path`; None where it is not, to the last bit, what `commit` wrote."""
+        name = _PART_NAME.fullmatch(path.name)
+        try:
+            if name is None or name[2] != _digest(path.read_bytes()):
+                return None
+            return _part(path) if pq.read_schema(path).equals(schema(self._top_k)) else None
+        except (OSError, pa.ArrowException):
+            return None
+
+
+def _digest(content: bytes | pa.Buffer) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _part(path: Path) -> SortedTable:
+    metadata = pq.read_schema(path).metadata or {}
+    generation = int(path.name.split("-")[1])
+    return SortedTable(generation, metadata[_FIRST_NAME_KEY].decode(), lambda: _stream(path))
+
+
+def _stream(path: Path) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        yield from file.iter_batches(ROWS_PER_PART, use_threads=False)

@@ -1,0 +1,122 @@
+"""One sorted table -> a folder of `date=YYYY-MM-DD` partitions, of which only the changed ones are written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.system.durable import replacing, sync_folder
+
+PARTITION_FILE = "labels.parquet"
+_PREFIX = "date="
+_DIGEST_KEY = b"label_dir_rows"
+_DAY = "%Y-%m-%d"
+_DAY_TYPE = "<U10"
+
+Days = NDArray[np.str_]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What `publish` did: partitions that were written, left alone and removed; rows older than what is kept."""
+
+    written: int
+    unchanged: int
+    removed: int
+    pruned_rows: int
+
+
+def days_by_time(rows: pa.Table, column: str) -> Days:
+    """Return the UTC day, `YYYY-MM-DD`, of each row's `column` (`mtime` or `labelled_at`)."""
+    return pc.strftime(rows.column(column), _DAY).to_numpy().astype(_DAY_TYPE)
+
+
+def days_by_exif(rows: pa.Table, taken: Mapping[str, str | None]) -> Days:
+    """Return the day each row's photo was taken, by its sha256 in `taken`; where that is unsaid, the day of mtime."""
+    days = days_by_time(rows, "mtime")
+    for index, sha256 in enumerate(rows.column("sha256").to_pylist()):
+        if day := taken.get(sha256 or ""):
+            days[index] = day
+    return days
+
+
+def publish(rows: pa.Table, days: Days, folder: Path, keep_since: str | None) -> Published:
+    """Make the partitions below `folder` those of `rows`, one row's day in `days`; days before `keep_since` go.
+
+    Each file is replaced in one step, and only where its rows have changed. Raises OSError.
+    """
+    count = rows.num_rows
+    if keep_since is not None:
+        is_kept = days >= keep_since
+        rows, days = rows.filter(pa.array(is_kept)), days[is_kept]
+    written = unchanged = 0
+    names: set[str] = set()
+    for day, partition in _by_day(rows, days):
+        path = folder / f"{_PREFIX}{day}" / PARTITION_FILE
+        names.add(path.parent.name)
+        digest = _digest(partition)
+        if _digest_of(path) == digest:
+            unchanged += 1
+            continue
+        _write(partition, digest, path)
+        written += 1
+    removed = sum(_remove(found) for found in sorted(folder.glob(f"{_PREFIX}*")) if found.name not in names)
+    if written or removed:
+        sync_folder(folder)
+    return Published(written, unchanged, removed, count - rows.num_rows)
+
+
+def _by_day(rows: pa.Table, days: Days) -> Iterator[tuple[str, pa.Table]]:
+    """Yield each day with its rows, which stay in the order of their names."""
+    order = np.argsort(days, kind="stable")
+    ordered = rows.take(order)
+    names, counts = np.unique(days, return_counts=True)
+    begin = 0
+    for day, count in zip(names.tolist(), counts.tolist(), strict=True):
+        yield day, ordered.slice(begin, count)
+        begin += count
+
+
+def _digest(partition: pa.Table) -> bytes:
+    """Return what changes whenever a row does: no row is written anew without another name or time."""
+    digest = hashlib.sha256(repr(partition.schema.names).encode())
+    digest.update("\0".join(map(str, partition.column("file_name").to_pylist())).encode())
+    for name in ("labelled_at", "mtime"):
+        digest.update(partition.column(name).cast(pa.int64()).to_numpy().tobytes())
+    return digest.hexdigest().encode()
+
+
+def _digest_of(path: Path) -> bytes | None:
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return None
+    found: bytes | None = metadata.get(_DIGEST_KEY)
+    return found
+
+
+def _write(partition: pa.Table, digest: bytes, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    metadata = {**(partition.schema.metadata or {}), _DIGEST_KEY: digest}
+    with replacing(path) as stream:
+        pq.write_table(partition.replace_schema_metadata(metadata), stream, write_page_checksum=True)
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a partition of ours and its folder; what else lies there stays."""
+    try:
+        (folder / PARTITION_FILE).unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    return True

@@ -1,0 +1,71 @@
+"""The table's schema, and rows as Arrow batches; a constant for each number of labels, never inferred."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.records import Row
+from pipeline.tables.arrow import pa
+
+FORMAT_KEY = b"label_dir"
+FORMAT_VERSION = b"1"
+_TIME = pa.timestamp("us", tz="UTC")
+
+
+def schema(top_k: int) -> pa.Schema:
+    """Return the schema of a table with `top_k` label and probability pairs."""
+    pairs = [
+        field
+        for rank in range(1, top_k + 1)
+        for field in (pa.field(f"label_{rank}", pa.string()), pa.field(f"prob_{rank}", pa.float32()))
+    ]
+    fields = [
+        pa.field("file_name", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+        *pairs,
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("size_bytes", pa.int64(), nullable=False),
+        pa.field("mtime", _TIME, nullable=False),
+        pa.field("sha256", pa.string()),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("labelled_at", _TIME, nullable=False),
+    ]
+    return pa.schema(fields, metadata={FORMAT_KEY: FORMAT_VERSION})
+
+
+def top_k_of(names: Sequence[str]) -> int | None:
+    """Return how many label pairs a table with these columns has, None where they are not this project's columns."""
+    top_k = sum(name.startswith("label_") for name in names)
+    return top_k if list(names) == schema(top_k).names else None
+
+
+def to_batch(rows: Sequence[Row], top_k: int) -> pa.RecordBatch:
+    """Return `rows` sorted by file name as one Arrow batch."""
+    ordered = sorted(rows, key=lambda row: row.file_name)
+    ranks = range(top_k)
+    pairs = [
+        column
+        for rank in ranks
+        for column in (
+            [row.labels[rank] if rank < len(row.labels) else None for row in ordered],
+            [row.probabilities[rank] if rank < len(row.probabilities) else None for row in ordered],
+        )
+    ]
+    columns: list[Sequence[object]] = [
+        [row.file_name for row in ordered],
+        ["error" if row.error else "ok" for row in ordered],
+        [str(row.error) if row.error else None for row in ordered],
+        *pairs,
+        [row.width for row in ordered],
+        [row.height for row in ordered],
+        [row.size_bytes for row in ordered],
+        [row.mtime_us for row in ordered],
+        [row.sha256 for row in ordered],
+        [row.model for row in ordered],
+        [row.labelled_at_us for row in ordered],
+    ]
+    table_schema = schema(top_k)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, table_schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=table_schema)

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from models.artifact import Artifact
+from tests.conftest import run_label_dir, write_photos
+from tests.jobs.report.test_label_report import write_page
+from tests.support.chromium import chromium, look_like, needs_chromium, requested_urls
+
+pytestmark = needs_chromium
+
+HOSTILE = (
+    b'"><img src=x onerror=document.title=1>.png',
+    b"</script><script>document.title=1<\\.png",
+    b"{{7*7}} &lt; %41 #a?b=c;'x.png",
+    b"\xff\xfe not UTF-8.png",
+    b"line\nbreak and \xe2\x80\xaegnp.png",
+    b"a:b\\x41.png",
+)
+
+
+@pytest.fixture(scope="module")
+def page(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    photos = folder / "photos"
+    write_photos(photos, 150)
+    for index, name in enumerate(HOSTILE):
+        path = Path(os.fsdecode(os.fsencode(photos) + b"/" + name))
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40 + index, 33), (250, 250, 250)).save(path, "PNG")
+    (photos / "<b>broken.jpg").touch()
+    assert run_label_dir(tiny_model, "photos", "out.parquet", cwd=folder).returncode == 3
+    write_page(folder, "out.parquet", "page.html", "--title", "<i>Mine</i>")
+    return folder / "page.html"
+
+
+@pytest.fixture(scope="module")
+def driver(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with chromium(tmp_path_factory.mktemp("profile")) as opened:
+        look_like(opened, 1280, 900, "light")
+        # What the browser's own first page asks for is not ours.
+        opened.get("about:blank")
+        requested_urls(opened)
+        yield opened
+
+
+@pytest.fixture
+def opened(driver: Any, page: Path) -> Any:
+    driver.get(page.as_uri())
+    return driver
+
+
+def _run(driver: Any, script: str, *arguments: object) -> Any:
+    return driver.execute_script(script, *arguments)
+
+
+def _wait(driver: Any, condition: str, *arguments: object) -> None:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(driver, 20).until(lambda d: d.execute_script(f"return {condition}", *arguments))
+
+
+def _set(driver: Any, field: str, value: str) -> None:
+    # The page gathers input for 80 ms before it draws; the timer that ends this call is due after that one.
+    driver.execute_async_script(
+        "const [name, value, done] = arguments; const f=document.getElementById(name); f.value=value;"
+        "f.dispatchEvent(new Event('input', {bubbles: true})); setTimeout(done, 100)",
+        field,
+        value,
+    )
+
+
+def _count(driver: Any) -> str:
+    return str(_run(driver, "return document.getElementById('count').textContent"))
+
+
+def _names(driver: Any) -> list[str]:
+    return list(_run(driver, "return [...document.querySelectorAll('.card .file')].map(e => e.textContent)"))
+
+
+def test_a_page_opens_from_disk_draws_thumbnails_and_asks_the_network_for_nothing(opened: Any) -> None:
+    _wait(opened, "document.querySelectorAll('.card img[src]').length === 60")
+    _wait(opened, "[...document.querySelectorAll('.card img')].every(i => i.complete && i.naturalWidth === 192)")
+    assert _count(opened) == "156 photos"
+    assert [url for url in requested_urls(opened) if not url.startswith(("file:", "data:"))] == []
+    assert opened.get_log("browser") == []
+
+
+def test_hostile_names_are_text_and_their_originals_open(opened: Any) -> None:
+    expected = sorted(
+        [
+            '"><img src=x onerror=document.title=1>.png',
+            "</script><script>document.title=1<\\.png",
+            "{{7*7}} &lt; %41 #a?b=c;'x.png",
+            "\\xff\\xfe not UTF-8.png",
+            "line\nbreak and \u202egnp.png",
+            "a:b\\x5cx41.png",
+        ]
+    )
+    _set(opened, "sort", "name")
+    _wait(opened, "document.querySelector('.file').textContent === arguments[0]", expected[0])
+    found = [name for page in range(3) for name in _page(opened, page)]
+    assert sorted(name for name in found if not name[:5].isdigit()) == expected
+    assert opened.title == "<i>Mine</i> - 157 photos"
+    assert _run(opened, "return document.querySelectorAll('main script, .card img[src=x], h1 i').length") == 0
+    for name in expected:
+        _open(opened, name)
+        _wait(opened, "document.getElementById('photo-image').naturalWidth >= 40")
+        assert _run(opened, "return document.getElementById('photo-missing').hidden"), name
+        _run(opened, "document.getElementById('photo').close()")
+    assert opened.get_log("browser") == []
+
+
+def _page(driver: Any, number: int) -> list[str]:
+    script = "const p=document.getElementById('page'); p.value=arguments[0]+1; p.dispatchEvent(new Event('change'))"
+    _run(driver, script, number)
+    return _names(driver)
+
+
+def _open(driver: Any, name: str) -> None:
+    script = "[...document.querySelectorAll('.card')].find(c => c.title === arguments[0])?.click()"
+    for number in range(3):
+        _page(driver, number)
+        _run(driver, script, name)
+    _wait(driver, "document.getElementById('photo-name').textContent === arguments[0]", name)
+
+
+def test_filters_narrow_what_is_shown_and_sorting_orders_it(opened: Any) -> None:
+    _set(opened, "text", "-RED")
+    _wait(opened, "document.getElementById('count').textContent === '19 of 156 photos'")
+    _set(opened, "text", "")
+    _run(opened, "document.querySelector('[data-label=\"white\"]').click()")
+    assert _count(opened) == "25 of 156 photos"
+    assert (
+        _run(opened, "return document.querySelector('[data-label=\"white\"]').getAttribute('aria-pressed')") == "true"
+    )
+    _run(opened, "document.querySelector('.filters [type=reset]').click()")
+    _wait(opened, "document.getElementById('count').textContent === '156 photos'")
+    _set(opened, "max", "1")
+    _wait(opened, "document.getElementById('count').textContent === '0 of 156 photos'")
+    _set(opened, "max", "100")
+    shares = "[...document.querySelectorAll('.line.first span:last-child')].map(e => parseFloat(e.textContent))"
+    uncertain = _run(opened, f"return {shares}")
+    assert uncertain == sorted(uncertain)
+    _set(opened, "sort", "certain")
+    _wait(opened, "document.getElementById('count').textContent === '156 photos'")
+    certain = _run(opened, f"return {shares}")
+    assert certain == sorted(certain, reverse=True)
+
+
+def test_the_keyboard_alone_finds_opens_leafs_and_closes(opened: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    def press(*keys: str) -> None:
+        ActionChains(opened).send_keys(*keys).perform()
+
+    press("/", "0001")
+    _wait(opened, "document.getElementById('count').textContent === '11 of 156 photos'")
+    _run(opened, "document.querySelector('.card').focus()")
+    press(Keys.ARROW_RIGHT, Keys.ENTER)
+    _wait(opened, "document.getElementById('photo').open")
+    second = _names(opened)[1]
+    assert _run(opened, "return document.getElementById('photo-name').textContent") == second
+    press(Keys.ARROW_RIGHT)
+    assert _run(opened, "return document.getElementById('photo-name').textContent") == _names(opened)[2]
+    press(Keys.ESCAPE)
+    _wait(opened, "!document.getElementById('photo').open")
+    assert _run(opened, "return document.activeElement.querySelector('.file').textContent") == _names(opened)[2]
+
+
+def test_a_screen_reader_hears_names_for_everything_it_can_use(opened: Any) -> None:
+    tree = opened.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    roles = ("button", "link", "textbox", "searchbox", "combobox", "spinbutton")
+    usable = [node for node in tree if not node.get("ignored") and node["role"]["value"] in roles]
+    assert len(usable) > 60
+    assert [node for node in usable if not node.get("name", {}).get("value", "").strip()] == []
+    levels = _run(opened, "return [...document.querySelectorAll('main h2, header h1')].map(e => e.tagName)")
+    assert levels[0] == "H1"
+    assert _run(opened, "return document.documentElement.lang") == "en"
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")])
+def test_the_page_fits_phones_and_desktops_in_light_and_dark(driver: Any, page: Path, width: int, scheme: str) -> None:
+    look_like(driver, width, 900, scheme)
+    try:
+        driver.get(page.as_uri())
+        assert _run(driver, "return document.documentElement.scrollWidth <= window.innerWidth")
+        background = _run(driver, "return getComputedStyle(document.body).backgroundColor")
+        brightness = sum(int(part) for part in background.strip("rgb()").split(",")) / 3
+        assert (brightness < 60) == (scheme == "dark")
+    finally:
+        look_like(driver, 1280, 900, "light")

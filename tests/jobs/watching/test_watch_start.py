@@ -1,0 +1,59 @@
+"""How a real `watch-folder` starts, and how it is told to end before it has."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from models.artifact import Artifact
+from pipeline.tables.append_dataset import STATE_FOLDER
+from tests.support.watch_process import WatchFolder, wait_until
+
+
+def _imports(watch: WatchFolder) -> bool:
+    return "libarrow" in Path(f"/proc/{watch.process.pid}/maps").read_text(encoding="utf-8")
+
+
+def _has_locked(watch: WatchFolder) -> bool:
+    return (watch.labels / STATE_FOLDER / "lock").exists()
+
+
+def _loads(watch: WatchFolder) -> bool:
+    return any("spawn_main" in " ".join(command) for command in _commands_below(watch))
+
+
+def _commands_below(watch: WatchFolder) -> list[list[str]]:
+    commands = []
+    for child in psutil.Process(watch.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            commands.append(child.cmdline())
+    return commands
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", [_imports, _has_locked, _loads])
+def test_told_to_end_before_it_is_ready_it_ends_with_0_and_leaves_nothing(
+    tmp_path: Path, tiny_model: Artifact, moment: Callable[[WatchFolder], bool], number: signal.Signals
+) -> None:
+    with WatchFolder(tmp_path, tiny_model) as watch:
+        wait_until(lambda: moment(watch), moment.__name__)
+        # A wish to load the model anew is no order to end, so early either.
+        watch.process.send_signal(signal.SIGHUP)
+        children = psutil.Process(watch.process.pid).children(recursive=True)
+        assert watch.end(number) == 0, watch.logged()
+        assert "Traceback" not in watch.logged()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert alive == [] and list(watch.inbox.iterdir()) == []
+
+
+def test_the_daemon_forks_what_its_decoders_are_forked_from(tmp_path: Path, tiny_model: Artifact) -> None:
+    with WatchFolder(tmp_path, tiny_model, "--metrics", "127.0.0.1:0") as watch:
+        watch.wait_until_ready()
+        own = psutil.Process(watch.process.pid).cmdline()
+        assert own in _commands_below(watch), "the process that decoders are forked from is a program of its own"
+        assert watch.end() == 0

@@ -1,0 +1,101 @@
+"""`label-dir --watch`: the one table stays the truth about the folder."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from models.artifact import Artifact
+from tests.conftest import command_path
+from tests.support.watch_kit import digest
+from tests.support.watch_process import photo, wait_until
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, tiny_model: Artifact) -> Iterator[Start]:
+    """Start `label-dir --watch photos OUT`; it ends with the test."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def begin(out: str, *options: str) -> subprocess.Popen[bytes]:
+        command = [command_path("label-dir"), "--watch", "photos", out, "-m", str(tiny_model.path), "--pool", "1", "-j"]
+        with (tmp_path / "log.txt").open("ab") as log:
+            command += ["1", "--settle", "0.2s", "--flush", "0.2s", *options]
+            processes.append(subprocess.Popen(command, cwd=tmp_path, stderr=log))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _table(out: Path) -> dict[str, str]:
+    if not out.exists():
+        return {}
+    with pq.ParquetFile(out) as file:
+        rows = file.read(["file_name", "sha256"]).to_pydict()
+    return dict(zip(rows["file_name"], rows["sha256"], strict=True))
+
+
+@pytest.mark.parametrize("options", [["--rescan", "1h"], ["--poll", "0.3s"]], ids=["events", "polling"])
+def test_the_table_follows_the_folder_photo_by_photo(tmp_path: Path, start: Start, options: list[str]) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out.parquet"
+    photos.mkdir()
+    expected: dict[str, str] = {}
+
+    def put(name: str, number: int) -> None:
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(photo(number))
+        expected[name] = digest(photo(number))
+
+    def follows(what: str) -> None:
+        wait_until(lambda: _table(out) == expected, what)
+
+    put("first.png", 1)
+    process = start("out.parquet", *options)
+    follows("the first pass")
+    put("second.png", 2)
+    follows("a photo that arrives")
+    put("sub/third.png", 3)
+    follows("a photo in a new folder")
+    put("first.png", 4)
+    follows("a photo that changes")
+    (photos / "second.png").unlink()
+    del expected["second.png"]
+    follows("a photo that goes")
+    (photos / "sub").rename(tmp_path / "elsewhere")
+    del expected["sub/third.png"]
+    if "--poll" in options:
+        follows("a folder that goes")
+    put("last.png", 5)
+    follows("one more")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0, (tmp_path / "log.txt").read_text()
+    assert not list(tmp_path.glob(".out.parquet*")) and not (photos / ".watch-folder").exists()
+
+
+def test_photos_that_are_away_for_a_while_keep_their_rows(tmp_path: Path, start: Start) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out.csv"
+    photos.mkdir()
+    (photos / "a.png").write_bytes(photo(1))
+    process = start("out.csv", "--poll", "0.3s")
+    wait_until(lambda: out.exists() and len(pd.read_csv(out)) == 1, "the first pass")
+    photos.rename(tmp_path / "unmounted")
+    photos.mkdir()
+    wait_until(lambda: "paused" in (tmp_path / "log.txt").read_text(), "the pause")
+    assert len(pd.read_csv(out)) == 1
+    photos.rmdir()
+    (tmp_path / "unmounted").rename(photos)
+    (photos / "b.png").write_bytes(photo(2))
+    wait_until(lambda: len(pd.read_csv(out)) == 2, "what came meanwhile")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0

@@ -1,0 +1,120 @@
+"""A certificate says yes to a good int8 model and no, with figures, to a bad one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.certification.certificate import Certificate, read_certificate, write_certificate
+from models.certification.certify import Photos, Terms, certify
+from models.quantization.artifact_builder import fp32_artifact, int8_artifact
+from models.quantization.calibrate import candidate_calibrations
+from models.quantization.quantize import Recipe
+from models.quantization.recipes import recipes
+from models.system.cpu_kind import CpuKind, cpu_kind
+from tests.support.networks import images, small_network
+
+QUICK = Terms(rounds=1, batch_size=4)
+HASWELL = """
+processor\t: 0
+model name\t: Intel(R) Core(TM) i5-4570 CPU @ 3.20GHz
+flags\t\t: fpu sse4_1 avx2 bmi2
+"""
+SAPPHIRE_RAPIDS = HASWELL.replace("bmi2", "avx512f avx512_vnni amx_int8")
+
+
+def certificate(**changes: object) -> Certificate:
+    """A certificate that passes, but for the changes."""
+    good = Certificate(
+        model_id="m@0",
+        cpu="cpu",
+        onnxruntime="1",
+        recipe="portable",
+        images="9 photos",
+        top1_agreement=0.98,
+        top3_agreement=1.0,
+        divergence=0.01,
+        arithmetic_error=0.001,
+        int8_top1=None,
+        int8_top3=None,
+        fp32_top1=None,
+        fp32_top3=None,
+        threads=1,
+        batch_size=16,
+        int8_images_per_s=200.0,
+        fp32_images_per_s=100.0,
+        int8_bytes=1,
+        fp32_bytes=4,
+        int8_resident_bytes=1,
+        fp32_resident_bytes=2,
+    )
+    return dataclasses.replace(good, **changes)  # type: ignore[arg-type]  # fields of the certificate
+
+
+def test_it_passes_only_with_agreement_and_speed_and_right_arithmetic() -> None:
+    assert certificate().passed
+    assert "agreement 96.0% is below 97.0%" in certificate(top1_agreement=0.96).verdict()
+    assert "0.50 times" in certificate(int8_images_per_s=50.0).verdict()
+    assert "relative error 5.0%" in certificate(arithmetic_error=0.05).verdict()
+
+
+def test_it_survives_its_file(tmp_path: Path) -> None:
+    write_certificate(tmp_path / "c.json", certificate())
+    assert read_certificate(tmp_path / "c.json") == certificate()
+    (tmp_path / "c.json").write_text("{}")
+    assert read_certificate(tmp_path / "c.json") is None
+
+
+@pytest.fixture
+def fp32_path(tmp_path: Path) -> Path:
+    path = tmp_path / "fp32.onnx"
+    path.write_bytes(fp32_artifact(small_network()))
+    return path
+
+
+def test_the_real_measurement_has_all_figures(tmp_path: Path, fp32_path: Path) -> None:
+    calibration = candidate_calibrations(small_network(), Photos(images(), "generated"))[0]
+    int8_path = tmp_path / "int8.onnx"
+    int8_path.write_bytes(int8_artifact(small_network(), calibration, Recipe("portable"), {}))
+    classes = np.zeros(32, np.int64)
+    photos = Photos(images(32, seed=5), "32 photos of nothing", classes=classes)
+    found = certify(print, int8_path, fp32_path, photos, QUICK)
+    assert found.top1_agreement >= 0.9
+    assert found.arithmetic_error < 0.01
+    assert found.int8_top1 is not None
+    assert min(found.int8_images_per_s, found.fp32_images_per_s) > 0
+    assert found.int8_bytes == int8_path.stat().st_size
+    assert 10e6 < found.int8_resident_bytes < 160e6
+    assert found.images == "32 photos of nothing"
+
+
+def test_ranges_from_grey_images_are_refused_with_the_figures(tmp_path: Path, fp32_path: Path) -> None:
+    grey = Photos(np.full_like(images()[:4], 128), "grey")
+    content = int8_artifact(small_network(), candidate_calibrations(small_network(), grey)[0], Recipe("portable"), {})
+    (tmp_path / "int8.onnx").write_bytes(content)
+    found = certify(print, tmp_path / "int8.onnx", fp32_path, Photos(images(64, seed=5), "64 images"), QUICK)
+    assert not found.passed
+    assert f"agreement {found.top1_agreement:.1%} is below 97.0%" in found.verdict()
+
+
+def test_full_range_weights_are_a_candidate_only_where_nothing_saturates() -> None:
+    network = small_network()
+    calibration = candidate_calibrations(network, Photos(images(), "generated"))[0]
+    tried = {
+        saturates: list(recipes(network, calibration, images(), kind, 1))
+        for saturates, kind in ((True, cpu_kind(HASWELL, "x86_64")), (False, cpu_kind(SAPPHIRE_RAPIDS, "x86_64")))
+    }
+    assert tried[True][0] == tried[False][0] == Recipe("portable")
+    assert "full" not in {recipe.weight_range for recipe in tried[True]}
+    assert tried[False][1] == Recipe("full")
+    assert len(tried[True][-1].float_nodes) > len(tried[True][-2].float_nodes) > 0
+
+
+def test_a_cpu_kind_is_told_from_cpuinfo() -> None:
+    old, new = cpu_kind(HASWELL, "x86_64"), cpu_kind(SAPPHIRE_RAPIDS, "x86_64")
+    assert old == CpuKind("Intel(R) Core(TM) i5-4570 CPU @ 3.20GHz", "x86_64", ("sse4_1", "avx2"))
+    assert (old.saturates, new.saturates, cpu_kind("", "aarch64").saturates) == (True, False, False)
+    assert old.key != new.key

@@ -1,0 +1,57 @@
+"""Torch resizes without being imported, and gives the very pixels that it gives when it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from models.spec import Interpolation
+from pipeline.decoding import torch_resize as libtorch
+from pipeline.decoding.torch_resize import LibTorch, Pixels, resize, resize_by_python
+
+SIZES = [(1, 1), (1, 300), (37, 2), (224, 224), (225, 223), (328, 328), (448, 333), (447, 896)]
+
+
+@pytest.fixture
+def chosen_anew() -> Iterator[None]:
+    libtorch._implementation.cache_clear()
+    yield
+    libtorch._implementation.cache_clear()
+
+
+def noise(height: int, width: int) -> Pixels:
+    return np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("side", [1, 224, 300])
+def test_the_c_interface_gives_the_pixels_that_python_gives(side: int, interpolation: Interpolation) -> None:
+    by_c = LibTorch()
+    for size in SIZES:
+        pixels = noise(*size)
+        expected = resize_by_python(pixels, side, interpolation)
+        assert np.array_equal(by_c.resize(pixels, side, interpolation), expected), size
+
+
+def test_a_picture_that_is_not_contiguous_is_resized_as_its_copy() -> None:
+    every_second = noise(100, 100)[::2, ::2]
+    assert np.array_equal(resize(every_second, 30, "bicubic"), resize(every_second.copy(), 30, "bicubic"))
+
+
+@pytest.mark.parametrize("what_is_missing", [OSError("no such library"), AttributeError("no such function")])
+def test_a_torch_without_the_c_interface_is_imported(
+    what_is_missing: Exception, chosen_anew: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> LibTorch:
+        raise what_is_missing
+
+    monkeypatch.setattr(libtorch, "LibTorch", missing)
+    assert libtorch._implementation() is resize_by_python
+    assert resize(noise(50, 60), 20, "bicubic").shape == (20, 20, 3)
+
+
+def test_a_refused_call_is_an_error_and_no_pixels() -> None:
+    with pytest.raises(OSError, match="torch refused a call"):
+        LibTorch().resize(noise(5, 5), -1, "bicubic")

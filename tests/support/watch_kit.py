@@ -1,0 +1,172 @@
+"""The loop of `watch-folder` without processes or waiting: a labeller in this process, a clock moved by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow.parquet as pq
+
+from pipeline.monitoring.daemon_stats import Vitals
+from pipeline.monitoring.sd_notify import ServiceManager
+from pipeline.monitoring.status_reporter import Reporter
+from pipeline.records import FileRef, ItemError, Row
+from pipeline.sources.read_file import ReadLimits, read_file
+from pipeline.sources.walk import WalkRules
+from pipeline.tables.append_dataset import STATE_FOLDER, Partitions
+from pipeline.watching.daemon import Daemon
+from pipeline.watching.done_action import Disposal
+from pipeline.watching.event_supervisor import Lookout, Rhythm
+from pipeline.watching.labeller_supervisor import Keeper
+from pipeline.watching.pending_files import Intake
+from pipeline.watching.row_committer import Outlet
+from pipeline.watching.scanner import Scanner
+from pipeline.watching.settle_tracker import Tracker
+from pipeline.watching.wakeup import Wakeup
+from pipeline.watching.watched_folder import Inbox
+from pipeline.watching.wishes import Wishes
+
+SETTLE_S, FLUSH_S, POLL_S = 2.0, 1.0, 5.0
+
+
+@dataclass
+class Clock:
+    """Seconds that pass only when told to, and a wall clock beside them that may jump."""
+
+    now_s: float = 1000.0
+    wall_us: int = 1_790_000_000_000_000
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def advance(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.wall_us += int(seconds * 1e6)
+
+
+class MovedByHand(Protocol):
+    """A clock with a wall clock beside it."""
+
+    wall_us: int
+
+    def __call__(self) -> float: ...
+    def advance(self, seconds: float) -> None: ...
+
+
+@dataclass
+class FakeLabeller:
+    """Reads each file as the decoders do and labels it with its first byte."""
+
+    clock: MovedByHand
+    restarts: int = 0
+    before_read: Callable[[FileRef], None] = lambda ref: None
+    errors: dict[str, list[ItemError]] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
+
+    def rows(self, refs: Iterator[FileRef], on_wait: Callable[[], None] = lambda: None) -> Iterator[Row]:
+        for ref in refs:
+            self.before_read(ref)
+            self.seen.append(ref.name)
+            errors = self.errors.get(ref.name)
+            found = errors.pop() if errors else read_file(ref, ReadLimits())
+            error = found if isinstance(found, ItemError) else None
+            content = b"" if isinstance(found, ItemError) else found.content
+            yield Row(
+                file_name=ref.name,
+                error=error,
+                labels=() if error else (str(content[0]),),
+                probabilities=() if error else (1.0,),
+                width=None if error else 1,
+                height=None if error else 1,
+                size_bytes=ref.size_bytes if isinstance(found, ItemError) else len(content),
+                mtime_us=ref.mtime_us if isinstance(found, ItemError) else found.mtime_us,
+                sha256=None if error else hashlib.sha256(content).hexdigest(),
+                model="fake@0",
+                labelled_at_us=self.clock.wall_us,
+            )
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+class Watched:
+    """A daemon over `folder`/inbox and `folder`/labels that is turned by hand."""
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: MovedByHand,
+        done: str = "keep",
+        rows_per_part: int = 5,
+        settle_s: float = SETTLE_S,
+        rhythm: Rhythm = Rhythm(poll_s=POLL_S),  # noqa: B008 - frozen
+    ) -> None:
+        self.clock = clock
+        self.inbox = folder / "inbox"
+        self.labels = folder / "labels"
+        (self.labels / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+        self.vitals = Vitals()
+        self.labeller = FakeLabeller(clock)
+        self.sink = Partitions(self.labels, "parquet", 1, rows_per_part)
+        target = folder / "done" if done == "move" else None
+        disposal = Disposal(folder / "inbox", delete=done == "delete", target=target)
+        inbox = Inbox(folder / "inbox", WalkRules())
+        self.scanner = Scanner(inbox, POLL_S, clock)
+        self.tracker = Tracker(settle_s, clock)
+        self.outlet = Outlet(self.sink, disposal, FLUSH_S, clock, self.vitals)
+        self.intake = Intake(inbox, self.scanner, self.tracker, self.sink, self.vitals, self.outlet.known)
+        self.wakeup = Wakeup()
+        self.lookout = Lookout(inbox, self.scanner, self.intake, rhythm, self.vitals, self.wakeup.ring, clock)
+        self.lookout.enter()
+        self.lookout.begin()
+        self.keeper = Keeper(lambda: self.labeller, self.vitals, clock)
+        self.daemon = Daemon(
+            self.lookout,
+            self.scanner,
+            self.tracker,
+            self.intake,
+            self.outlet,
+            self.keeper,
+            False,
+            self.vitals,
+            Reporter(self.vitals, ServiceManager(), [], None, clock),
+            self.wakeup,
+            Wishes(),
+            clock,
+        )
+
+    def run_for(self, seconds: float, step_s: float = 0.5) -> None:
+        """Let `seconds` pass, and the loop turn all along."""
+        for _ in range(round(seconds / step_s)):
+            self.daemon.turn()
+            self.clock.advance(step_s)
+        self.daemon.turn()
+
+    def drain(self) -> None:
+        """Let enough time pass for whatever lies there to get its row."""
+        self.run_for(POLL_S + SETTLE_S + FLUSH_S + 2.0)
+
+    def kill(self) -> None:
+        """End it as SIGKILL does: what is not on disk is forgotten."""
+        self.wakeup.close()
+        self.sink.close()
+
+
+def rows_in(labels: Path) -> list[tuple[str, str | None]]:
+    """Return name and content digest of every row below `labels`, sorted."""
+    rows: list[Any] = []
+    for path in labels.glob("date=*/part-*.parquet"):
+        # Opened once: a part that is still open may be renamed over at any moment.
+        with pq.ParquetFile(path) as part:
+            table = part.read(["file_name", "sha256"])
+        rows += zip(table["file_name"].to_pylist(), table["sha256"].to_pylist(), strict=True)
+    found: list[tuple[str, str | None]] = sorted(rows, key=lambda row: (row[0], row[1] or ""))
+    return found
+
+
+def digest(content: bytes) -> str:
+    """Return the digest a row of `content` carries."""
+    return hashlib.sha256(content).hexdigest()

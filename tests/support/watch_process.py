@@ -1,0 +1,108 @@
+"""A real `watch-folder` in a real process, and what tests ask of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from models.artifact import Artifact
+from pipeline.tables.append_dataset import STATE_FOLDER
+from tests.conftest import command_path
+from tests.support.tiny_model import COLOURS
+from tests.support.watch_kit import rows_in
+
+# `make soak` sets this to run the long variants: 30 s of a slow writer, 20,000 photos, 50 kills.
+SCALE = int(os.environ.get("WATCH_TEST_SCALE", "1"))
+_PATIENCE_S = 90.0 * SCALE
+
+
+def photo(number: int) -> bytes:
+    """Return a small photo unlike that of any other number."""
+    picture = Image.new("RGB", (36, 34), list(COLOURS.values())[number % len(COLOURS)])
+    picture.putpixel((0, 0), (number & 255, number >> 8 & 255, number >> 16 & 255))
+    stream = BytesIO()
+    picture.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def wait_until(is_so: Callable[[], bool], what: str) -> None:
+    """Return when `is_so`; fail where it takes absurdly long."""
+    until_s = time.monotonic() + _PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < until_s, f"waited for {what} in vain"
+        time.sleep(0.05)
+
+
+class WatchFolder:
+    """`watch-folder inbox/ labels/` below `folder`, with the tiny model unless `options` say otherwise."""
+
+    def __init__(self, folder: Path, model: Artifact, *options: str, env: dict[str, str] | None = None) -> None:
+        self.inbox = folder / "inbox"
+        self.labels = folder / "labels"
+        self.log = folder / "log.txt"
+        self.inbox.mkdir(exist_ok=True)
+        self._command = [command_path("watch-folder"), str(self.inbox), str(self.labels), "-m", str(model.path)]
+        self._command += ["--pool", "1", "-j", "1", *options]
+        self._environment = {**os.environ, **(env or {})}
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._starts = self.logged().count("watching by") + 1
+        with self.log.open("ab") as log:
+            return subprocess.Popen(self._command, stderr=log, env=self._environment)
+
+    def start_again(self) -> None:
+        """Start another process like the one that ended."""
+        self.process = self._start()
+
+    def wait_until_ready(self) -> None:
+        """Return when the process that was started last watches and labels."""
+        wait_until(self._is_ready, "the start")
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, self.logged()
+        return self.logged().count("watching by") == self._starts
+
+    def logged(self) -> str:
+        """Return what it has written to stderr."""
+        return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+
+    def status(self) -> dict[str, Any]:
+        """Return the figures it keeps for `watch-folder status`."""
+        path = self.labels / STATE_FOLDER / "status.json"
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def rows(self) -> list[tuple[str, str | None]]:
+        """Return name and digest of every row there is at this instant."""
+        return rows_in(self.labels)
+
+    def rows_of(self, prefix: str) -> list[tuple[str, str | None]]:
+        """Return the rows of the names that begin with `prefix`."""
+        return [row for row in self.rows() if row[0].startswith(prefix)]
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Ask it to end and return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout=_PATIENCE_S)
+
+    def __enter__(self) -> WatchFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it as the out-of-memory killer does."""
+        self.process.kill()
+        self.process.wait()
