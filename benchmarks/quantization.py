@@ -14,7 +14,7 @@ import click
 import numpy as np
 
 from jobs.workshop.photos import decoded_sample, photos_of
-from models.certification.certify import Photos, Terms, alternating_speeds
+from models.certification.certify import Terms, alternating_speeds
 from models.networks.network import Network
 from models.networks.trained_networks import published
 from models.quantization.agreement import accuracy, agreement, logits_of
@@ -22,6 +22,7 @@ from models.quantization.artifact_builder import fp32_artifact, int8_artifact
 from models.quantization.calibrate import candidate_calibrations
 from models.quantization.quantize import Recipe
 from models.quantization.weight_rounding import WeightRange
+from models.samples import Photos
 from models.system.cpu_kind import this_cpu
 
 SEED = 3

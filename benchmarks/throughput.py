@@ -199,7 +199,7 @@ def _write_cpu_s(folder: Path) -> float:
 
     from pipeline.records import Row
     from pipeline.tables.merge import merge
-    from pipeline.tables.part_store import Store
+    from pipeline.tables.part_store import PartStore
     from pipeline.tables.writer import export
 
     table = pq.read_table(folder / "out.parquet")
@@ -222,7 +222,7 @@ def _write_cpu_s(folder: Path) -> float:
     ]
     parts = folder / "parts"
     parts.mkdir()
-    store = Store(parts, top_k)
+    store = PartStore(parts, top_k)
     began_s = time.thread_time()
     for row in rows:
         store.add(row)

@@ -39,7 +39,7 @@ def command(table: Path, page: Path, photos: Path | None, title: str | None, qui
     """Write what TABLE (.parquet, .csv, or a folder of partitions) says as a page: figures, charts, a contact sheet."""
     # Inside, because child processes import this module again and need none of it.
     from jobs.cli.logging_setup import log_to_stderr, tell
-    from jobs.cli.thumbnail_progress import thumbnail_bar
+    from jobs.cli.progress import thumbnail_bar
     from jobs.report.write import write_report
     from pipeline.errors import UsageError
 

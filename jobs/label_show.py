@@ -43,7 +43,7 @@ Exit codes: 0 shown, also where no row matches; 2 usage, or no table of label-di
 def command(table: Path, **question: object) -> int:
     """Show rows of TABLE: a .parquet or .csv file of label-dir, or a folder of date=... partitions."""
     from jobs.report.table_query import Question, show
-    from pipeline.tables.rows import read_rows
+    from pipeline.tables.reader import read_rows
 
     lines, left_out = show(read_rows(table), Question(**question))  # type: ignore[arg-type]  # click gives what the options say
     for line in lines:

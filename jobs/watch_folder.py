@@ -128,7 +128,7 @@ def status_command(labels: Path) -> int:
 
 def main() -> None:
     """Run the command line."""
-    from jobs.cli.wish_signals import end_at_once_when_told
+    from jobs.cli.signals import end_at_once_when_told
 
     end_at_once_when_told()
     # Without the threads that numpy starts, this process can fork the one that decodes.

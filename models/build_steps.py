@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.certification.certificate import Certificate
-from models.certification.certify import Photos, Terms, certify
-from models.manifest import Receipt, file_name, state_file_name
+from models.certification.certify import Terms, certify
+from models.manifest import Manifest, file_name, state_file_name
 from models.networks.network import Network, network_of
 from models.networks.onnx_import import ImportRequest, imported_network
 from models.quantization.artifact_builder import fp32_artifact, int8_artifact
@@ -19,7 +19,7 @@ from models.quantization.calibrate import calibrate
 from models.quantization.calibration_table import Calibration, committed_calibration
 from models.quantization.quantize import Recipe
 from models.quantization.recipes import recipes
-from models.samples import generated_images
+from models.samples import Photos, generated_images
 from models.system.atomic_file import write_durably
 from models.system.cpu_kind import this_cpu
 from models.system.isolated_call import Notify
@@ -59,7 +59,7 @@ class Int8Result:
     certificate: Certificate
 
 
-def prepare_published(notify: Notify, name: str, folder: Path, recipe_key: str) -> Receipt:
+def prepare_published(notify: Notify, name: str, folder: Path, recipe_key: str) -> Manifest:
     """A model by its name alone: published weights, the committed table or generated images, the first recipe."""
     fp32, state = prepare_network(notify, Origin(name, name), folder)
     network = network_of(folder / fp32)
@@ -68,7 +68,7 @@ def prepare_published(notify: Notify, name: str, folder: Path, recipe_key: str) 
         calibration = _calibration(network, None, 1)
     validation = dict(calibration.validation)
     int8 = _write_artifact(folder, name, "int8", int8_artifact(network, calibration, Recipe("portable"), validation))
-    return Receipt(recipe_key, int8, fp32, state, _write_calibration(folder, name, calibration))
+    return Manifest(recipe_key, int8, fp32, state, _write_calibration(folder, name, calibration))
 
 
 def prepare_network(notify: Notify, origin: Origin, folder: Path) -> tuple[str, str]:

@@ -19,17 +19,17 @@ from models.certification.certificate import LARGEST_ARITHMETIC_ERROR, Certifica
 from models.engines import DEFAULT_ENGINE, engine_kind
 from models.errors import ModelError, ModelInputError, ModelOutputError, ModelUsageError
 from models.manifest import (
-    Receipt,
+    Manifest,
     cache_folder,
     certificate_path,
     file_name,
-    read_receipt,
+    read_manifest,
     recipe_key,
     torch_int8_name,
-    write_receipt,
+    write_manifest,
 )
 from models.system.atomic_file import write_durably
-from models.system.isolated_call import run_in_child
+from models.system.isolated_call import isolated_call
 
 BUILD_SECONDS_USUAL = 20
 
@@ -60,7 +60,7 @@ def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) ->
     return dataclasses.replace(fp32, sha256=_torch_int8(fp32, engine, notify))
 
 
-def ensure_built(model: str, notify: Notify) -> Receipt:
+def ensure_built(model: str, notify: Notify) -> Manifest:
     """The receipt of a model all of whose files are as they were written; built by its name where need be."""
     receipt, reason = _built(model)
     if receipt is not None:
@@ -69,14 +69,14 @@ def ensure_built(model: str, notify: Notify) -> Receipt:
         receipt, reason = _built(model)
         if receipt is not None:
             return receipt
-        old = read_receipt(model)
+        old = read_manifest(model)
         if old is not None and old.recipe == "":
             raise ModelInputError(f"the model {model} {reason}: build it again with label-models build")
         notify(f"model {model} {reason}: building it, once, in about {BUILD_SECONDS_USUAL} s")
         started = time.monotonic()
         from models.build_steps import prepare_published
 
-        write_receipt(model, run_in_child(prepare_published, notify, model, cache_folder(), recipe_key(model)))
+        write_manifest(model, isolated_call(prepare_published, notify, model, cache_folder(), recipe_key(model)))
         notify(f"model {model} built in {time.monotonic() - started:.1f} s")
     receipt, reason = _built(model)
     if receipt is None:
@@ -102,9 +102,9 @@ def checked_name(model: str) -> str:
     return model
 
 
-def _built(model: str) -> tuple[Receipt | None, str]:
+def _built(model: str) -> tuple[Manifest | None, str]:
     """The receipt if the model can be used, else the reason why not."""
-    receipt = read_receipt(model)
+    receipt = read_manifest(model)
     if receipt is None:
         return None, "is not built yet"
     if receipt.recipe and receipt.recipe != recipe_key(model):
@@ -117,7 +117,7 @@ def _built(model: str) -> tuple[Receipt | None, str]:
     return (receipt, "") if complete else (None, "is damaged in the cache")
 
 
-def _verified(model: str, receipt: Receipt, precision: Precision) -> Artifact:
+def _verified(model: str, receipt: Manifest, precision: Precision) -> Artifact:
     """An artifact of the model whose content is what its name says. Raises ModelInputError."""
     path = cache_folder() / (receipt.int8 if precision == "int8" else receipt.fp32)
     artifact = read_artifact(path)
@@ -126,7 +126,7 @@ def _verified(model: str, receipt: Receipt, precision: Precision) -> Artifact:
     return artifact
 
 
-def _certified(model: str, receipt: Receipt, notify: Notify) -> Artifact:
+def _certified(model: str, receipt: Manifest, notify: Notify) -> Artifact:
     int8 = _verified(model, receipt, "int8")
     certificate = read_certificate(certificate_path(int8)) or _measured(model, int8, receipt, notify)
     if certificate.passed:
@@ -136,7 +136,7 @@ def _certified(model: str, receipt: Receipt, notify: Notify) -> Artifact:
     return _verified(model, receipt, "fp32")
 
 
-def _measured(model: str, int8: Artifact, receipt: Receipt, notify: Notify) -> Certificate:
+def _measured(model: str, int8: Artifact, receipt: Manifest, notify: Notify) -> Certificate:
     """The certificate of a model that this kind of CPU has not run yet."""
     with model_lock(f"{model}.certificate"):
         found = read_certificate(certificate_path(int8))
@@ -146,7 +146,7 @@ def _measured(model: str, int8: Artifact, receipt: Receipt, notify: Notify) -> C
         from models.certification.certify import Terms, certify
 
         fp32 = cache_folder() / receipt.fp32
-        certificate = run_in_child(certify, notify, int8.path, fp32, None, Terms())
+        certificate = isolated_call(certify, notify, int8.path, fp32, None, Terms())
         write_certificate(certificate_path(int8), certificate)
         notify(f"model {model} is {certificate.verdict()}")
         return certificate
@@ -161,7 +161,7 @@ def _torch_int8(fp32: Artifact, engine: str, notify: Notify) -> str:
         notify(f"quantizing {fp32.name} for {engine} on generated images, once, in about {BUILD_SECONDS_USUAL} s")
         from models.engines.torch_int8 import write_torch_int8
 
-        return run_in_child(write_torch_int8, notify, fp32.path, engine, None)
+        return isolated_call(write_torch_int8, notify, fp32.path, engine, None)
 
 
 def _from_path(path: Path, kind: str, notify: Notify) -> Artifact:
@@ -188,7 +188,7 @@ def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
     except (OSError, ValueError):
         from models.certification.certify import arithmetic_error
 
-        error = run_in_child(arithmetic_error, notify, artifact.path)
+        error = isolated_call(arithmetic_error, notify, artifact.path)
         write_durably(path, f"{error:.6f}".encode())
     if error > LARGEST_ARITHMETIC_ERROR:
         raise ModelInputError(

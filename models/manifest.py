@@ -20,7 +20,7 @@ BUILDER_FILES = ("artifact.py", "build_steps.py", "samples.py", "spec.py", "zoo.
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class Manifest:
     """A built model, by file names in the cache folder.
 
     `recipe` is the key of what built it by its name alone, and empty for what a person built by `label-models`.
@@ -44,30 +44,30 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("label-dir") / "models"
 
 
-def receipt_path(model: str) -> Path:
+def manifest_path(model: str) -> Path:
     """Where the receipt of a model lies."""
     return cache_folder() / f"{model}.json"
 
 
-def read_receipt(model: str) -> Receipt | None:
+def read_manifest(model: str) -> Manifest | None:
     """The receipt of a model in the cache, or None where there is none that can be read."""
     try:
-        return Receipt(**json.loads(receipt_path(model).read_text(encoding="utf-8")))
+        return Manifest(**json.loads(manifest_path(model).read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError):
         return None
 
 
-def write_receipt(model: str, receipt: Receipt) -> None:
+def write_manifest(model: str, receipt: Manifest) -> None:
     """Make these the model's files, and remove those of the build before. Raises ModelOutputError."""
-    old = read_receipt(model)
-    write_durably(receipt_path(model), json.dumps(asdict(receipt), indent=1).encode())
+    old = read_manifest(model)
+    write_durably(manifest_path(model), json.dumps(asdict(receipt), indent=1).encode())
     for name in (old.files if old else set()) - receipt.files:
         (cache_folder() / name).unlink(missing_ok=True)
 
 
 def built_models() -> list[str]:
     """The names of the models in the cache, sorted."""
-    return sorted(path.stem for path in cache_folder().glob("*.json") if read_receipt(path.stem) is not None)
+    return sorted(path.stem for path in cache_folder().glob("*.json") if read_manifest(path.stem) is not None)
 
 
 def file_name(model: str, precision: str, sha256: str) -> str:

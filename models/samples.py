@@ -1,16 +1,30 @@
-"""Generated images with the statistics of photos, for figures where there are no photos.
+"""Photos that a model is calibrated and certified on, and generated images where there are none.
 
-They are "dead leaves": discs of every size that hide one another, whose edges, scales and contrasts resemble those of
-photographs (Lee, Mumford and Huang, "Occlusion Models for Natural Images", 2001). All from a seed, all integers.
+Generated images are "dead leaves": discs of every size that hide one another, whose edges, scales and contrasts
+resemble those of photographs (Lee, Mumford and Huang, "Occlusion Models for Natural Images", 2001). All from a seed,
+all integers.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 DISCS_PER_IMAGE = 300
 SMALLEST_RADIUS_PIXELS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """Prepared photos, uint8 [n, crop, crop, 3], what they are in words, the sha256 of their files, and their true
+    classes int64 [n] where they are known."""
+
+    pixels: npt.NDArray[np.uint8]
+    told: str
+    digests: tuple[str, ...] = ()
+    classes: npt.NDArray[np.int64] | None = None
 
 
 def generated_images(count: int, side: int, seed: int) -> npt.NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from pipeline.tables.reader import previous_table
 
 
 @dataclass(frozen=True, slots=True)
-class Preview:
+class DryRun:
     """How many photos a run would label, rows it would keep and remove, and files it would pass over."""
 
     pending: int
@@ -21,7 +21,7 @@ class Preview:
     skipped: int
 
 
-def preview(request: RunRequest) -> Preview:
+def preview(request: RunRequest) -> DryRun:
     """Count what `request` would do; nothing is written.
 
     Raises:
@@ -40,4 +40,4 @@ def preview(request: RunRequest) -> Preview:
         pending = sum(1 for _ in refresh.pending(walk(request.photos.resolve(), rules, counts)))
     except OSError as error:
         raise InputMissingError(f"{request.photos} cannot be listed: {error.strerror}") from error
-    return Preview(pending, refresh.kept, refresh.removed, counts.skipped)
+    return DryRun(pending, refresh.kept, refresh.removed, counts.skipped)

@@ -19,9 +19,9 @@ from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.durable import temporary_of
 from pipeline.system.file_lock import held
 from pipeline.tables.incremental import Refresh
-from pipeline.tables.label_reuse import Copies
+from pipeline.tables.label_reuse import LabelReuse
 from pipeline.tables.merge import SortedTable
-from pipeline.tables.part_store import Store, state_folder
+from pipeline.tables.part_store import PartStore, state_folder
 from pipeline.tables.reader import previous_table, refuse_foreign
 from pipeline.tables.writer import export
 
@@ -95,7 +95,7 @@ class _Run:
         self._hooks = hooks
         self._out = out
         self._top_k = request.plan.top_k
-        self._store = Store(state, self._top_k)
+        self._store = PartStore(state, self._top_k)
         self._counts = WalkCounts()
         self._rules = WalkRules(
             request.include,
@@ -117,7 +117,7 @@ class _Run:
             previous = self._previous_tables()
         model_id = self._request.artifact.model_id
         refresh = Refresh(previous, model_id, self._counts.is_unreadable)
-        copies = Copies(previous, model_id, self._request.plan.limits, self._take_copy)
+        copies = LabelReuse(previous, model_id, self._request.plan.limits, self._take_copy)
         try:
             self._label(refresh, copies)
         finally:
@@ -166,7 +166,7 @@ class _Run:
             self._labelled or self._failed or self._copied or refresh.removed or self._adopted or not self._out.exists()
         )
 
-    def _label(self, refresh: Refresh, copies: Copies) -> None:
+    def _label(self, refresh: Refresh, copies: LabelReuse) -> None:
         pending = refresh.pending(self._until_stopped(self._walked()), lambda: self._is_cut_short)
         pending = copies.without(filter(self._hooks.is_at_rest, pending))
         first = next(pending, None)

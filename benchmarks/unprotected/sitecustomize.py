@@ -32,8 +32,8 @@ def _decoder(module: ModuleType) -> None:
 
 
 def _watch(module: ModuleType) -> None:
-    module.DecoderWatch.look = lambda self: []
-    module.DecoderWatch.is_someone_gone = lambda self: False
+    module.WorkerMonitor.look = lambda self: []
+    module.WorkerMonitor.is_someone_gone = lambda self: False
 
 
 def _pool(module: ModuleType) -> None:

@@ -1,10 +1,11 @@
-"""What a person at a terminal sees while photos are labelled."""
+"""Progress bars on stderr: nothing where stderr is no terminal."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,3 +48,19 @@ class ProgressBar:
 
     def _learn_total(self) -> None:
         self._total = self._count()
+
+
+@contextlib.contextmanager
+def thumbnail_bar(is_enabled: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that takes how many thumbnails are made, and of how many; no bar where stderr is no terminal."""
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0
+    is_hidden = not is_enabled or not sys.stderr.isatty()
+    with tqdm(unit=" thumbnails", dynamic_ncols=True, leave=False, file=sys.stderr, disable=is_hidden) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show

@@ -1,14 +1,17 @@
-"""Ctrl-C and SIGTERM as a wish first and an order the second time."""
+"""What signals mean to a command: stop after what is in flight, stop now, load the model again."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from pipeline.errors import Interrupted
+from pipeline.errors import ExitCode, Interrupted
+from pipeline.watching.control import StopRequests, Wakeup
 
 _GRACE_S = 20
 
@@ -58,3 +61,52 @@ class StopSignals:
             self._is_ending = True
             signal.alarm(_GRACE_S)
             raise Interrupted(self._first)
+
+
+class _StoppedEarlyError(BaseException):
+    """Nothing that goes wrong while a model loads, and is dealt with there, may be mistaken for it."""
+
+
+def end_at_once_when_told() -> None:
+    """Until `requests_by_signal` listens: SIGTERM and Ctrl-C end this process with 0, and there is nothing to reload.
+
+    To be called first of all: a service is stopped in the middle of its imports too, and nothing has begun then.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(ExitCode.OK))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def requests_by_signal() -> Iterator[tuple[StopRequests, Wakeup]]:
+    """Turn signals into wishes, and ring the bell at each.
+
+    SIGTERM and Ctrl-C end the block at once, and without an error, while the wishes do not say `is_running`; then they
+    are a wish to stop, and a second one does not wait for what is in flight.
+    """
+    requests, wakeup = StopRequests(), Wakeup()
+
+    def stop(number: int, _: FrameType | None) -> None:
+        is_second, requests.stop = requests.stop, True
+        wakeup.ring()
+        if not requests.is_running:
+            raise _StoppedEarlyError
+        if is_second:
+            raise Interrupted(number)
+
+    def reload(_number: int, _frame: FrameType | None) -> None:
+        requests.reload = True
+        wakeup.ring()
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    before = {number: signal.getsignal(number) for number in handlers}
+    try:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        yield requests, wakeup
+    except _StoppedEarlyError:
+        return
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+        wakeup.close()

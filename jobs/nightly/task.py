@@ -19,7 +19,7 @@ from pipeline.run import Hooks, RunRequest, run
 from pipeline.sources.file_names import file_system_name
 from pipeline.system.cpus import this_machine, usable_cores
 from pipeline.tables.partitioned_dataset import Published, days_by_exif, days_by_time, publish
-from pipeline.tables.rows import read_rows
+from pipeline.tables.reader import read_rows
 
 logger = logging.getLogger(__name__)
 

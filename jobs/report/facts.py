@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.tables.rows import top_k_of_rows
+from pipeline.tables.reader import top_k_of_rows
 
 BINS = 20
 _LABELS_SHOWN = 12
@@ -67,7 +67,7 @@ class Facts:
 
 
 def facts_of(rows: pa.Table) -> Facts:
-    """Return the figures of a table as `pipeline.tables.rows.read_rows` gives it."""
+    """Return the figures of a table as `pipeline.tables.reader.read_rows` gives it."""
     is_ok = pc.equal(rows.column("status"), pa.scalar("ok"))
     labelled = rows.filter(is_ok)
     labelled = labelled.take(pc.sort_indices(labelled, [("prob_1", "ascending"), ("file_name", "ascending")]))

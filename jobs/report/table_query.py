@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.sources.file_names import printable
-from pipeline.tables.rows import top_k_of_rows
+from pipeline.tables.reader import top_k_of_rows
 
 _GAP = "  "
 

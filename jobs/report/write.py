@@ -24,7 +24,7 @@ from pipeline.errors import OutputError
 from pipeline.sources.file_names import file_system_name
 from pipeline.system.cpus import this_machine, usable_cores
 from pipeline.system.durable import replacing
-from pipeline.tables.rows import read_rows
+from pipeline.tables.reader import read_rows
 
 # One page of the sheet: the first can be drawn while the browser still reads the others.
 THUMBNAILS_PER_CHUNK = 60

@@ -10,30 +10,29 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from jobs.cli.signals import requests_by_signal
 from jobs.cli.watch_options import RhythmOptions
-from jobs.cli.wish_signals import wishes_by_signal
 from jobs.labelling.label_folder import LabelDirOptions, run_request
 from pipeline.errors import ExitCode, OutputError, UsageError
 from pipeline.labeller import Labeller
-from pipeline.monitoring.daemon_stats import Vitals
+from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.prometheus import MetricsServer
-from pipeline.monitoring.sd_notify import ServiceManager
-from pipeline.monitoring.status_reporter import Reporter
+from pipeline.monitoring.sd_notify import SdNotify
+from pipeline.monitoring.status_reporter import StatusReporter
 from pipeline.run import RunRequest
 from pipeline.sources.walk import WalkRules
 from pipeline.system.file_lock import held
-from pipeline.tables.append_dataset import STATE_FOLDER, Partitions
+from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
+from pipeline.watching.control import StopRequests, Wakeup
 from pipeline.watching.daemon import Daemon
-from pipeline.watching.done_action import Disposal
-from pipeline.watching.event_supervisor import POLL_S, Lookout, Rhythm
-from pipeline.watching.labeller_supervisor import Keeper
-from pipeline.watching.pending_files import Intake
-from pipeline.watching.row_committer import Outlet
+from pipeline.watching.done_action import DoneAction
+from pipeline.watching.event_supervisor import POLL_S, EventSupervisor, WatchIntervals
+from pipeline.watching.labeller_supervisor import LabellerSupervisor
+from pipeline.watching.pending_files import PendingFiles
+from pipeline.watching.row_committer import RowCommitter
 from pipeline.watching.scanner import Scanner
-from pipeline.watching.settle_tracker import Tracker
-from pipeline.watching.wakeup import Wakeup
-from pipeline.watching.watched_folder import Inbox
-from pipeline.watching.wishes import Wishes
+from pipeline.watching.settle_tracker import SettleTracker
+from pipeline.watching.watched_folder import WatchedFolder
 
 logger = logging.getLogger(__name__)
 
@@ -65,57 +64,68 @@ def watch_folder(options: WatchOptions) -> int:
         ModelError, WorkerDiedError: the model cannot be loaded.
     """
     labels = options.labelling.out
-    disposal = _disposal(options)
+    done_action = _done_action(options)
     _refuse_nesting(options.labelling.photos.resolve(), labels.resolve())
-    vitals = Vitals()
+    stats = DaemonStats()
     # Arrow's own pools keep what a commit needed for a moment; over months of commits that is memory for nothing.
     pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.ExitStack() as stack:
-        wishes, wakeup = stack.enter_context(wishes_by_signal())
+        requests, wakeup = stack.enter_context(requests_by_signal())
         try:
             labels.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(labels / STATE_FOLDER / "lock", str(labels)))
-            sink = Partitions(labels, options.part_format, options.labelling.topk, options.part_rows)
+            sink = AppendDataset(labels, options.part_format, options.labelling.topk, options.part_rows)
         except OSError as error:
             raise OutputError(f"{labels} cannot be written: {error.strerror or error}") from error
         stack.callback(sink.close)
-        server = MetricsServer(*_address(options.metrics), vitals) if options.metrics else None
+        server = MetricsServer(*_address(options.metrics), stats) if options.metrics else None
         if server is not None:
             stack.callback(server.close)
-        _daemon(options, disposal, sink, vitals, server, wishes, wakeup).run()
-    return ExitCode.SOME_FAILED if options.once and vitals.failed else ExitCode.OK
+        _daemon(options, done_action, sink, stats, server, requests, wakeup).run()
+    return ExitCode.SOME_FAILED if options.once and stats.failed else ExitCode.OK
 
 
 def _daemon(
     options: WatchOptions,
-    disposal: Disposal,
-    sink: Partitions,
-    vitals: Vitals,
+    done_action: DoneAction,
+    sink: AppendDataset,
+    stats: DaemonStats,
     server: MetricsServer | None,
-    wishes: Wishes,
+    requests: StopRequests,
     wakeup: Wakeup,
 ) -> Daemon:
     clock = time.monotonic
     shared = options.labelling
-    avoid = frozenset() if disposal.target is None else frozenset({str(disposal.target)})
-    inbox = Inbox(shared.photos, WalkRules(shared.include, shared.exclude, avoid=avoid))
-    rhythm = Rhythm(options.rhythm.rescan_s, poll_interval(options.rhythm.poll_s, inbox), options.once)
+    avoid = frozenset() if done_action.target is None else frozenset({str(done_action.target)})
+    inbox = WatchedFolder(shared.photos, WalkRules(shared.include, shared.exclude, avoid=avoid))
+    rhythm = WatchIntervals(options.rhythm.rescan_s, poll_interval(options.rhythm.poll_s, inbox), options.once)
     scanner = Scanner(inbox, rhythm.poll_s or rhythm.rescan_s, clock)
-    tracker = Tracker(options.rhythm.settle_s, clock)
-    outlet = Outlet(sink, disposal, options.rhythm.flush_s, clock, vitals)
-    intake = Intake(inbox, scanner, tracker, sink, vitals, outlet.known)
-    lookout = Lookout(inbox, scanner, intake, rhythm, vitals, wakeup.ring, clock)
+    tracker = SettleTracker(options.rhythm.settle_s, clock)
+    row_committer = RowCommitter(sink, done_action, options.rhythm.flush_s, clock, stats)
+    pending_files = PendingFiles(inbox, scanner, tracker, sink, stats, row_committer.known)
+    event_supervisor = EventSupervisor(inbox, scanner, pending_files, rhythm, stats, wakeup.ring, clock)
     status_files = [shared.out / STATE_FOLDER / STATUS_NAME, *([options.status] if options.status else [])]
-    reporter = Reporter(vitals, ServiceManager(), status_files, server, clock)
+    reporter = StatusReporter(stats, SdNotify(), status_files, server, clock)
 
     def start_labeller() -> Labeller:
         request, labeller = started(shared)
-        vitals.model = request.artifact.model_id
+        stats.model = request.artifact.model_id
         return labeller
 
-    keeper = Keeper(start_labeller, vitals, clock)
+    labeller_supervisor = LabellerSupervisor(start_labeller, stats, clock)
     return Daemon(
-        lookout, scanner, tracker, intake, outlet, keeper, options.once, vitals, reporter, wakeup, wishes, clock
+        event_supervisor,
+        scanner,
+        tracker,
+        pending_files,
+        row_committer,
+        labeller_supervisor,
+        options.once,
+        stats,
+        reporter,
+        wakeup,
+        requests,
+        clock,
     )
 
 
@@ -131,7 +141,7 @@ def started(options: LabelDirOptions) -> tuple[RunRequest, Labeller]:
     return request, labeller
 
 
-def poll_interval(poll_s: float | None, inbox: Inbox) -> float | None:
+def poll_interval(poll_s: float | None, inbox: WatchedFolder) -> float | None:
     """Return how often to poll: as asked, or by itself on a network share; None where events will do."""
     if poll_s is None and inbox.is_on_network():
         logger.info("%s is a network share, which tells of no changes: polling", inbox.folder)
@@ -139,11 +149,11 @@ def poll_interval(poll_s: float | None, inbox: Inbox) -> float | None:
     return poll_s
 
 
-def _disposal(options: WatchOptions) -> Disposal:
+def _done_action(options: WatchOptions) -> DoneAction:
     inbox = options.labelling.photos.resolve()
     kind, _, place = options.done.partition(":")
     if options.done in ("keep", "delete"):
-        return Disposal(inbox, delete=options.done == "delete")
+        return DoneAction(inbox, delete=options.done == "delete")
     if kind != "move" or not place:
         raise UsageError(f"--done {options.done}: keep, delete or move:DIR")
     target = Path(place).resolve()
@@ -153,7 +163,7 @@ def _disposal(options: WatchOptions) -> Disposal:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{target} cannot be made: {error.strerror or error}") from error
-    return Disposal(inbox, target=target)
+    return DoneAction(inbox, target=target)
 
 
 def _refuse_nesting(inbox: Path, labels: Path) -> None:

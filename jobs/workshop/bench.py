@@ -19,23 +19,23 @@ from models.certification.bench import BATCH_SIZE, BenchRow, Subject, bench, usa
 from models.certification.certify import GENERATED_IMAGES, GENERATED_SEED, Terms
 from models.classifier import Pixels
 from models.engines import ENGINES, engine_kind
-from models.manifest import Receipt, cache_folder, read_receipt, state_file_name, torch_int8_name, write_receipt
+from models.manifest import Manifest, cache_folder, read_manifest, state_file_name, torch_int8_name, write_manifest
 from models.samples import generated_images
 from models.system.cpu_kind import this_cpu
-from models.system.isolated_call import Notify, run_in_child
+from models.system.isolated_call import Notify, isolated_call
 
 
 def random_model(architecture: str, notify: Notify) -> str:
     """Build an architecture with random weights, if that was not done yet: the name it has then."""
     name = f"{architecture}-random"
-    if read_receipt(name) is not None:
+    if read_manifest(name) is not None:
         return name
     with model_lock(name):
-        fp32, state = run_in_child(prepare_network, notify, Origin(name, architecture, random=True), cache_folder())
+        fp32, state = isolated_call(prepare_network, notify, Origin(name, architecture, random=True), cache_folder())
         # Answers of random weights mean nothing, so no agreement is asked of them.
         request = Int8Request(Terms(required_agreement=0.0))
-        result = run_in_child(prepare_int8, notify, cache_folder(), fp32, request)
-        write_receipt(name, Receipt("", result.int8, fp32, state, result.calibration))
+        result = isolated_call(prepare_int8, notify, cache_folder(), fp32, request)
+        write_manifest(name, Manifest("", result.int8, fp32, state, result.calibration))
     return name
 
 

@@ -14,13 +14,14 @@ from models.artifact import Artifact, read_artifact
 from models.build_steps import Int8Request, Origin, prepare_import, prepare_int8, prepare_network
 from models.cache import ensure_artifact, ensure_built, model_lock
 from models.certification.certificate import MEGABYTE, Certificate, read_certificate, write_certificate
-from models.certification.certify import Photos, Terms, certify
+from models.certification.certify import Terms, certify
 from models.errors import ModelInputError
-from models.manifest import Receipt, built_models, cache_folder, certificate_path, read_receipt, write_receipt
+from models.manifest import Manifest, built_models, cache_folder, certificate_path, read_manifest, write_manifest
 from models.networks.onnx_import import ImportRequest
 from models.quantization.calibration_table import PHOTO_DIGITS, Calibration
+from models.samples import Photos
 from models.spec import Preprocessing
-from models.system.isolated_call import Notify, run_in_child
+from models.system.isolated_call import Notify, isolated_call
 from models.zoo import SPECS
 
 SAMPLE_SEED = 11
@@ -58,7 +59,7 @@ def build_own(origin: Origin, calibrating: Calibrating, notify: Notify) -> Certi
     """A network from its origin, calibrated and certified. Raises ModelError; the cache then stays as it was."""
     _check_photos(calibrating)
     with model_lock(origin.name), _sweeping(origin.name):
-        fp32, state = run_in_child(prepare_network, notify, origin, cache_folder())
+        fp32, state = isolated_call(prepare_network, notify, origin, cache_folder())
         return _quantize(origin.name, fp32, state, calibrating, notify)
 
 
@@ -66,7 +67,7 @@ def import_onnx(request: ImportRequest, calibrating: Calibrating, notify: Notify
     """The same from somebody's own ONNX file."""
     _check_photos(calibrating)
     with model_lock(request.name), _sweeping(request.name):
-        fp32 = run_in_child(prepare_import, notify, request, cache_folder())
+        fp32 = isolated_call(prepare_import, notify, request, cache_folder())
         return _quantize(request.name, fp32, "", calibrating, notify)
 
 
@@ -76,24 +77,24 @@ def certify_again(name: str, folder: Path | None, samples: int, terms: Terms, no
     int8 = read_artifact(cache_folder() / receipt.int8)
     calibration = Calibration.from_json((cache_folder() / receipt.calibration).read_text(encoding="utf-8"))
     photos = _unseen(folder, samples, calibration, int8, notify) if folder is not None else None
-    certificate = run_in_child(certify, notify, int8.path, cache_folder() / receipt.fp32, photos, terms)
+    certificate = isolated_call(certify, notify, int8.path, cache_folder() / receipt.fp32, photos, terms)
     if not certificate.passed:
         notify(f"{name} is {certificate.verdict()}; trying other recipes")
         request = Int8Request(terms, held_out=photos, known=calibration)
         certificate = _other_recipes(name, receipt, request, notify) or certificate
-    receipt = read_receipt(name) or receipt
+    receipt = read_manifest(name) or receipt
     write_certificate(certificate_path(read_artifact(cache_folder() / receipt.int8)), certificate)
     return certificate
 
 
-def _other_recipes(name: str, receipt: Receipt, request: Int8Request, notify: Notify) -> Certificate | None:
+def _other_recipes(name: str, receipt: Manifest, request: Int8Request, notify: Notify) -> Certificate | None:
     """The certificate of another recipe, which the model then has; None where all are refused."""
     with model_lock(name), _sweeping(name):
-        result = run_in_child(prepare_int8, notify, cache_folder(), receipt.fp32, request)
+        result = isolated_call(prepare_int8, notify, cache_folder(), receipt.fp32, request)
         if not result.certificate.passed:
             return None
         changed = dataclasses.replace(receipt, recipe="", int8=result.int8, calibration=result.calibration)
-        write_receipt(name, changed)
+        write_manifest(name, changed)
         return result.certificate
 
 
@@ -104,7 +105,7 @@ def listed_models() -> list[Listed]:
 
 def other_names() -> list[str]:
     """The names of torchvision's models that are not built."""
-    return run_in_child(_other_names, lambda sentence: None)
+    return isolated_call(_other_names, lambda sentence: None)
 
 
 def _other_names(notify: Notify) -> list[str]:
@@ -114,7 +115,7 @@ def _other_names(notify: Notify) -> list[str]:
 
 
 def _listed(name: str) -> Listed:
-    receipt = read_receipt(name)
+    receipt = read_manifest(name)
     if receipt is None:
         side = str(SPECS[name].preprocessing.crop_size)
         return Listed(name, "1000", side, "", "", "", "not built")
@@ -145,8 +146,8 @@ def _quantize(name: str, fp32: str, state: str, calibrating: Calibrating, notify
         photos = photos_of(drawn[:split], calibrating.folder, "", artifact.labels)
         held_out = photos_of(drawn[split:], calibrating.folder, " kept out of calibration", artifact.labels)
     request = Int8Request(calibrating.terms, photos, held_out)
-    result = run_in_child(prepare_int8, notify, cache_folder(), fp32, request)
-    write_receipt(name, Receipt("", result.int8, fp32, state, result.calibration))
+    result = isolated_call(prepare_int8, notify, cache_folder(), fp32, request)
+    write_manifest(name, Manifest("", result.int8, fp32, state, result.calibration))
     write_certificate(certificate_path(read_artifact(cache_folder() / result.int8)), result.certificate)
     return result.certificate
 
@@ -183,7 +184,7 @@ def _sweeping(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        receipt = read_receipt(name)
+        receipt = read_manifest(name)
         kept = receipt.files if receipt else set()
         for path in set(cache_folder().glob(f"{name}-*")) - before:
             if path.name not in kept:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.certification.certify import Photos
 from models.errors import ModelInputError
+from models.samples import Photos
 from models.spec import Preprocessing
 from pipeline.decoding.decode import DecodeRules, decode_file
 from pipeline.records import FileRef, ItemError

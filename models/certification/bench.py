@@ -17,7 +17,7 @@ from models.certification.certificate import MEGABYTE
 from models.classifier import Pixels
 from models.engines import load_engine
 from models.errors import ModelError
-from models.system.isolated_call import Notify, run_in_child
+from models.system.isolated_call import Notify, isolated_call
 
 BATCH_SIZE = 16
 SINGLE_RUNS = 15
@@ -95,7 +95,7 @@ def bench(notify: Notify, subjects: list[Subject], pixels: Pixels, rounds: int, 
                 continue
             notify(f"round {turn + 1} of {rounds}: {subject.engine}")
             try:
-                runs[subject.engine].append(run_in_child(measure, notify, subject, pixels, most_threads))
+                runs[subject.engine].append(isolated_call(measure, notify, subject, pixels, most_threads))
             except ModelError as error:
                 failures[subject.engine] = str(error).strip().splitlines()[-1]
     preferred = [*(runs.get(name, []) for name in REFERENCES), *runs.values()]

@@ -9,33 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from models.artifact import read_artifact
 from models.certification.certificate import REQUIRED_AGREEMENT, Certificate
-from models.classifier import Classifier, Pixels
+from models.classifier import Classifier
 from models.onnx_runtime import onnxruntime
 from models.quantization.agreement import Agreement, accuracy, agreement, logits_of, relative_error
-from models.samples import generated_images
+from models.samples import Photos, generated_images
 from models.system.cpu_kind import this_cpu
-from models.system.isolated_call import Notify, run_in_child
+from models.system.isolated_call import Notify, isolated_call
 
 GENERATED_IMAGES = 48
 # Calibration uses seeds of its own, so that these images are new to the model.
 GENERATED_SEED = 97
 ARITHMETIC_IMAGES = 32
 RESIDENT_AFTER_BATCHES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Photos:
-    """Prepared photos, uint8 [n, crop, crop, 3], what they are in words, the sha256 of their files, and their true
-    classes int64 [n] where they are known."""
-
-    pixels: Pixels
-    told: str
-    digests: tuple[str, ...] = ()
-    classes: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +56,7 @@ def certify(notify: Notify, int8_path: Path, fp32_path: Path, photos: Photos | N
     known = photos.classes if photos else None
     right = [accuracy(logits, known) if known is not None else None for logits in (int8, fp32)]
     speeds = alternating_speeds([int8_path, fp32_path], terms)
-    resident = [run_in_child(resident_bytes, notify, path, terms) for path in (int8_path, fp32_path)]
+    resident = [isolated_call(resident_bytes, notify, path, terms) for path in (int8_path, fp32_path)]
     return Certificate(
         model_id=artifact.model_id,
         cpu=str(this_cpu()),

@@ -6,8 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.networks.graph import IR_VERSION, Graph
-from models.quantization.quantize import PHOTO_TENSOR
+from models.networks.graph import IR_VERSION, PHOTO_TENSOR, Graph
 from models.spec import Preprocessing
 
 DEFAULT_TOP_K = 3

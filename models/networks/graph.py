@@ -14,6 +14,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+# The graph input of a network that takes the photo itself: uint8 [n, crop, crop, 3].
+PHOTO_TENSOR = "pixels"
 OPSET = 20
 IR_VERSION = 10
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from models.certification.certify import Photos
 from models.networks.graph import fingerprint
 from models.networks.network import Network
 from models.quantization.activation_stats import Observations, histograms, observe
@@ -12,6 +11,7 @@ from models.quantization.calibration_table import PHOTO_DIGITS, Calibration, rou
 from models.quantization.layers import ranged_tensors
 from models.quantization.quantize import Recipe
 from models.quantization.range_methods import Range, entropy, min_max, percentile
+from models.samples import Photos
 
 COMPARED_IMAGES = 96
 HISTOGRAM_IMAGES = 64

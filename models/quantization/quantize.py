@@ -13,13 +13,12 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from models.networks.graph import Array, Graph
+from models.networks.graph import PHOTO_TENSOR, Array, Graph
 from models.quantization.calibration_table import Calibration
 from models.quantization.layers import QUANTIZED_OPERATORS, SHARED_RANGE_OPERATORS, Layer, fused_activations, layer
 from models.quantization.weight_rounding import WeightRange, channel_scales, quantize_weights
 
 UINT8_STEPS = 255
-PHOTO_TENSOR = "pixels"
 # How far the photo's zero point may be off a channel's mean, in standard deviations: what the padding is then off by.
 LARGEST_BORDER_SHIFT = 0.02
 

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 Notify = Callable[[str], None]
 
 
-def run_in_child(
+def isolated_call(
     function: Callable[Concatenate[Notify, P], Result], notify: Notify, *args: P.args, **kwargs: P.kwargs
 ) -> Result:
     """`function(notify, *args, **kwargs)` in a spawned process; notices and the result come back over a pipe.

@@ -17,7 +17,7 @@ from pipeline.decoding.image_format import sniff
 from pipeline.records import FileRef, ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.system.durable import replacing
-from pipeline.system.process_map import in_processes
+from pipeline.system.process_map import process_map
 
 _EXIF_FOLDER = 0x8769
 _TAKEN_TAGS = ((_EXIF_FOLDER, 0x9003), (_EXIF_FOLDER, 0x9004), (None, 0x0132))
@@ -40,7 +40,7 @@ def days_taken(paths_by_sha256: Mapping[str, str], memory: Path, processes: int)
     known = _remembered(memory)
     questions = [_Question(sha256, path) for sha256, path in paths_by_sha256.items() if sha256 not in known]
     if questions:
-        for question, day in in_processes(_day_taken, questions, processes, _TIMEOUT_S):
+        for question, day in process_map(_day_taken, questions, processes, _TIMEOUT_S):
             known[question.sha256] = day
         ordered = sorted(known)
         columns = [pa.array(ordered, pa.string()), pa.array([known[sha256] for sha256 in ordered], pa.string())]

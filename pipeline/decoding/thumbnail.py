@@ -18,7 +18,7 @@ from models.spec import Preprocessing
 from pipeline.decoding.decode import DecodeRules, decode_bytes
 from pipeline.records import FileRef, ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
-from pipeline.system.process_map import in_processes
+from pipeline.system.process_map import process_map
 
 _QUALITY = 50
 # Effort 2 of 6: a third of the time of effort 4 for 5% more bytes.
@@ -47,7 +47,7 @@ def cached_path(sha256: str, side: int) -> Path:
 
 def make_thumbnails(orders: Iterable[ThumbnailOrder], processes: int) -> Iterator[tuple[ThumbnailOrder, bool]]:
     """Make what is ordered in parallel; yield each order as it is finished, and whether there is a thumbnail now."""
-    for order, made in in_processes(_make, orders, processes, _TIMEOUT_S):
+    for order, made in process_map(_make, orders, processes, _TIMEOUT_S):
         yield order, bool(made)
 
 

@@ -15,7 +15,7 @@ from pipeline.inference.worker_handle import Job, Piece, Worker, end, spawn
 from pipeline.records import Batch, Classified, ErrorClass, ItemError, Prediction
 from pipeline.system.child_process import cause_of_end, is_stopped, resident_bytes
 from pipeline.system.cpus import CpuSet
-from pipeline.system.crash_limit import DeathRate
+from pipeline.system.crash_limit import CrashLimit
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Pool:
         self._done: list[Classified] = []
         self._number = 0
         self._deaths_before_ready = 0
-        self._death_rate = DeathRate("classifier")
+        self._death_rate = CrashLimit("classifier")
         self._looked_at_s = time.monotonic()
         self.restarts = 0
 

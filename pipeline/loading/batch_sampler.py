@@ -13,7 +13,7 @@ from pipeline.records import ErrorClass, FileRef, ItemError
 _STRIKES = {ErrorClass.WORKER_CRASH: 3, ErrorClass.TIMEOUT: 2}
 
 
-class Feed:
+class BatchSampler:
     """Hands out Works and remembers them until they are returned; knows which photos cost processes."""
 
     def __init__(self, batch_size: int) -> None:
@@ -30,7 +30,7 @@ class Feed:
         self._refs, self._acquire_slot = refs, acquire_slot
         self.failure = None
 
-    def __iter__(self) -> Feed:
+    def __iter__(self) -> BatchSampler:
         return self
 
     def __next__(self) -> Work:

@@ -35,7 +35,7 @@ class _Member:
     sent_bytes: deque[int] = field(default_factory=deque)
 
 
-class PipeDecoders:
+class DataLoader:
     """`workers` processes that each decode one Work of `feed` while up to `prefetch` - 1 more wait for them."""
 
     def __init__(self, dataset: DecodeDataset, feed: Iterator[Work], workers: int, prefetch: int) -> None:

@@ -30,11 +30,11 @@ _CLASSES = tuple(ErrorClass)
 _NO_DIGEST = bytes(32)
 
 
-class Outcomes(SharedArray):
+class DecodeResults(SharedArray):
     """One record for each file of each slot: uint8 [slots, batch_size, bytes of a record]."""
 
     @classmethod
-    def sized(cls, slots: int, batch_size: int) -> Outcomes:
+    def sized(cls, slots: int, batch_size: int) -> DecodeResults:
         """Make room for the files of `slots` batches of `batch_size`."""
         return cls((slots, batch_size, _RECORD.itemsize), np.uint8)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from models.system.parent_death import die_with_parent
 from pipeline.decoding.decode import DecodeRules, decode_file
-from pipeline.loading.decode_results import Outcomes
+from pipeline.loading.decode_results import DecodeResults
 from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts
 from pipeline.system.child_process import leave_signals_to_parent
 from pipeline.system.cpus import CpuSet
@@ -52,7 +52,7 @@ class DecodeDataset:
         self,
         rules: DecodeRules,
         slab: Slab,
-        outcomes: Outcomes,
+        outcomes: DecodeResults,
         board: SharedArray,
         memory_bytes: int,
         cpu_sets: Sequence[CpuSet],

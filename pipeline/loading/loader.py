@@ -10,17 +10,17 @@ from typing import Literal, Protocol
 
 from pipeline.decoding.decode import DecodeRules
 from pipeline.errors import WorkerDiedError
-from pipeline.loading.batch_sampler import Feed
-from pipeline.loading.data_loader import PipeDecoders
-from pipeline.loading.decode_results import Outcomes
+from pipeline.loading.batch_sampler import BatchSampler
+from pipeline.loading.data_loader import DataLoader
+from pipeline.loading.decode_results import DecodeResults
 from pipeline.loading.decode_worker import DecodeDataset
 from pipeline.loading.fork_server import DATA_LOADER, PIPES, end_stopped_fork_server, start_fork_server
-from pipeline.loading.torch_data_loader import DataLoaderDecoders
-from pipeline.loading.worker_monitor import DecoderWatch, Loss
+from pipeline.loading.torch_data_loader import TorchDataLoader
+from pipeline.loading.worker_monitor import LostPhoto, WorkerMonitor
 from pipeline.records import Batch, FileRef
 from pipeline.system.child_process import starting_children
 from pipeline.system.cpus import CpuSet
-from pipeline.system.crash_limit import DeathRate
+from pipeline.system.crash_limit import CrashLimit
 from pipeline.system.shared_array import Slab
 
 _FRUITLESS_REBUILDS = 5
@@ -62,13 +62,13 @@ class Loader:
 
     def __init__(self, rules: DecodeRules, slab: Slab, plan: LoaderPlan) -> None:
         self._is_of_torch = plan.kind == "dataloader"
-        self._watch = DecoderWatch(plan.workers, plan.timeout_s, plan.recycle_bytes)
-        self._outcomes = Outcomes.sized(slab.slots, slab.batch_size)
+        self._watch = WorkerMonitor(plan.workers, plan.timeout_s, plan.recycle_bytes)
+        self._outcomes = DecodeResults.sized(slab.slots, slab.batch_size)
         dataset = DecodeDataset(rules, slab, self._outcomes, self._watch.board, plan.memory_bytes, plan.cpu_sets)
-        self._feed = Feed(slab.batch_size)
-        kind = DataLoaderDecoders if self._is_of_torch else PipeDecoders
+        self._feed = BatchSampler(slab.batch_size)
+        kind = TorchDataLoader if self._is_of_torch else DataLoader
         self._decoders: Decoders = kind(dataset, self._feed, plan.workers, plan.prefetch)
-        self._death_rate = DeathRate("decode")
+        self._death_rate = CrashLimit("decode")
         self._fruitless_rebuilds = 0
         self.restarts = 0
 
@@ -154,7 +154,7 @@ class Loader:
         if self._feed.failure is not None:
             raise self._feed.failure
 
-    def _rebuild(self, losses: list[Loss] | None = None) -> None:
+    def _rebuild(self, losses: list[LostPhoto] | None = None) -> None:
         """Blame the photos that processes were lost with, start new ones, and hand out again what did not come back."""
         self._fruitless_rebuilds += 1
         if self._fruitless_rebuilds > _FRUITLESS_REBUILDS:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.loading.batch_sampler import Feed
+from pipeline.loading.batch_sampler import BatchSampler
 from pipeline.loading.decode_worker import DecodeDataset
 from pipeline.loading.worker_monitor import TICK_S
 from pipeline.system.child_process import importing
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _SHUTDOWN_WAIT_S = 5.0
 
 
-class DataLoaderDecoders:
+class TorchDataLoader:
     """A DataLoader of `workers` processes over `feed`, its batch sampler, each `prefetch` Works ahead."""
 
-    def __init__(self, dataset: DecodeDataset, feed: Feed, workers: int, prefetch: int) -> None:
+    def __init__(self, dataset: DecodeDataset, feed: BatchSampler, workers: int, prefetch: int) -> None:
         self._dataset = dataset
         self._feed = feed
         self._workers = workers

@@ -25,7 +25,7 @@ _ASK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class LostPhoto:
     """A process was lost while it worked on photo `position` of slot `slot`."""
 
     slot: int
@@ -34,7 +34,7 @@ class Loss:
     reason: str
 
 
-class DecoderWatch:
+class WorkerMonitor:
     """Watches the processes that the fork server started.
 
     `timeout_s` bounds one photo, `recycle_bytes` the resident memory of a process that has nothing to do.
@@ -58,7 +58,7 @@ class DecoderWatch:
             process for process in multiprocessing.active_children() if isinstance(process, ForkServerProcess)
         ]
 
-    def look(self) -> list[Loss]:
+    def look(self) -> list[LostPhoto]:
         """Once a tick, kill what hangs, is stopped or has grown; return which photos it hung with."""
         now_s = time.monotonic()
         if now_s - self._looked_at_s < TICK_S:
@@ -82,7 +82,7 @@ class DecoderWatch:
         self._asked_at_s = now_s
         return any(not is_alive(pid) for pid in self._pids())
 
-    def losses(self) -> Iterator[Loss]:
+    def losses(self) -> Iterator[LostPhoto]:
         """Yield the photos that dead processes were working on."""
         for pid, slot, position, _ in self.board.array.tolist():
             if not pid or is_alive(pid):
@@ -91,7 +91,7 @@ class DecoderWatch:
             if pid not in self._ended_by_us:
                 logger.warning("a decode process died (%s); it is restarted", cause)
             if position != IDLE:
-                yield Loss(slot, position, ErrorClass.WORKER_CRASH, f"decode processes died with it ({cause})")
+                yield LostPhoto(slot, position, ErrorClass.WORKER_CRASH, f"decode processes died with it ({cause})")
 
     def end_all(self) -> None:
         """Kill the processes and wait until they are gone."""
@@ -113,13 +113,13 @@ class DecoderWatch:
     def _pids(self) -> list[int]:
         return [process.pid for process in self._processes if process.pid]
 
-    def _look_at(self, row: int) -> Iterator[Loss]:
+    def _look_at(self, row: int) -> Iterator[LostPhoto]:
         pid, slot, position, since_ns = (int(value) for value in self.board.array[row])
         if not pid or not is_alive(pid):
             return
         if position != IDLE and time.monotonic_ns() - since_ns > self._timeout_s * 1e9:
             logger.warning("a photo takes longer than %g s to decode; its process is killed", self._timeout_s)
-            yield Loss(slot, position, ErrorClass.TIMEOUT, f"no result within {self._timeout_s:g} s")
+            yield LostPhoto(slot, position, ErrorClass.TIMEOUT, f"no result within {self._timeout_s:g} s")
         elif position == IDLE and resident_bytes(pid) > self._recycle_bytes:
             logger.info("a decode process has grown past %d MB; it is replaced", self._recycle_bytes >> 20)
         else:

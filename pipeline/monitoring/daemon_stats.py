@@ -28,7 +28,7 @@ class LagHistogram:
 
 
 @dataclass(slots=True)
-class Vitals:
+class DaemonStats:
     """The figures; times are seconds since 1970 where a name says `at`, None where it has not happened yet."""
 
     model: str = ""

@@ -13,7 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from pipeline.errors import OutputError
-from pipeline.monitoring.daemon_stats import LAG_BOUNDS_S, Vitals
+from pipeline.monitoring.daemon_stats import LAG_BOUNDS_S, DaemonStats
 
 logger = logging.getLogger(__name__)
 
@@ -21,19 +21,19 @@ _REQUEST_TIMEOUT_S = 10.0
 
 
 class MetricsServer:
-    """Serves `vitals` at `host:port` from a thread of its own; port 0 takes a free one, see `port`.
+    """Serves `stats` at `host:port` from a thread of its own; port 0 takes a free one, see `port`.
 
     The address is taken at once, so that a mistake in it is told at once; questions are answered from `start` on.
     """
 
-    def __init__(self, host: str, port: int, vitals: Vitals) -> None:
+    def __init__(self, host: str, port: int, stats: DaemonStats) -> None:
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_VitalsCollector(vitals))
+        registry.register(_DaemonStatsCollector(stats))
 
         class Handler(_Handler):
             pages = {  # noqa: RUF012 - one server, one handler class
                 "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(registry)),
-                "/healthz": lambda: _health(vitals),
+                "/healthz": lambda: _health(stats),
             }
 
         self._thread: threading.Thread | None = None
@@ -80,34 +80,34 @@ class _Handler(BaseHTTPRequestHandler):
         """Requests are not events."""
 
 
-def _health(vitals: Vitals) -> tuple[int, str, bytes]:
-    return 200 if vitals.health == "ok" else 503, "text/plain; charset=utf-8", f"{vitals.health}\n".encode()
+def _health(stats: DaemonStats) -> tuple[int, str, bytes]:
+    return 200 if stats.health == "ok" else 503, "text/plain; charset=utf-8", f"{stats.health}\n".encode()
 
 
-class _VitalsCollector(Collector):
-    def __init__(self, vitals: Vitals) -> None:
-        self._vitals = vitals
+class _DaemonStatsCollector(Collector):
+    def __init__(self, stats: DaemonStats) -> None:
+        self._stats = stats
 
     def collect(self) -> Iterator[Metric]:
-        vitals = self._vitals
+        stats = self._stats
         images = CounterMetricFamily("labeldir_images", "Photos with a durable row", labels=["status"])
-        images.add_metric(["ok"], vitals.labelled)
-        images.add_metric(["error"], vitals.failed.total())
+        images.add_metric(["ok"], stats.labelled)
+        images.add_metric(["error"], stats.failed.total())
         yield images
         for name, text, value in (
-            ("rescan_finds", "Photos that no event announced and a timed scan found", vitals.rescan_finds),
-            ("process_restarts", "Decode and classifier processes that were replaced", vitals.process_restarts),
-            ("observer_restarts", "Event observers that were replaced", vitals.observer_restarts),
-            ("unchanged", "Photos opened whose content had its row already", vitals.unchanged),
-            ("vanished", "Photos gone before they could be read", vitals.vanished),
+            ("rescan_finds", "Photos that no event announced and a timed scan found", stats.rescan_finds),
+            ("process_restarts", "Decode and classifier processes that were replaced", stats.process_restarts),
+            ("observer_restarts", "Event observers that were replaced", stats.observer_restarts),
+            ("unchanged", "Photos opened whose content had its row already", stats.unchanged),
+            ("vanished", "Photos gone before they could be read", stats.vanished),
         ):
             yield CounterMetricFamily(f"labeldir_{name}", text, value=value)
         for name, text, gauge in (
-            ("queue_depth", "Photos known and without a row", vitals.queue_depth),
-            ("rows_not_durable", "Rows made and not on disk yet", vitals.rows_not_durable),
-            ("oldest_unlabelled_seconds", "Age of the oldest photo without a row", vitals.oldest_unlabelled_s),
-            ("last_success_timestamp_seconds", "When rows were last made durable", vitals.last_success_at or 0.0),
-            ("healthy", "1 where /healthz says ok", float(vitals.health == "ok")),
+            ("queue_depth", "Photos known and without a row", stats.queue_depth),
+            ("rows_not_durable", "Rows made and not on disk yet", stats.rows_not_durable),
+            ("oldest_unlabelled_seconds", "Age of the oldest photo without a row", stats.oldest_unlabelled_s),
+            ("last_success_timestamp_seconds", "When rows were last made durable", stats.last_success_at or 0.0),
+            ("healthy", "1 where /healthz says ok", float(stats.health == "ok")),
         ):
             yield GaugeMetricFamily(f"labeldir_{name}", text, value=gauge)
         yield self._lag()
@@ -115,9 +115,9 @@ class _VitalsCollector(Collector):
     def _lag(self) -> Metric:
         buckets: list[tuple[str, float]] = []
         total = 0
-        for bound, count in zip([*map(str, LAG_BOUNDS_S), "+Inf"], self._vitals.lag.counts, strict=True):
+        for bound, count in zip([*map(str, LAG_BOUNDS_S), "+Inf"], self._stats.lag.counts, strict=True):
             total += count
             buckets.append((bound, float(total)))
         lag = HistogramMetricFamily("labeldir_lag_seconds", "From a photo's last change to its row being readable")
-        lag.add_metric([], buckets, self._vitals.lag.sum_s)
+        lag.add_metric([], buckets, self._stats.lag.sum_s)
         return lag

@@ -7,7 +7,7 @@ import os
 import socket
 
 
-class ServiceManager:
+class SdNotify:
     """The notification socket of `sd_notify(3)`, named by NOTIFY_SOCKET."""
 
     def __init__(self) -> None:

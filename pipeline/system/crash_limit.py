@@ -12,7 +12,7 @@ _SUSPECTS = 64
 _WINDOW_S = 60.0
 
 
-class DeathRate:
+class CrashLimit:
     """Counts the different files that processes died with lately."""
 
     def __init__(self, kind: str, clock: Callable[[], float] = time.monotonic) -> None:

@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_processes(
+def process_map(
     function: Callable[[Item], Result], items: Iterable[Item], processes: int, timeout_s: float
 ) -> Iterator[tuple[Item, Result | None]]:
     """Yield each item with `function(item)` as they are finished; None where its process died or took `timeout_s`.

@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from pipeline.errors import LabelDirError
 from pipeline.records import FileRef, Row
 from pipeline.system.durable import sync_folder
-from pipeline.tables.growing_part import PartFile
+from pipeline.tables.growing_part import GrowingPart
 from pipeline.tables.reader import previous_table, refuse_foreign
-from pipeline.tables.row_index import Entry, Ledger, PartStamp, entry_of, identity_of
+from pipeline.tables.row_index import Entry, PartStamp, RowIndex, entry_of, identity_of
 from pipeline.tables.schema import schema, to_batch
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _PART_NAME = re.compile(r"part-(\d+)\.(parquet|csv)")
 _DAY_US = 86_400_000_000
 
 
-class Partitions:
+class AppendDataset:
     """The labels in `folder`; one writer at a time, which its caller sees to."""
 
     def __init__(self, folder: Path, part_format: str, top_k: int, rows_per_part: int = ROWS_PER_PART) -> None:
@@ -41,17 +41,17 @@ class Partitions:
         self._suffix = f".{part_format}"
         self._top_k = top_k
         self._rows_per_part = rows_per_part
-        self._open: PartFile | None = None
+        self._open: GrowingPart | None = None
         self._pending: list[Row] = []
         self._durable: list[Row] = []
         self._unrecorded: list[tuple[Path, list[Entry]]] = []
         self._recent: dict[str, list[Entry]] = {}
-        self._ledger = Ledger(folder / STATE_FOLDER / "index.sqlite")
+        self._row_index = RowIndex(folder / STATE_FOLDER / "index.sqlite")
         self._recover()
 
     def close(self) -> None:
         """Let go of the index; rows that were not committed are forgotten."""
-        self._ledger.close()
+        self._row_index.close()
 
     @property
     def pending(self) -> int:
@@ -60,7 +60,7 @@ class Partitions:
 
     def find(self, refs: Sequence[FileRef]) -> dict[str, Entry]:
         """Return the entries of those files that have a row, durable or not, and did not change since; by name."""
-        found = self._ledger.find(refs)
+        found = self._row_index.find(refs)
         for ref in refs:
             for entry in self._recent.get(ref.name, ()):
                 if (entry.size_bytes, entry.mtime_us) == (ref.size_bytes, ref.mtime_us):
@@ -76,8 +76,8 @@ class Partitions:
         entry = entry_of(row)
         if any(known.identity == entry.identity for known in self._recent.get(entry.name, ())):
             return False
-        if self._ledger.has(entry):
-            self._ledger.touched(entry)
+        if self._row_index.has(entry):
+            self._row_index.touched(entry)
             return False
         self._pending.append(row)
         self._recent.setdefault(entry.name, []).append(entry)
@@ -105,13 +105,13 @@ class Partitions:
     def _record(self) -> None:
         while self._unrecorded:
             path, entries = self._unrecorded[0]
-            self._ledger.record(self._stamp(path), entries)
+            self._row_index.record(self._stamp(path), entries)
             del self._unrecorded[0]
         self._recent = {}
         if self._open is not None and self._open.rows >= self._rows_per_part:
             self._open = None
 
-    def _part_for(self, day: str) -> PartFile:
+    def _part_for(self, day: str) -> GrowingPart:
         """Return the part of `day` that has room: the open one, the last one on disk, or a new one."""
         folder = self._folder / f"date={day}"
         if not folder.is_dir():
@@ -125,7 +125,7 @@ class Partitions:
         rows = self._reopened(path) if last else None
         if rows is None:
             path = folder / f"part-{last + 1:05d}{self._suffix}"
-        self._open = PartFile(path, self._top_k, rows)
+        self._open = GrowingPart(path, self._top_k, rows)
         return self._open
 
     def _reopened(self, path: Path) -> pa.Table | None:
@@ -144,10 +144,10 @@ class Partitions:
         for leftover in self._folder.glob("date=*/.part-*.tmp"):
             leftover.unlink()
         present = {stamp.path: stamp for stamp in map(self._stamp, self._parts())}
-        known = self._ledger.parts()
+        known = self._row_index.parts()
         if any(stamp.path not in present for stamp in known):
             logger.warning("parts of the labels were removed; photos that had their rows there count as new")
-            self._ledger.forget_everything()
+            self._row_index.forget_everything()
             known = set()
         for stamp in present.values():
             if stamp not in known and not self._learn(stamp) and any(other.path == stamp.path for other in known):
@@ -161,7 +161,7 @@ class Partitions:
     def _learn(self, stamp: PartStamp) -> bool:
         path = self._folder / stamp.path
         try:
-            self._ledger.record(stamp, _entries(path))
+            self._row_index.record(stamp, _entries(path))
         except LabelDirError as error:
             logger.warning("%s; it is set aside, and its photos are labelled again where they still are", error)
             path.replace(path.with_name(f".{path.name}.damaged"))

@@ -22,7 +22,7 @@ _SMALL_GROUPS = 64
 _UNIQUE = ("file_name", "sha256")
 
 
-class PartFile:
+class GrowingPart:
     """A part, with the rows it has; `rows` are those that lie at `path` already."""
 
     def __init__(self, path: Path, top_k: int, rows: pa.Table | None = None) -> None:

@@ -28,7 +28,7 @@ class _Copy:
     mtime_us: int
 
 
-class Copies:
+class LabelReuse:
     """Finds, among files to be labelled, those whose bytes a row of the previous tables tells of.
 
     A file is read for this only where some row has its size. `take` gets the rows of copies, at the latest when

@@ -33,7 +33,7 @@ def state_folder(out: Path) -> Path:
     return out.with_name(f".{out.name}.label-dir")
 
 
-class Store:
+class PartStore:
     """Rows on their way to the output; after `commit` they survive a loss of power."""
 
     def __init__(self, folder: Path, top_k: int) -> None:

@@ -1,4 +1,4 @@
-"""The table that OUT holds already: read back as a stream, or refused when it is not ours."""
+"""Tables read back: as a stream that a run brings up to date, or whole for questions; refused when it is not ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pipeline.errors import OutputError, UsageError
+from pipeline.errors import InputMissingError, OutputError, UsageError
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import ROWS_PER_PART
 from pipeline.tables.schema import FORMAT_KEY, schema, top_k_of
@@ -101,3 +101,49 @@ def _csv_batches(out: Path, top_k: int) -> Iterator[pa.RecordBatch]:
 
 def _damaged(out: Path, error: Exception) -> OutputError:
     return OutputError(f"{out} is damaged ({type(error).__name__}); move it away to start anew")
+
+
+_PARTITIONS = "date=*/*"
+_SUFFIXES = (".parquet", ".csv")
+
+
+def read_rows(path: Path) -> pa.Table:
+    """Return the rows of a table, or of all partitions below a folder (of one name, the newest), sorted by name.
+
+    Raises:
+        InputMissingError: there is no table.
+        UsageError: it is not a table of label-dir, or its files differ in their number of labels.
+        OutputError: it is damaged.
+    """
+    if not path.is_dir():
+        return _read_file(path)
+    files = sorted(found for found in path.glob(_PARTITIONS) if found.suffix in _SUFFIXES and found.name[0] != ".")
+    if not files:
+        raise InputMissingError(f"{path} holds no date=.../*.parquet or *.csv")
+    tables = [_read_file(file) for file in files]
+    if any(table.schema.names != tables[0].schema.names for table in tables):
+        raise UsageError(f"{path}: its files differ in their number of labels")
+    return _newest(pa.concat_tables(tables))
+
+
+def top_k_of_rows(rows: pa.Table) -> int:
+    """Return how many labels a photo has in `rows`."""
+    return sum(name.startswith("label_") for name in rows.schema.names)
+
+
+def _read_file(path: Path) -> pa.Table:
+    top_k = refuse_foreign(path)
+    table = None if top_k is None else previous_table(path, top_k)
+    if table is None or top_k is None:
+        raise InputMissingError(f"{path} does not exist")
+    return pa.Table.from_batches(table.batches(), schema(top_k))
+
+
+def _newest(rows: pa.Table) -> pa.Table:
+    order = pc.sort_indices(rows, [("file_name", "ascending"), ("labelled_at", "descending")])
+    ordered = rows.take(order)
+    names = ordered.column("file_name").combine_chunks()
+    if len(names) < 2:
+        return ordered
+    is_first = pa.concat_arrays([pa.array([True]), pc.not_equal(names[1:], names[:-1])])
+    return ordered.filter(is_first)

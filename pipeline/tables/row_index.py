@@ -64,7 +64,7 @@ def entry_of(row: Row) -> Entry:
     return Entry(row.file_name, identity, row.size_bytes, row.mtime_us)
 
 
-class Ledger:
+class RowIndex:
     """The index file at `path`; every method but `close` raises OSError where it cannot be read or written."""
 
     def __init__(self, path: Path) -> None:

@@ -20,7 +20,7 @@ _CLAIMED = "labelled"
 
 
 @dataclass(frozen=True, slots=True)
-class Disposal:
+class DoneAction:
     """`delete` photos that were labelled, or move them and the failed ones below `target`; neither: they stay.
 
     A photo that could not be labelled is never deleted.

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipeline.monitoring.daemon_stats import Vitals
-from pipeline.watching.file_events import Watcher
-from pipeline.watching.watched_folder import Inbox
+from pipeline.monitoring.daemon_stats import DaemonStats
+from pipeline.watching.file_events import FileEvents
+from pipeline.watching.watched_folder import WatchedFolder
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ POLL_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class WatchIntervals:
     """How the inbox is watched: by events and a scan every `rescan_s`; with `poll_s`, by that scan alone.
 
     `once`: by one scan, and no more.
@@ -43,27 +43,27 @@ class Lists(Protocol):
 class Hears(Protocol):
     """What takes the hints of the watcher there is, if there is one."""
 
-    watcher: Watcher | None
+    watcher: FileEvents | None
 
 
-class Lookout:
+class EventSupervisor:
     """Pauses while the inbox is away, replaces an observer that went deaf, polls where the kernel gives no events."""
 
     def __init__(
         self,
-        inbox: Inbox,
+        inbox: WatchedFolder,
         scanner: Lists,
-        intake: Hears,
-        rhythm: Rhythm,
-        vitals: Vitals,
+        pending_files: Hears,
+        rhythm: WatchIntervals,
+        stats: DaemonStats,
         wake: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._inbox = inbox
         self._scanner = scanner
-        self._intake = intake
+        self._pending_files = pending_files
         self._rhythm = rhythm
-        self._vitals = vitals
+        self._stats = stats
         self._wake = wake
         self._clock = clock
         self._blind_scans = 0
@@ -81,9 +81,9 @@ class Lookout:
     def begin(self) -> None:
         """Begin to watch; with events, by threads."""
         if self._rhythm.once:
-            self._vitals.mode = "one scan"
+            self._stats.mode = "one scan"
         elif self._rhythm.poll_s is not None:
-            self._vitals.mode = f"polling every {self._rhythm.poll_s:g} s"
+            self._stats.mode = f"polling every {self._rhythm.poll_s:g} s"
         else:
             self._start_observer()
 
@@ -95,23 +95,23 @@ class Lookout:
     def check(self) -> None:
         """Look whether all is as it should be; to be called about once a second."""
         reason = self._inbox.absent_because()
-        self._vitals.trouble("inbox", reason and f"paused: {reason}")
+        self._stats.trouble("inbox", reason and f"paused: {reason}")
         if reason is not None:
             self._scanner.cancel()
         elif self.is_inbox_away:
             self._replace_observer()
         self.is_inbox_away = reason is not None
-        self._vitals.trouble("scan", None if self.is_inbox_away else self._scanner.error)
-        if not self.is_inbox_away and self._intake.watcher is not None:
-            self._check_observer(self._intake.watcher)
+        self._stats.trouble("scan", None if self.is_inbox_away else self._scanner.error)
+        if not self.is_inbox_away and self._pending_files.watcher is not None:
+            self._check_observer(self._pending_files.watcher)
 
     def was_asleep(self) -> None:
         """Take into account that this process stood still: the kernel may have had to drop events meanwhile."""
         self._scanner.request()
-        if self._intake.watcher is not None:
-            self._intake.watcher.excuse()
+        if self._pending_files.watcher is not None:
+            self._pending_files.watcher.excuse()
 
-    def _check_observer(self, watcher: Watcher) -> None:
+    def _check_observer(self, watcher: FileEvents) -> None:
         if reason := watcher.trouble():
             logger.warning("the observer is replaced: %s", reason, extra={"fields": {"reason": reason}})
             self._replace_observer()
@@ -128,28 +128,28 @@ class Lookout:
 
     def _start_observer(self) -> None:
         try:
-            watcher = Watcher(self._inbox, self._wake, self._clock)
+            watcher = FileEvents(self._inbox, self._wake, self._clock)
             watcher.start()
         except OSError as error:
             self._fall_back_to_polling(error.strerror or str(error))
             return
-        self._intake.watcher = watcher
-        self._vitals.mode = f"events and a scan every {self._rhythm.rescan_s:g} s"
+        self._pending_files.watcher = watcher
+        self._stats.mode = f"events and a scan every {self._rhythm.rescan_s:g} s"
 
     def _stop_observer(self) -> None:
-        if self._intake.watcher is not None:
-            self._intake.watcher.stop()
-            self._intake.watcher = None
+        if self._pending_files.watcher is not None:
+            self._pending_files.watcher.stop()
+            self._pending_files.watcher = None
 
     def _replace_observer(self) -> None:
-        if self._intake.watcher is not None:
+        if self._pending_files.watcher is not None:
             self._stop_observer()
-            self._vitals.observer_restarts += 1
+            self._stats.observer_restarts += 1
             self._start_observer()
         self._scanner.request()
 
     def _fall_back_to_polling(self, reason: str) -> None:
         self._stop_observer()
         logger.warning("no events (%s): polling every %g s", reason, POLL_S, extra={"fields": {"reason": reason}})
-        self._vitals.mode = f"polling every {POLL_S:g} s, as there are no events: {reason}"
+        self._stats.mode = f"polling every {POLL_S:g} s, as there are no events: {reason}"
         self._scanner.set_interval(POLL_S)

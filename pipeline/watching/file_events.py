@@ -24,7 +24,7 @@ from watchdog.events import (
 from watchdog.observers.inotify import InotifyObserver
 
 from pipeline.watching.settle_tracker import Hint
-from pipeline.watching.watched_folder import Inbox
+from pipeline.watching.watched_folder import WatchedFolder
 
 CAPACITY_HINTS = 10_000
 BEAT_EVERY_S = 10.0
@@ -51,10 +51,10 @@ class Hints:
         return not (self.files or self.folders or self.scan)
 
 
-class Watcher:
+class FileEvents:
     """An observer of the inbox that is started, asked whether it is well, and stopped for another."""
 
-    def __init__(self, inbox: Inbox, wake: Callable[[], None], clock: Callable[[], float]) -> None:
+    def __init__(self, inbox: WatchedFolder, wake: Callable[[], None], clock: Callable[[], float]) -> None:
         self._inbox = inbox
         self._wake = wake
         self._clock = clock

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from pipeline.errors import LabelDirError
-from pipeline.monitoring.daemon_stats import Vitals
+from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.records import FileRef, Row
 
 logger = logging.getLogger(__name__)
@@ -24,12 +24,12 @@ class RunningLabeller(Protocol):
     def close(self) -> None: ...
 
 
-class Keeper:
+class LabellerSupervisor:
     """`labeller` is the one that runs, None while there is none."""
 
-    def __init__(self, start: Callable[[], RunningLabeller], vitals: Vitals, clock: Callable[[], float]) -> None:
+    def __init__(self, start: Callable[[], RunningLabeller], stats: DaemonStats, clock: Callable[[], float]) -> None:
         self._start = start
-        self._vitals = vitals
+        self._stats = stats
         self._clock = clock
         self._restart_at_s = 0.0
         self._deaths = 0
@@ -59,7 +59,7 @@ class Keeper:
             return
         self.close()
         self.labeller = labeller
-        model = self._vitals.model
+        model = self._stats.model
         logger.info("labelling with %s from now on", model, extra={"fields": {"model": model}})
 
     def lose(self, error: Exception) -> None:
@@ -67,7 +67,7 @@ class Keeper:
         self.close()
         self._restart_at_s = self._clock() + _BACKOFF_S[min(self._deaths, len(_BACKOFF_S) - 1)]
         self._deaths += 1
-        self._vitals.trouble("labelling", str(error))
+        self._stats.trouble("labelling", str(error))
 
     def restart_if_due(self) -> None:
         """Start another one where there is none and it is time."""
@@ -75,7 +75,7 @@ class Keeper:
             return
         try:
             self.labeller = self._start()
-            self._vitals.trouble("labelling", None)
+            self._stats.trouble("labelling", None)
         except LabelDirError as error:
             self.lose(error)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from pipeline.monitoring.daemon_stats import Vitals
+from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.records import ErrorClass, FileRef, Row
-from pipeline.tables.append_dataset import Partitions
+from pipeline.tables.append_dataset import AppendDataset
 from pipeline.tables.row_index import Entry
-from pipeline.watching.file_events import Hints, Watcher
+from pipeline.watching.file_events import FileEvents, Hints
 from pipeline.watching.scanner import STEP_FILES, Scanner
-from pipeline.watching.settle_tracker import AtWork, Hint, Tracker
-from pipeline.watching.watched_folder import Inbox
+from pipeline.watching.settle_tracker import AtWork, Hint, SettleTracker
+from pipeline.watching.watched_folder import WatchedFolder
 
 logger = logging.getLogger(__name__)
 
@@ -21,26 +21,26 @@ _PASSING = frozenset({ErrorClass.IO, ErrorClass.PERMISSION})
 _ATTEMPTS = 3
 
 
-class Intake:
+class PendingFiles:
     """Feeds the tracker and takes from it; `on_known` hears of files that lie there and have their row."""
 
     def __init__(
         self,
-        inbox: Inbox,
+        inbox: WatchedFolder,
         scanner: Scanner,
-        tracker: Tracker,
-        sink: Partitions,
-        vitals: Vitals,
+        tracker: SettleTracker,
+        sink: AppendDataset,
+        stats: DaemonStats,
         on_known: Callable[[Entry], None],
     ) -> None:
         self._inbox = inbox
         self._scanner = scanner
         self._tracker = tracker
         self._sink = sink
-        self._vitals = vitals
+        self._stats = stats
         self._on_known = on_known
         self._turned_away = False
-        self.watcher: Watcher | None = None
+        self.watcher: FileEvents | None = None
 
     @property
     def can_list(self) -> bool:
@@ -85,7 +85,7 @@ class Intake:
                 return now
             self._tracker.finish(at_work.ref.name)
             if now is None:
-                self._vitals.vanished += 1
+                self._stats.vanished += 1
             else:
                 self._tracker.notice(now)
         return None
@@ -99,7 +99,7 @@ class Intake:
         at_work = self._tracker.finish(row.file_name)
         now = self._inbox.look(at_work.ref.path)
         if now is None:
-            self._vitals.vanished += row.error is not None
+            self._stats.vanished += row.error is not None
             return at_work if row.error is None else None
         is_other = (now.size_bytes, now.mtime_us) != (row.size_bytes, row.mtime_us)
         error_class = None if row.error is None else row.error.error_class
@@ -130,7 +130,7 @@ class Intake:
         for ref in self._without_row(self._scanner.step()):
             self._turned_away |= not self._tracker.notice(ref, Hint.CHANGED)
         if is_timed:
-            self._vitals.rescan_finds += len(self._tracker) - before
+            self._stats.rescan_finds += len(self._tracker) - before
 
     def _without_row(self, refs: list[FileRef]) -> Iterable[FileRef]:
         known = self._sink.find(refs)

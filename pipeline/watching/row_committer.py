@@ -6,11 +6,11 @@ import logging
 import time
 from collections.abc import Callable
 
-from pipeline.monitoring.daemon_stats import Vitals
+from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.records import Row
-from pipeline.tables.append_dataset import Partitions
+from pipeline.tables.append_dataset import AppendDataset
 from pipeline.tables.row_index import Entry, entry_of
-from pipeline.watching.done_action import Disposal
+from pipeline.watching.done_action import DoneAction
 
 logger = logging.getLogger(__name__)
 
@@ -20,17 +20,22 @@ _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 _FAILURES_LOGGED_A_MINUTE = 20
 
 
-class Outlet:
+class RowCommitter:
     """Hands rows to the sink, commits at most once a `flush_s`, and disposes of photos whose rows are durable."""
 
     def __init__(
-        self, sink: Partitions, disposal: Disposal, flush_s: float, clock: Callable[[], float], vitals: Vitals
+        self,
+        sink: AppendDataset,
+        done_action: DoneAction,
+        flush_s: float,
+        clock: Callable[[], float],
+        stats: DaemonStats,
     ) -> None:
         self._sink = sink
-        self._disposal = disposal
+        self._done_action = done_action
         self._flush_s = flush_s
         self._clock = clock
-        self._vitals = vitals
+        self._stats = stats
         self._noticed_s: dict[tuple[str, str | None], float] = {}
         self._to_dispose: list[Entry] = []
         self._oldest_s: float | None = None
@@ -66,7 +71,7 @@ class Outlet:
             self._noticed_s[row.file_name, row.sha256] = noticed_s
             self._log_failure(row)
         else:
-            self._vitals.unchanged += 1
+            self._stats.unchanged += 1
             self._to_dispose.append(entry_of(row))
 
     def due_s(self, is_pause: bool) -> float | None:
@@ -86,7 +91,7 @@ class Outlet:
         except OSError as error:
             self._not_before_s = self._clock() + _BACKOFF_S[min(self.refusals, len(_BACKOFF_S) - 1)]
             self.refusals += 1
-            self._vitals.trouble("output", f"rows cannot be written ({error.strerror or error}); photos are kept")
+            self._stats.trouble("output", f"rows cannot be written ({error.strerror or error}); photos are kept")
 
     def flush(self) -> None:
         """Commit now.
@@ -97,7 +102,7 @@ class Outlet:
         committed = self._sink.commit()
         now_s = self._clock()
         self._oldest_s, self._last_flush_s, self.refusals, self._not_before_s = None, now_s, 0, 0.0
-        self._vitals.trouble("output", None)
+        self._stats.trouble("output", None)
         for row in committed:
             self._count(row, now_s)
             self.dispose(entry_of(row))
@@ -105,28 +110,28 @@ class Outlet:
             self.dispose(entry)
         self._to_dispose = []
         if committed:
-            self._vitals.last_success_at = time.time()
+            self._stats.last_success_at = time.time()
 
     def known(self, entry: Entry) -> None:
         """Hear of a photo that lies in the inbox and has its row: an earlier process may not have got to it."""
-        if not self._disposal.keeps and self._sink.is_durable(entry):
+        if not self._done_action.keeps and self._sink.is_durable(entry):
             self.dispose(entry)
 
     def dispose(self, entry: Entry) -> None:
         """Do with a photo what is to be done once its row is durable; a failure is told, and tried at the next scan."""
         try:
-            if self._disposal.dispose(entry):
-                self._vitals.trouble("done", None)
+            if self._done_action.dispose(entry):
+                self._stats.trouble("done", None)
         except OSError as error:
-            self._vitals.trouble("done", f"photos cannot be moved away ({error.strerror or error})")
+            self._stats.trouble("done", f"photos cannot be moved away ({error.strerror or error})")
 
     def _count(self, row: Row, now_s: float) -> None:
         noticed_s = self._noticed_s.pop((row.file_name, row.sha256), now_s)
-        self._vitals.lag.add(now_s - noticed_s)
+        self._stats.lag.add(now_s - noticed_s)
         if row.error is None:
-            self._vitals.labelled += 1
+            self._stats.labelled += 1
         else:
-            self._vitals.failed[row.error.error_class] += 1
+            self._stats.failed[row.error.error_class] += 1
 
     def _log_failure(self, row: Row) -> None:
         if row.error is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.records import FileRef
 from pipeline.sources.walk import WalkCounts, walk
-from pipeline.watching.watched_folder import Inbox
+from pipeline.watching.watched_folder import WatchedFolder
 
 STEP_FILES = 256
 _FOLDERS = 1000
@@ -27,7 +27,7 @@ class Scanner:
     whether the next is due by the clock alone, and `error` why the last one failed, None where it did not.
     """
 
-    def __init__(self, inbox: Inbox, interval_s: float, clock: Callable[[], float]) -> None:
+    def __init__(self, inbox: WatchedFolder, interval_s: float, clock: Callable[[], float]) -> None:
         self._inbox = inbox
         self._clock = clock
         self._interval_s = interval_s

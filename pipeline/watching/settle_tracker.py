@@ -46,7 +46,7 @@ class _Waiting:
     is_ready: bool = False
 
 
-class Tracker:
+class SettleTracker:
     """The files that still need a row, at most `capacity` of them.
 
     `settle_s` is how long a file must rest; a closed one a tenth of it, a renamed one not at all. All times are

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 
 from pipeline.errors import InputMissingError, LabelDirError
 from pipeline.labeller import Labeller
-from pipeline.monitoring.daemon_stats import Vitals
-from pipeline.monitoring.sd_notify import ServiceManager
+from pipeline.monitoring.daemon_stats import DaemonStats
+from pipeline.monitoring.sd_notify import SdNotify
 from pipeline.records import FileRef, Row, RunSummary
 from pipeline.run import Hooks, RunRequest, run
-from pipeline.watching.event_supervisor import Lookout, Rhythm
-from pipeline.watching.file_events import Watcher
-from pipeline.watching.settle_tracker import Tracker
-from pipeline.watching.wakeup import Wakeup
-from pipeline.watching.watched_folder import Inbox
-from pipeline.watching.wishes import Wishes
+from pipeline.watching.control import StopRequests, Wakeup
+from pipeline.watching.event_supervisor import EventSupervisor, WatchIntervals
+from pipeline.watching.file_events import FileEvents
+from pipeline.watching.settle_tracker import SettleTracker
+from pipeline.watching.watched_folder import WatchedFolder
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +25,12 @@ _BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
-class TableRhythm:
+class TableIntervals:
     """`flush_s`: publish at most this often; `settle_s`: how long a new photo must rest; `sight`: how it is watched."""
 
     flush_s: float
     settle_s: float
-    sight: Rhythm
+    sight: WatchIntervals
 
 
 class TableWatch:
@@ -39,10 +38,10 @@ class TableWatch:
 
     def __init__(
         self,
-        inbox: Inbox,
+        inbox: WatchedFolder,
         start: Callable[[], tuple[RunRequest, Labeller]],
-        rhythm: TableRhythm,
-        wishes: Wishes,
+        rhythm: TableIntervals,
+        requests: StopRequests,
         wakeup: Wakeup,
         on_run: Callable[[RunSummary], None],
         clock: Callable[[], float],
@@ -50,22 +49,22 @@ class TableWatch:
         self._inbox = inbox
         self._start = start
         self._rhythm = rhythm
-        self._wishes = wishes
+        self._requests = requests
         self._wakeup = wakeup
         self._on_run = on_run
         self._clock = clock
-        self._vitals = Vitals()
-        self._service_manager = ServiceManager()
-        self._tracker = Tracker(rhythm.settle_s, clock)
+        self._stats = DaemonStats()
+        self._sd_notify = SdNotify()
+        self._tracker = SettleTracker(rhythm.settle_s, clock)
         self._at_rest: dict[str, FileRef] | None = None
         self._failures = 0
         self._next_tick_s = clock()
         self._next_run_s = clock()
         self._last_run_s = clock()
         self._interval_s = rhythm.sight.poll_s or rhythm.sight.rescan_s
-        self._lookout = Lookout(inbox, self, self, rhythm.sight, self._vitals, wakeup.ring, clock)
+        self._event_supervisor = EventSupervisor(inbox, self, self, rhythm.sight, self._stats, wakeup.ring, clock)
         # What the lookout asks of whoever lists and hears.
-        self.watcher: Watcher | None = None
+        self.watcher: FileEvents | None = None
         self.completed = 0
         self.folders = 0
         self.error: str | None = None
@@ -77,18 +76,18 @@ class TableWatch:
             LabelDirError: the first run failed; later ones are tried again.
             ModelError: the model cannot be loaded.
         """
-        self._lookout.enter()
+        self._event_supervisor.enter()
         labeller: Labeller | None = None
         try:
             # While this process has one thread and can fork the one that decodes; threads begin with the watching.
             request, labeller = self._start()
-            self._lookout.begin()
-            self._wishes.is_running = True
+            self._event_supervisor.begin()
+            self._requests.is_running = True
             self._run_once(request, labeller)
-            self._service_manager.tell(READY=1)
-            while not self._wishes.stop:
-                if self._wishes.reload:
-                    self._wishes.reload = False
+            self._sd_notify.tell(READY=1)
+            while not self._requests.stop:
+                if self._requests.reload:
+                    self._requests.reload = False
                     labeller.close()
                     request, labeller = self._start()
                     self.request()
@@ -97,7 +96,7 @@ class TableWatch:
         finally:
             if labeller is not None:
                 labeller.close()
-            self._lookout.end()
+            self._event_supervisor.end()
 
     def request(self) -> None:
         """Run again as soon as possible."""
@@ -114,16 +113,16 @@ class TableWatch:
     def _turn(self, request: RunRequest, labeller: Labeller) -> None:
         self._tick()
         self._hear()
-        if self._lookout.is_inbox_away or self._clock() < self._next_run_s:
+        if self._event_supervisor.is_inbox_away or self._clock() < self._next_run_s:
             return
         try:
             self._run_once(request, labeller)
             self._failures = 0
-            self._vitals.trouble("table", None)
+            self._stats.trouble("table", None)
         except LabelDirError as error:
             self._next_run_s = self._clock() + _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
             self._failures += 1
-            self._vitals.trouble("table", str(error))
+            self._stats.trouble("table", str(error))
 
     def _run_once(self, request: RunRequest, labeller: Labeller) -> None:
         """Run with what rests now; the very first time with everything, as a run without `--watch` does."""
@@ -134,7 +133,7 @@ class TableWatch:
         try:
             hooks = Hooks(
                 on_row=self._on_row,
-                time_is_up=lambda: self._wishes.stop,
+                time_is_up=lambda: self._requests.stop,
                 is_at_rest=self._is_at_rest,
                 on_walked=self._refuse_an_empty_mount_point,
             )
@@ -184,11 +183,11 @@ class TableWatch:
     def _tick(self) -> None:
         if self._clock() >= self._next_tick_s:
             self._next_tick_s = self._clock() + _TICK_S
-            self._service_manager.tell(WATCHDOG=1, STATUS=self._vitals.health)
-            self._lookout.check()
+            self._sd_notify.tell(WATCHDOG=1, STATUS=self._stats.health)
+            self._event_supervisor.check()
 
     def _pause_s(self) -> float:
         due = [self._next_tick_s, self._tracker.next_due_s()]
-        if not self._lookout.is_inbox_away:
+        if not self._event_supervisor.is_inbox_away:
             due.append(self._next_run_s)
         return min(due_s for due_s in due if due_s is not None) - self._clock()

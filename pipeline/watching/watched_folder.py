@@ -24,7 +24,7 @@ _NETWORK_TYPES = frozenset(
 _MOUNT_INFO = Path("/proc/self/mountinfo")
 
 
-class Inbox:
+class WatchedFolder:
     """A folder that photos arrive in, with the rules that say which files are photos.
 
     A hidden marker file tells the folder from the empty mount point it may lie on, and is the heartbeat of events.

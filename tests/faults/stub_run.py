@@ -84,9 +84,9 @@ def _run(request: StubRequest) -> Ended:
     disk.install()
     pipeline.run.Labeller = _StubLabeller  # type: ignore[assignment, attr-defined]
     pipeline.tables.part_store.ROWS_PER_PART = ROWS_PER_PART
-    commit = pipeline.tables.part_store.Store.commit
+    commit = pipeline.tables.part_store.PartStore.commit
 
-    def noted_commit(store: pipeline.tables.part_store.Store) -> None:
+    def noted_commit(store: pipeline.tables.part_store.PartStore) -> None:
         parts = len(store.written())
         commit(store)
         # A commit of no rows makes no part, so it is no step that a later run could build on.
@@ -94,7 +94,7 @@ def _run(request: StubRequest) -> Ended:
             disk.steps.append(Step("committed", disk.folder, str(ROWS_PER_PART).encode()))
 
     if request.steps_to:
-        pipeline.tables.part_store.Store.commit = noted_commit  # type: ignore[assignment, method-assign]
+        pipeline.tables.part_store.PartStore.commit = noted_commit  # type: ignore[assignment, method-assign]
     labelled = [0]
 
     def count(*_: object) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.records import ErrorClass, ItemError, Row
-from pipeline.tables.part_store import Store
+from pipeline.tables.part_store import PartStore
 from tests.faults.disk import FaultKind, Step
 from tests.faults.power import Disk, Survival, disk_after
 from tests.faults.stub_run import ROWS_PER_PART, Ended, StubRequest, StubRuns
@@ -192,17 +192,17 @@ def test_no_flipped_bit_of_a_part_is_overlooked(tmp_path: Path, stride: int, tri
     _store_of_seven_rows(tmp_path).commit()
     (part,) = tmp_path.glob("part-*")
     content = part.read_bytes()
-    assert len(Store(tmp_path, 1).adopt()) == 1
+    assert len(PartStore(tmp_path, 1).adopt()) == 1
     for place in range(0, len(content), stride):
         flipped = content[place] ^ 1 << place % 8
         part.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
-        assert Store(tmp_path, 1).adopt() == [], place
+        assert PartStore(tmp_path, 1).adopt() == [], place
         part.with_suffix(".damaged").replace(part)
         tried["a flipped bit of a part, at every byte"] += 1
 
 
-def _store_of_seven_rows(folder: Path) -> Store:
-    store = Store(folder, 1)
+def _store_of_seven_rows(folder: Path) -> PartStore:
+    store = PartStore(folder, 1)
     for number in range(7):
         error = ItemError(ErrorClass.DECODE, "damaged") if number == 3 else None
         labels, probabilities = ((), ()) if error else ((f"label {number}",), (0.5,))

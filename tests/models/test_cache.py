@@ -15,7 +15,6 @@ import pytest
 from models.artifact import read_artifact
 from models.build_steps import Origin, prepare_network
 from models.cache import ensure_artifact
-from models.certification.certify import Photos
 from models.engines import ENGINES, load_engine
 from models.engines.torch_int8 import load_torch_int8, write_torch_int8
 from models.errors import ModelInputError
@@ -23,7 +22,7 @@ from models.manifest import torch_int8_name
 from models.quantization.artifact_builder import int8_artifact
 from models.quantization.calibrate import candidate_calibrations
 from models.quantization.quantize import Recipe
-from models.samples import generated_images
+from models.samples import Photos, generated_images
 from tests.support.networks import images, small_network
 
 ASK = (

@@ -10,24 +10,23 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
-from pipeline.monitoring.daemon_stats import Vitals
-from pipeline.monitoring.sd_notify import ServiceManager
-from pipeline.monitoring.status_reporter import Reporter
+from pipeline.monitoring.daemon_stats import DaemonStats
+from pipeline.monitoring.sd_notify import SdNotify
+from pipeline.monitoring.status_reporter import StatusReporter
 from pipeline.records import FileRef, ItemError, Row
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.sources.walk import WalkRules
-from pipeline.tables.append_dataset import STATE_FOLDER, Partitions
+from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
+from pipeline.watching.control import StopRequests, Wakeup
 from pipeline.watching.daemon import Daemon
-from pipeline.watching.done_action import Disposal
-from pipeline.watching.event_supervisor import Lookout, Rhythm
-from pipeline.watching.labeller_supervisor import Keeper
-from pipeline.watching.pending_files import Intake
-from pipeline.watching.row_committer import Outlet
+from pipeline.watching.done_action import DoneAction
+from pipeline.watching.event_supervisor import EventSupervisor, WatchIntervals
+from pipeline.watching.labeller_supervisor import LabellerSupervisor
+from pipeline.watching.pending_files import PendingFiles
+from pipeline.watching.row_committer import RowCommitter
 from pipeline.watching.scanner import Scanner
-from pipeline.watching.settle_tracker import Tracker
-from pipeline.watching.wakeup import Wakeup
-from pipeline.watching.watched_folder import Inbox
-from pipeline.watching.wishes import Wishes
+from pipeline.watching.settle_tracker import SettleTracker
+from pipeline.watching.watched_folder import WatchedFolder
 
 SETTLE_S, FLUSH_S, POLL_S = 2.0, 1.0, 5.0
 
@@ -102,39 +101,43 @@ class Watched:
         done: str = "keep",
         rows_per_part: int = 5,
         settle_s: float = SETTLE_S,
-        rhythm: Rhythm = Rhythm(poll_s=POLL_S),  # noqa: B008 - frozen
+        rhythm: WatchIntervals = WatchIntervals(poll_s=POLL_S),  # noqa: B008 - frozen
     ) -> None:
         self.clock = clock
         self.inbox = folder / "inbox"
         self.labels = folder / "labels"
         (self.labels / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
-        self.vitals = Vitals()
+        self.stats = DaemonStats()
         self.labeller = FakeLabeller(clock)
-        self.sink = Partitions(self.labels, "parquet", 1, rows_per_part)
+        self.sink = AppendDataset(self.labels, "parquet", 1, rows_per_part)
         target = folder / "done" if done == "move" else None
-        disposal = Disposal(folder / "inbox", delete=done == "delete", target=target)
-        inbox = Inbox(folder / "inbox", WalkRules())
+        done_action = DoneAction(folder / "inbox", delete=done == "delete", target=target)
+        inbox = WatchedFolder(folder / "inbox", WalkRules())
         self.scanner = Scanner(inbox, POLL_S, clock)
-        self.tracker = Tracker(settle_s, clock)
-        self.outlet = Outlet(self.sink, disposal, FLUSH_S, clock, self.vitals)
-        self.intake = Intake(inbox, self.scanner, self.tracker, self.sink, self.vitals, self.outlet.known)
+        self.tracker = SettleTracker(settle_s, clock)
+        self.row_committer = RowCommitter(self.sink, done_action, FLUSH_S, clock, self.stats)
+        self.pending_files = PendingFiles(
+            inbox, self.scanner, self.tracker, self.sink, self.stats, self.row_committer.known
+        )
         self.wakeup = Wakeup()
-        self.lookout = Lookout(inbox, self.scanner, self.intake, rhythm, self.vitals, self.wakeup.ring, clock)
-        self.lookout.enter()
-        self.lookout.begin()
-        self.keeper = Keeper(lambda: self.labeller, self.vitals, clock)
+        self.event_supervisor = EventSupervisor(
+            inbox, self.scanner, self.pending_files, rhythm, self.stats, self.wakeup.ring, clock
+        )
+        self.event_supervisor.enter()
+        self.event_supervisor.begin()
+        self.labeller_supervisor = LabellerSupervisor(lambda: self.labeller, self.stats, clock)
         self.daemon = Daemon(
-            self.lookout,
+            self.event_supervisor,
             self.scanner,
             self.tracker,
-            self.intake,
-            self.outlet,
-            self.keeper,
+            self.pending_files,
+            self.row_committer,
+            self.labeller_supervisor,
             False,
-            self.vitals,
-            Reporter(self.vitals, ServiceManager(), [], None, clock),
+            self.stats,
+            StatusReporter(self.stats, SdNotify(), [], None, clock),
             self.wakeup,
-            Wishes(),
+            StopRequests(),
             clock,
         )
 

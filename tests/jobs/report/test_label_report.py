@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.decoding.thumbnail import cached_path
-from pipeline.system.process_map import in_processes
+from pipeline.system.process_map import process_map
 from tests.conftest import Command, command_path, write_photos
 
 
@@ -113,5 +113,5 @@ def _crash_or_double(number: int) -> int:
 
 
 def test_an_errand_that_crashes_costs_only_itself() -> None:
-    done = dict(in_processes(_crash_or_double, range(8), 2, 60.0))
+    done = dict(process_map(_crash_or_double, range(8), 2, 60.0))
     assert done == {number: None if number == 3 else number * 2 for number in range(8)}

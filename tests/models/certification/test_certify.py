@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from models.certification.certificate import Certificate, read_certificate, write_certificate
-from models.certification.certify import Photos, Terms, certify
+from models.certification.certify import Terms, certify
 from models.quantization.artifact_builder import fp32_artifact, int8_artifact
 from models.quantization.calibrate import candidate_calibrations
 from models.quantization.quantize import Recipe
 from models.quantization.recipes import recipes
+from models.samples import Photos
 from models.system.cpu_kind import CpuKind, cpu_kind
 from tests.support.networks import images, small_network
 

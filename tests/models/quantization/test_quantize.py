@@ -10,7 +10,6 @@ import onnx
 import pytest
 
 from models.artifact import read_artifact
-from models.certification.certify import Photos
 from models.classifier import Classifier
 from models.errors import ModelError
 from models.networks.graph import fingerprint
@@ -20,6 +19,7 @@ from models.quantization.calibrate import calibrate, candidate_calibrations
 from models.quantization.calibration_table import Calibration
 from models.quantization.quantize import Recipe
 from models.quantization.weight_rounding import WeightRange
+from models.samples import Photos
 from models.spec import Preprocessing
 from tests.support.networks import MIDDLE, PER_CHANNEL, images, small_network
 

@@ -15,7 +15,7 @@ from pipeline.sources.file_names import file_system_name
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.tables.incremental import Refresh
 from pipeline.tables.merge import merge, names_of
-from pipeline.tables.part_store import Store
+from pipeline.tables.part_store import PartStore
 from pipeline.tables.reader import previous_table
 from pipeline.tables.writer import export
 
@@ -38,7 +38,7 @@ def test_each_file_has_one_row_and_the_next_run_finds_it(paths: list[tuple[bytes
         assert sorted(os.fsencode(photos / file_system_name(ref.name)) for ref in refs) == sorted(written)
         assert [ref.name for ref in refs] == sorted({ref.name for ref in refs})
 
-        store = Store(Path(home), 1)
+        store = PartStore(Path(home), 1)
         for ref in reversed(refs):
             store.add(Row(ref.name, None, ("cat",), (0.5,), 1, 1, ref.size_bytes, ref.mtime_us, "ab", MODEL, 0))
         store.commit()

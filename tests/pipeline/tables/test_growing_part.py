@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.records import Row
-from pipeline.tables.append_dataset import STATE_FOLDER, Partitions
-from pipeline.tables.growing_part import PartFile
+from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
+from pipeline.tables.growing_part import GrowingPart
 from pipeline.tables.schema import to_batch
 
 
@@ -37,7 +37,7 @@ def _batch(first: int, count: int) -> pa.RecordBatch:
 
 
 def test_a_reader_between_two_versions_reads_what_its_footer_says(tmp_path: Path) -> None:
-    part = PartFile(tmp_path / "part-00001.parquet", 3)
+    part = GrowingPart(tmp_path / "part-00001.parquet", 3)
     part.append(_batch(0, 3))
     torn = 0
     for version in range(1, 70):
@@ -54,13 +54,13 @@ def test_a_reader_between_two_versions_reads_what_its_footer_says(tmp_path: Path
 
 def test_a_part_reopened_after_a_crash_grows_on(tmp_path: Path) -> None:
     path = tmp_path / "part-00001.parquet"
-    PartFile(path, 3).append(_batch(0, 10))
-    PartFile(path, 3, pq.read_table(path)).append(_batch(10, 10))
+    GrowingPart(path, 3).append(_batch(0, 10))
+    GrowingPart(path, 3, pq.read_table(path)).append(_batch(10, 10))
     assert pq.read_table(path)["size_bytes"].to_pylist() == list(range(20))
 
 
 def test_large_parts_have_few_row_groups_and_every_row_once(tmp_path: Path) -> None:
-    part = PartFile(tmp_path / "part-00001.parquet", 3)
+    part = GrowingPart(tmp_path / "part-00001.parquet", 3)
     for version in range(20):
         part.append(_batch(version * 1500, 1500))
     with pq.ParquetFile(part.path) as found:
@@ -71,12 +71,12 @@ def test_large_parts_have_few_row_groups_and_every_row_once(tmp_path: Path) -> N
 @pytest.mark.parametrize("part_format", ["parquet", "csv"])
 def test_parts_are_read_by_duckdb_and_pandas_with_their_day(tmp_path: Path, part_format: str) -> None:
     (tmp_path / STATE_FOLDER).mkdir()
-    sink = Partitions(tmp_path, part_format, 3)
+    sink = AppendDataset(tmp_path, part_format, 3)
     for number in range(5):
         assert sink.add(_row(number))
         sink.commit()
     sink.close()
-    again = Partitions(tmp_path, part_format, 3)
+    again = AppendDataset(tmp_path, part_format, 3)
     assert not again.add(_row(4)) and again.add(_row(5)) and again.add(_row(6, "=1+1.jpg"))
     again.commit()
     again.close()

@@ -14,7 +14,7 @@ import pytest
 from pipeline.errors import WorkerDiedError
 from pipeline.records import ErrorClass, FileRef, ItemError
 from pipeline.tables.append_dataset import STATE_FOLDER
-from pipeline.tables.growing_part import PartFile
+from pipeline.tables.growing_part import GrowingPart
 from tests.support.watch_kit import Clock, Watched, digest, rows_in
 
 
@@ -52,7 +52,7 @@ def test_same_name_with_new_bytes_is_a_new_row_and_a_touch_is_none(
     _put(folder, "a.jpg", b"one", 1_700_000_001)
     watched.drain()
     assert rows_in(folder / "labels") == [first]
-    assert watched.vitals.unchanged == 1
+    assert watched.stats.unchanged == 1
     second = _put(folder, "a.jpg", b"two", 1_700_000_002)
     watched.drain()
     assert rows_in(folder / "labels") == sorted([first, second])
@@ -62,11 +62,11 @@ def test_a_touch_before_the_row_is_on_disk_is_no_second_row(folder: Path, clock:
     watched = Watched(folder, clock, settle_s=0.0)
     row = _put(folder, "a.jpg", b"one", 1_700_000_000)
     watched.daemon.turn()
-    watched.outlet.flush()
+    watched.row_committer.flush()
     other = _put(folder, "b.jpg", b"two", 1_700_000_000)
     watched.scanner.request()
     watched.daemon.turn()
-    assert watched.outlet.rows_not_durable == 1
+    assert watched.row_committer.rows_not_durable == 1
     _put(folder, "b.jpg", b"two", 1_700_000_001)
     watched.scanner.request()
     watched.daemon.turn()
@@ -113,16 +113,16 @@ def test_a_full_disk_costs_no_row_and_no_photo_and_health_says_so(
     def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(PartFile, "append", no_space)
+    monkeypatch.setattr(GrowingPart, "append", no_space)
     expected = [_put(folder, f"{index}.jpg", bytes([index])) for index in range(7)]
     watched.run_for(60)
     assert len(list((folder / "inbox").glob("*.jpg"))) == 7
-    assert "No space left on device" in watched.vitals.health
+    assert "No space left on device" in watched.stats.health
     assert len(watched.labeller.seen) == 7
     monkeypatch.undo()
     watched.run_for(90)
     assert rows_in(folder / "labels") == expected
-    assert watched.vitals.health == "ok"
+    assert watched.stats.health == "ok"
     assert list((folder / "inbox").glob("*.jpg")) == []
     watched.kill()
 
@@ -136,7 +136,7 @@ def test_while_the_disk_refuses_it_is_asked_ever_more_seldom(
         asked.append(watched.clock())
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(PartFile, "append", no_space)
+    monkeypatch.setattr(GrowingPart, "append", no_space)
     _put(folder, "a.jpg", b"one")
     watched.run_for(300)
     pauses = [later - earlier for earlier, later in pairwise(asked)]
@@ -146,8 +146,8 @@ def test_while_the_disk_refuses_it_is_asked_ever_more_seldom(
 def test_a_photo_moves_only_after_its_row_is_on_disk(folder: Path, clock: Clock) -> None:
     watched = Watched(folder, clock, done="move")
     rows_at_move: list[list[tuple[str, str | None]]] = []
-    dispose = watched.outlet.dispose
-    watched.outlet.dispose = lambda entry: (rows_at_move.append(rows_in(folder / "labels")), dispose(entry))[1]  # type: ignore[method-assign, func-returns-value]
+    dispose = watched.row_committer.dispose
+    watched.row_committer.dispose = lambda entry: (rows_at_move.append(rows_in(folder / "labels")), dispose(entry))[1]  # type: ignore[method-assign, func-returns-value]
     row = _put(folder, "camera/a.jpg", b"one")
     watched.drain()
     assert rows_at_move and all(rows == [row] for rows in rows_at_move)
@@ -190,7 +190,7 @@ def test_a_photo_replaced_after_it_was_read_is_not_deleted_for_the_old_ones_row(
     first = _put(folder, "a.jpg", b"one", 1_700_000_000)
     watched.daemon.turn()
     second = _put(folder, "a.jpg", b"two", 1_700_000_001)
-    watched.outlet.flush()
+    watched.row_committer.flush()
     assert (folder / "inbox" / "a.jpg").read_bytes() == b"two"
     watched.drain()
     assert rows_in(folder / "labels") == sorted([first, second])
@@ -256,7 +256,7 @@ def test_processes_that_die_cost_a_pause_and_no_photo(watched: Watched, folder: 
     rows = [_put(folder, f"{index}.jpg", bytes([index])) for index in range(7)]
     watched.drain()
     watched.drain()
-    assert rows_in(folder / "labels") == rows and watched.vitals.health == "ok"
+    assert rows_in(folder / "labels") == rows and watched.stats.health == "ok"
 
 
 def test_an_inbox_that_is_away_is_waited_for_and_nothing_is_concluded(watched: Watched, folder: Path) -> None:
@@ -264,15 +264,15 @@ def test_an_inbox_that_is_away_is_waited_for_and_nothing_is_concluded(watched: W
     watched.drain()
     (folder / "inbox").rename(folder / "elsewhere")
     watched.drain()
-    assert "inbox: paused" in watched.vitals.health
+    assert "inbox: paused" in watched.stats.health
     (folder / "inbox").mkdir()
     watched.drain()
-    assert "its marker .watch-folder is gone" in watched.vitals.health
+    assert "its marker .watch-folder is gone" in watched.stats.health
     (folder / "inbox").rmdir()
     (folder / "elsewhere").rename(folder / "inbox")
     second = _put(folder, "b.jpg", b"two")
     watched.drain()
-    assert rows_in(folder / "labels") == [first, second] and watched.vitals.health == "ok"
+    assert rows_in(folder / "labels") == [first, second] and watched.stats.health == "ok"
     assert watched.labeller.seen == ["a.jpg", "b.jpg"]
 
 
@@ -295,4 +295,4 @@ def test_a_photo_gone_before_it_could_be_read_is_no_row(watched: Watched, folder
     _put(folder, "a.jpg", b"one")
     watched.labeller.before_read = lambda ref: Path(ref.path).unlink(missing_ok=True)
     watched.drain()
-    assert rows_in(folder / "labels") == [] and watched.vitals.vanished == 1
+    assert rows_in(folder / "labels") == [] and watched.stats.vanished == 1

@@ -65,7 +65,7 @@ class InboxAgainstModel(RuleBasedStateMachine):
     def start(self) -> None:
         self.watched = Watched(self.folder, self.clock)
         self.watcher = FakeWatcher()
-        self.watched.intake.watcher = self.watcher  # type: ignore[assignment]  # a stand-in with the same methods
+        self.watched.pending_files.watcher = self.watcher  # type: ignore[assignment]  # a stand-in with the same methods
 
     @rule(name=NAMES, content=CONTENTS)
     def create_or_overwrite(self, name: str, content: bytes) -> None:
@@ -125,7 +125,7 @@ class InboxAgainstModel(RuleBasedStateMachine):
         def die(*_: object) -> None:
             raise _KilledError
 
-        self.watched.sink._ledger.record = die  # type: ignore[method-assign, assignment]
+        self.watched.sink._row_index.record = die  # type: ignore[method-assign, assignment]
         with contextlib.suppress(_KilledError):
             self.watched.run_for(SETTLE_S + 1.0)
         self.killed_and_started_again()

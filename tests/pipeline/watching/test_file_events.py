@@ -12,10 +12,10 @@ import pytest
 
 from pipeline.sources.walk import WalkRules
 from pipeline.watching import file_events as watcher_module
-from pipeline.watching.event_supervisor import Rhythm
-from pipeline.watching.file_events import Hints, Watcher
+from pipeline.watching.event_supervisor import WatchIntervals
+from pipeline.watching.file_events import FileEvents, Hints
 from pipeline.watching.settle_tracker import Hint
-from pipeline.watching.watched_folder import MARKER_NAME, Inbox, file_system_type
+from pipeline.watching.watched_folder import MARKER_NAME, WatchedFolder, file_system_type
 from tests.support.watch_kit import Watched, digest, rows_in
 from tests.support.watch_process import wait_until
 
@@ -38,11 +38,11 @@ class RealTime:
 def watched(tmp_path: Path) -> Iterator[Watched]:
     """A loop with the real observer and no timed scan for a week."""
     (tmp_path / "inbox").mkdir()
-    made = Watched(tmp_path, RealTime(), settle_s=0.0, rhythm=Rhythm(rescan_s=7 * 86400.0))
+    made = Watched(tmp_path, RealTime(), settle_s=0.0, rhythm=WatchIntervals(rescan_s=7 * 86400.0))
     made.scanner.set_interval(7 * 86400.0)
     made.daemon.turn()
     yield made
-    made.lookout.end()
+    made.event_supervisor.end()
     made.kill()
 
 
@@ -58,9 +58,9 @@ def _gets_its_row(watched: Watched, name: str) -> None:
     wait_until(has_row, f"the row of {name}")
 
 
-def _threads(watched: Watched) -> Watcher:
-    assert watched.intake.watcher is not None
-    return watched.intake.watcher
+def _threads(watched: Watched) -> FileEvents:
+    assert watched.pending_files.watcher is not None
+    return watched.pending_files.watcher
 
 
 def test_a_dead_observer_thread_is_replaced_and_no_photo_lost(watched: Watched) -> None:
@@ -71,7 +71,7 @@ def test_a_dead_observer_thread_is_replaced_and_no_photo_lost(watched: Watched) 
         emitter.join()
     (watched.inbox / "unheard.jpg").write_bytes(b"unheard.jpg")
     _gets_its_row(watched, "after.jpg")
-    assert _threads(watched) is not first and watched.vitals.observer_restarts == 1
+    assert _threads(watched) is not first and watched.stats.observer_restarts == 1
     assert len(rows_in(watched.labels)) == 3
 
 
@@ -101,7 +101,7 @@ def test_a_healthy_observer_is_not_replaced_while_nothing_arrives(watched: Watch
         watched.daemon.turn()
         wait_until(lambda: first._beat_sent_s is None, "the heartbeat")
         watched.clock.advance(1.0)
-    assert _threads(watched) is first and watched.vitals.observer_restarts == 0
+    assert _threads(watched) is first and watched.stats.observer_restarts == 0
 
 
 def test_a_heartbeat_that_the_inbox_refuses_is_not_taken_for_deafness(
@@ -121,7 +121,7 @@ def test_a_heartbeat_that_the_inbox_refuses_is_not_taken_for_deafness(
     for _ in range(60):
         watched.daemon.turn()
         watched.clock.advance(1.0)
-    assert _threads(watched) is first and watched.vitals.observer_restarts == 0
+    assert _threads(watched) is first and watched.stats.observer_restarts == 0
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
@@ -171,4 +171,4 @@ def test_network_shares_are_known_by_their_file_system(
     mounts.write_text(f"1 0 8:1 / / rw - xfs /dev/sda1 rw\n2 1 0:5 / {point} rw,relatime shared:1 - {kind} there rw\n")
     monkeypatch.setattr("pipeline.watching.watched_folder._MOUNT_INFO", mounts)
     assert file_system_type(inbox) == kind
-    assert Inbox(inbox, WalkRules()).is_on_network() is is_network
+    assert WatchedFolder(inbox, WalkRules()).is_on_network() is is_network

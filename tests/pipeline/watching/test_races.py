@@ -12,8 +12,8 @@ import pytest
 
 from pipeline.records import FileRef
 from pipeline.sources import read_file as read_module
-from pipeline.tables.row_index import Entry, Ledger
-from pipeline.watching.done_action import Disposal
+from pipeline.tables.row_index import Entry, RowIndex
+from pipeline.watching.done_action import DoneAction
 from pipeline.watching.scanner import STEP_FILES, Scanner
 from tests.support.watch_kit import Clock, Watched, digest, rows_in
 
@@ -129,10 +129,10 @@ def test_a_photo_that_cannot_be_taken_away_leaves_no_copy_at_each_try(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", read_only)
-    disposal = Disposal(folder / "inbox", target=folder / "done")
+    done_action = DoneAction(folder / "inbox", target=folder / "done")
     for _ in range(3):
         with pytest.raises(OSError, match="Read-only"):
-            disposal.dispose(Entry("a.jpg", b"\0broken", 0, 1_700_000_000_000_000))
+            done_action.dispose(Entry("a.jpg", b"\0broken", 0, 1_700_000_000_000_000))
     assert list((folder / "done").iterdir()) == [] and (folder / "inbox" / "a.jpg").exists()
 
 
@@ -161,15 +161,15 @@ def test_an_index_that_cannot_be_read_is_asked_once_a_second_and_costs_no_photo(
         raise OSError("the index of the labels: database disk image is malformed")
 
     row = _put(folder, "a.jpg", b"one")
-    monkeypatch.setattr(Ledger, "find", damaged)
+    monkeypatch.setattr(RowIndex, "find", damaged)
     began_s = clock()
     while clock() < began_s + 20.0:
         watched.daemon.turn()
         clock.advance(max(0.01, watched.daemon._pause_s()))
-    assert len(asked) <= 21 and "malformed" in watched.vitals.health
+    assert len(asked) <= 21 and "malformed" in watched.stats.health
     monkeypatch.undo()
     watched.drain()
-    assert rows_in(folder / "labels") == [row] and watched.vitals.health == "ok"
+    assert rows_in(folder / "labels") == [row] and watched.stats.health == "ok"
 
 
 def test_a_listing_that_is_asked_for_again_and_again_still_comes_to_its_end(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.records import FileRef
-from pipeline.watching.settle_tracker import Hint, Tracker
+from pipeline.watching.settle_tracker import Hint, SettleTracker
 from tests.support.watch_kit import Clock
 
 PHOTO = FileRef("a.jpg", "/inbox/a.jpg", 10, 1_000_000, 7)
@@ -16,17 +16,17 @@ def clock() -> Clock:
     return Clock()
 
 
-def _look(tracker: Tracker, now: FileRef) -> None:
+def _look(tracker: SettleTracker, now: FileRef) -> None:
     for _ in tracker.to_look_at():
         tracker.notice(now)
 
 
-def _taken(tracker: Tracker) -> list[str]:
+def _taken(tracker: SettleTracker) -> list[str]:
     return [at_work.ref.name for at_work in iter(tracker.take, None)]
 
 
 def test_a_file_is_handed_out_when_it_has_rested_and_not_before(clock: Clock) -> None:
-    tracker = Tracker(2.0, clock)
+    tracker = SettleTracker(2.0, clock)
     tracker.notice(PHOTO)
     clock.advance(1.9)
     _look(tracker, PHOTO)
@@ -40,7 +40,7 @@ def test_a_file_is_handed_out_when_it_has_rested_and_not_before(clock: Clock) ->
     "changed", [PHOTO._replace(size_bytes=11), PHOTO._replace(mtime_us=1_000_001), PHOTO._replace(inode=8)]
 )
 def test_a_change_of_size_time_or_inode_begins_the_rest_anew(clock: Clock, changed: FileRef) -> None:
-    tracker = Tracker(2.0, clock)
+    tracker = SettleTracker(2.0, clock)
     tracker.notice(PHOTO)
     clock.advance(1.9)
     tracker.notice(changed)
@@ -54,7 +54,7 @@ def test_a_change_of_size_time_or_inode_begins_the_rest_anew(clock: Clock, chang
 
 @pytest.mark.parametrize(("hint", "rest_s"), [(Hint.ARRIVED, 0.0), (Hint.CLOSED, 0.2), (Hint.CHANGED, 2.0)])
 def test_a_rename_needs_no_rest_a_close_a_tenth_of_it(clock: Clock, hint: Hint, rest_s: float) -> None:
-    tracker = Tracker(2.0, clock)
+    tracker = SettleTracker(2.0, clock)
     tracker.notice(PHOTO, hint)
     if rest_s:
         clock.advance(rest_s - 0.01)
@@ -66,7 +66,7 @@ def test_a_rename_needs_no_rest_a_close_a_tenth_of_it(clock: Clock, hint: Hint, 
 
 
 def test_a_hundred_rewrites_faster_than_the_rest_are_handed_out_once(clock: Clock) -> None:
-    tracker = Tracker(2.0, clock)
+    tracker = SettleTracker(2.0, clock)
     taken: list[str] = []
     for version in range(100):
         rewritten = PHOTO._replace(mtime_us=version)
@@ -80,28 +80,28 @@ def test_a_hundred_rewrites_faster_than_the_rest_are_handed_out_once(clock: Cloc
 
 
 def test_a_file_overwritten_while_it_waits_its_turn_rests_anew(clock: Clock) -> None:
-    tracker = Tracker(2.0, clock)
+    tracker = SettleTracker(2.0, clock)
     tracker.notice(PHOTO, Hint.ARRIVED)
     tracker.notice(PHOTO._replace(size_bytes=20))
     assert _taken(tracker) == []
 
 
 def test_a_deleted_file_is_never_handed_out(clock: Clock) -> None:
-    tracker = Tracker(2.0, clock)
+    tracker = SettleTracker(2.0, clock)
     tracker.notice(PHOTO, Hint.ARRIVED)
     tracker.gone("a.jpg")
     assert _taken(tracker) == [] and len(tracker) == 0
 
 
 def test_a_full_tracker_turns_away_what_it_does_not_know_and_nothing_else(clock: Clock) -> None:
-    tracker = Tracker(2.0, clock, capacity=2)
+    tracker = SettleTracker(2.0, clock, capacity=2)
     names = ["a.jpg", "b.jpg", "c.jpg"]
     assert [tracker.notice(PHOTO._replace(name=name)) for name in names] == [True, True, False]
     assert tracker.notice(PHOTO._replace(size_bytes=99))
 
 
 def test_what_was_at_work_when_processes_died_is_handed_out_again(clock: Clock) -> None:
-    tracker = Tracker(2.0, clock)
+    tracker = SettleTracker(2.0, clock)
     tracker.notice(PHOTO, Hint.ARRIVED)
     assert _taken(tracker) == ["a.jpg"]
     tracker.put_all_back()
@@ -112,7 +112,7 @@ def test_what_was_at_work_when_processes_died_is_handed_out_again(clock: Clock) 
 
 
 def test_a_file_written_to_all_the_time_costs_no_more_memory_as_time_goes_by(clock: Clock) -> None:
-    tracker = Tracker(2.0, clock)
+    tracker = SettleTracker(2.0, clock)
     sizes = []
     for version in range(2000):
         written = PHOTO._replace(size_bytes=version)

@@ -1,10 +1,20 @@
-"""A bell that threads and signal handlers ring and the main loop waits for."""
+"""How signal handlers and threads reach the main loop of a watcher: requests to stop or reload, and a wakeup."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import select
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class StopRequests:
+    """What signals ask for: to end, to load the model anew; `is_running` is the daemon's: it can be asked now."""
+
+    stop: bool = False
+    reload: bool = False
+    is_running: bool = False
 
 
 class Wakeup:
