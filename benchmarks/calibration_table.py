@@ -31,7 +31,7 @@ THREADS = 2
 def calibration_table(name: str, photos: Path) -> None:
     """Calibrate model NAME on half of PHOTOS and write its table into models/data."""
     network = published(name).network
-    drawn = list(decoded_sample(photos, network.preprocessing, SEED))
+    drawn = list(decoded_sample(photos, network.preprocessing.crop, SEED))
     half = len(drawn) // 2
     used = photos_of(drawn[:half], photos, "", network.labels)
     kept_out = photos_of(drawn[half:], photos, " kept out of calibration", network.labels)

@@ -51,10 +51,12 @@ def torchvision_transforms(preprocessing: Preprocessing) -> Callable[[Path], obj
 
     steps = transforms.Compose(
         [
-            transforms.Resize(preprocessing.resize_size, transforms.InterpolationMode(preprocessing.interpolation)),
-            transforms.CenterCrop(preprocessing.crop_size),
+            transforms.Resize(
+                preprocessing.crop.resize_size, transforms.InterpolationMode(preprocessing.crop.interpolation)
+            ),
+            transforms.CenterCrop(preprocessing.crop.crop_size),
             transforms.ToTensor(),
-            transforms.Normalize(preprocessing.mean, preprocessing.std),
+            transforms.Normalize(preprocessing.normalisation.mean, preprocessing.normalisation.std),
         ]
     )
     return lambda photo: steps(Image.open(photo).convert("RGB"))
@@ -73,7 +75,7 @@ def best_labels(artifact: Artifact, pixels: NDArray[np.uint8]) -> tuple[NDArray[
 
 def measure(artifact: Artifact, photos: list[Path]) -> Costs:
     """Open every photo in the three ways, in turn."""
-    side = artifact.preprocessing.crop_size
+    side = artifact.preprocessing.crop.crop_size
     short, full = (np.zeros((len(photos), side, side, 3), np.uint8) for _ in range(2))
     theirs = torchvision_transforms(artifact.preprocessing)
 
@@ -82,7 +84,7 @@ def measure(artifact: Artifact, photos: list[Path]) -> Costs:
 
     spent_s = np.zeros(3)
     for index, photo in enumerate(photos):
-        rules = [DecodeRules(artifact.preprocessing, ReadLimits(), scaled) for scaled in (True, False)]
+        rules = [DecodeRules(artifact.preprocessing.crop, ReadLimits(), scaled) for scaled in (True, False)]
         ways = [ours(rules[0], short[index]), ours(rules[1], full[index]), theirs]
         if index == 0:
             for way in ways:

@@ -63,7 +63,7 @@ def quantization(name: str, photos: Path) -> None:
     """Compare recipes for model NAME on PHOTOS."""
     print(this_cpu())
     network = published(name).network
-    drawn = photos_of(list(decoded_sample(photos, network.preprocessing, SEED)), photos, "", network.labels)
+    drawn = photos_of(list(decoded_sample(photos, network.preprocessing.crop, SEED)), photos, "", network.labels)
     assert drawn is not None
     models = {**compare(network, drawn), "fp32": fp32_artifact(network)}
     with tempfile.TemporaryDirectory() as folder:

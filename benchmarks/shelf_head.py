@@ -39,7 +39,7 @@ def features(module: torch.nn.Module, photos: list[DecodedPhoto]) -> torch.Tenso
     with torch.no_grad():
         for start in range(0, len(photos), PHOTOS_PER_RUN):
             pixels = np.stack([photo.pixels for photo in photos[start : start + PHOTOS_PER_RUN]])
-            parts.append(module(torch.from_numpy(normalised(pixels, SPECS[MODEL].preprocessing))))
+            parts.append(module(torch.from_numpy(normalised(pixels, SPECS[MODEL].preprocessing.normalisation))))
     return torch.cat(parts)
 
 
@@ -76,7 +76,7 @@ def run(cache: Path, *command: object) -> str:
 @click.argument("photos", type=click.Path(exists=True, path_type=Path))
 def shelf_head(photos: Path) -> None:
     """Train, build, certify and label with the photos in the folders of PHOTOS."""
-    drawn = list(decoded_sample(photos, SPECS[MODEL].preprocessing, SEED))
+    drawn = list(decoded_sample(photos, SPECS[MODEL].preprocessing.crop, SEED))
     labels = sorted({photo.name.split("/")[0] for photo in drawn})
     held_out, training = drawn[::SHARE_HELD_OUT], [p for i, p in enumerate(drawn) if i % SHARE_HELD_OUT]
     started = time.perf_counter()

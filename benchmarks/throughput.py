@@ -113,8 +113,8 @@ def _alone(
     from models.engines import load_engine
 
     refs = list(walk(folder, WalkRules(), WalkCounts()))[share::shares]
-    rules = DecodeRules(artifact.preprocessing, plan.limits)
-    side = artifact.preprocessing.crop_size
+    rules = DecodeRules(artifact.preprocessing.crop, plan.limits)
+    side = artifact.preprocessing.crop.crop_size
     pixels = np.zeros((plan.batch_size, side, side, 3), np.uint8)
     engine = load_engine(plan.engine, artifact.path, 1, plan.top_k, cpus)
     engine.warm_up(plan.batch_size)

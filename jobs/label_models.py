@@ -140,16 +140,18 @@ def import_file(
     from models.certification.certify import Terms
     from models.label_file import read_labels
     from models.networks.onnx_import import ImportRequest
-    from models.spec import Preprocessing
+    from models.spec import Crop, Normalisation, Preprocessing
 
-    bicubic = "bicubic" if interpolation == "bicubic" else "bilinear"
     centre, spread = _per_channel("--mean", mean), _per_channel("--std", std)
     unit = 255.0 if max(*centre, *spread) <= 1.0 else 1.0
     scaled = [tuple(round(value * unit, 4) for value in channels) for channels in (centre, spread)]
     if min(scaled[1]) <= 0:
         raise click.UsageError("--std must be above zero")
-    rule = Preprocessing(resize or side * 8 // 7, side, bicubic, scaled[0], scaled[1])  # type: ignore[arg-type]  # three
-    request = ImportRequest(file, checked_name(name or file.stem), rule, read_labels(labels))
+    normalisation = Normalisation(scaled[0], scaled[1])  # type: ignore[arg-type]  # three
+    crop = Crop(resize or side * 8 // 7, side, "bicubic" if interpolation == "bicubic" else "bilinear")
+    request = ImportRequest(
+        file, checked_name(name or file.stem), Preprocessing(crop, normalisation), read_labels(labels)
+    )
     terms = Terms(threads=threads, required_agreement=min_agreement)
     return _told(import_onnx(request, Calibrating(calibrate, samples, terms), _notify))
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from models.errors import ModelInputError
-from models.spec import Preprocessing
+from models.spec import Crop, Normalisation, Preprocessing
 
 FORMAT = "label-dir classifier 1"
 METADATA_FIELD, KEY_FIELD, VALUE_FIELD = 14, 1, 2
@@ -51,16 +51,10 @@ class Artifact:
 
 def metadata_of(artifact: Artifact) -> dict[str, str]:
     """The metadata entries that describe an artifact inside its own file; path and digest are the file's, not its."""
-    rule = artifact.preprocessing
+    preprocessing = artifact.preprocessing
     documents = {
         "labels": artifact.labels,
-        "preprocessing": {
-            "resize_size": rule.resize_size,
-            "crop_size": rule.crop_size,
-            "interpolation": rule.interpolation,
-            "mean": rule.mean,
-            "std": rule.std,
-        },
+        "preprocessing": {**asdict(preprocessing.crop), **asdict(preprocessing.normalisation)},
         "source": artifact.source,
         "calibration": artifact.calibration,
         "validation": artifact.validation,
@@ -93,14 +87,15 @@ def read_artifact(path: Path) -> Artifact:
 
 
 def _described(path: Path, sha256: str, entries: dict[str, str]) -> Artifact:
-    rule = json.loads(entries["preprocessing"])
+    crop = dict(json.loads(entries["preprocessing"]))
+    normalisation = Normalisation(tuple(crop.pop("mean")), tuple(crop.pop("std")))
     precision: Precision = "int8" if entries["precision"] == "int8" else "fp32"
     return Artifact(
         path=path,
         name=entries["name"],
         sha256=sha256,
         precision=precision,
-        preprocessing=Preprocessing(**{**rule, "mean": tuple(rule["mean"]), "std": tuple(rule["std"])}),
+        preprocessing=Preprocessing(Crop(**crop), normalisation),
         labels=tuple(json.loads(entries["labels"])),
         source=json.loads(entries["source"]),
         calibration=json.loads(entries["calibration"]),

@@ -122,7 +122,7 @@ def _calibration(network: Network, photos: Photos | None, threads: int) -> Calib
 
 
 def _generated(network: Network) -> Photos:
-    pixels = generated_images(GENERATED_CALIBRATION_IMAGES, network.preprocessing.crop_size, CALIBRATION_SEED)
+    pixels = generated_images(GENERATED_CALIBRATION_IMAGES, network.preprocessing.crop.crop_size, CALIBRATION_SEED)
     return Photos(pixels, f"{len(pixels)} generated images")
 
 

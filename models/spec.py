@@ -9,18 +9,31 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True, slots=True)
-class Preprocessing:
-    """From a decoded photo to the uint8 square a model reads; mean and std stay inside the graph.
+class Crop:
+    """From a decoded photo to the uint8 square that a model reads: the geometry, all that a decoder needs to know.
 
     `resize_size` is the shortest side after resizing and `crop_size` the side of the centre crop, in pixels.
-    `mean` and `std` are per RGB channel, in units of 0..255.
     """
 
     resize_size: int
     crop_size: int
     interpolation: Interpolation
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """The `mean` subtracted from and the `std` that divides each RGB channel, in units of 0..255; part of the graph."""
+
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """From a decoded photo to the input of a network: the crop outside the graph, the normalisation inside."""
+
+    crop: Crop
+    normalisation: Normalisation
 
 
 @dataclass(frozen=True, slots=True)

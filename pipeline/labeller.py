@@ -45,10 +45,10 @@ class Labeller:
 
     def __init__(self, artifact: Artifact, plan: LabellerPlan) -> None:
         self._artifact = artifact
-        self._slab = Slab.sized(plan.slots, plan.batch_size, artifact.preprocessing.crop_size)
+        self._slab = Slab.sized(plan.slots, plan.batch_size, artifact.preprocessing.crop.crop_size)
         setup = ClassifierSetup(artifact.path, plan.engine, plan.top_k, self._slab)
         self._pool = Pool(setup, plan.cpu_sets, plan.batch_timeout_s, plan.classifier_recycle_bytes)
-        self._loader = Loader(DecodeRules(artifact.preprocessing, plan.limits), self._slab, plan.loader)
+        self._loader = Loader(DecodeRules(artifact.preprocessing.crop, plan.limits), self._slab, plan.loader)
         self._free = list(range(plan.slots))
         self._done: deque[Classified] = deque()
         self._is_warm = False

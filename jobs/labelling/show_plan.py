@@ -50,4 +50,4 @@ def plan_lines(options: LabelDirOptions) -> list[str]:
 
 
 def _photo_bytes(artifact: Artifact) -> int:
-    return artifact.preprocessing.crop_size**2 * 3
+    return artifact.preprocessing.crop.crop_size**2 * 3

@@ -71,8 +71,8 @@ def _subject(engine: str, int8: Artifact, fp32: Artifact) -> Subject:
 
 def _pixels(artifact: Artifact, photos: Path | None) -> Pixels:
     if photos is None:
-        return generated_images(GENERATED_IMAGES, artifact.preprocessing.crop_size, GENERATED_SEED)
-    sample = zip(range(200), decoded_sample(photos, artifact.preprocessing, SAMPLE_SEED), strict=False)
+        return generated_images(GENERATED_IMAGES, artifact.preprocessing.crop.crop_size, GENERATED_SEED)
+    sample = zip(range(200), decoded_sample(photos, artifact.preprocessing.crop, SAMPLE_SEED), strict=False)
     return np.stack([photo.pixels for _, photo in sample])
 
 

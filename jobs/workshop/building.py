@@ -20,7 +20,7 @@ from models.manifest import Manifest, built_models, cache_folder, certificate_pa
 from models.networks.onnx_import import ImportRequest
 from models.quantization.calibration_table import PHOTO_DIGITS, Calibration
 from models.samples import Photos
-from models.spec import Preprocessing
+from models.spec import Crop
 from models.system.isolated_call import Notify, isolated_call
 from models.zoo import SPECS
 
@@ -117,7 +117,7 @@ def _other_names(notify: Notify) -> list[str]:
 def _listed(name: str) -> Listed:
     receipt = read_manifest(name)
     if receipt is None:
-        side = str(SPECS[name].preprocessing.crop_size)
+        side = str(SPECS[name].preprocessing.crop.crop_size)
         return Listed(name, "1000", side, "", "", "", "not built")
     try:
         int8 = read_artifact(cache_folder() / receipt.int8)
@@ -128,7 +128,7 @@ def _listed(name: str) -> Listed:
     return Listed(
         name,
         str(len(int8.labels)),
-        str(int8.preprocessing.crop_size),
+        str(int8.preprocessing.crop.crop_size),
         int8.model_id,
         f"{int8.path.stat().st_size / MEGABYTE:.2f}",
         f"{fp32_bytes / MEGABYTE:.2f}",
@@ -140,7 +140,7 @@ def _quantize(name: str, fp32: str, state: str, calibrating: Calibrating, notify
     artifact = read_artifact(cache_folder() / fp32)
     photos = held_out = None
     if calibrating.folder is not None:
-        sample = decoded_sample(calibrating.folder, artifact.preprocessing, SAMPLE_SEED)
+        sample = decoded_sample(calibrating.folder, artifact.preprocessing.crop, SAMPLE_SEED)
         drawn = list(itertools.islice(sample, 2 * calibrating.samples))
         split = min(calibrating.samples, (len(drawn) + 1) // 2)
         photos = photos_of(drawn[:split], calibrating.folder, "", artifact.labels)
@@ -155,8 +155,7 @@ def _quantize(name: str, fp32: str, state: str, calibrating: Calibrating, notify
 def _check_photos(calibrating: Calibrating) -> None:
     """Find out in a moment, not after the network was exported, that a folder has no photo. Raises ModelInputError."""
     if calibrating.folder is not None:
-        smallest = Preprocessing(8, 8, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-        next(decoded_sample(calibrating.folder, smallest, SAMPLE_SEED))
+        next(decoded_sample(calibrating.folder, Crop(8, 8, "bilinear"), SAMPLE_SEED))
 
 
 def _unseen(folder: Path, samples: int, calibration: Calibration, artifact: Artifact, notify: Notify) -> Photos:
@@ -164,7 +163,7 @@ def _unseen(folder: Path, samples: int, calibration: Calibration, artifact: Arti
     seen = set(calibration.digests)
     kept: list[DecodedPhoto] = []
     skipped = 0
-    for photo in decoded_sample(folder, artifact.preprocessing, SAMPLE_SEED):
+    for photo in decoded_sample(folder, artifact.preprocessing.crop, SAMPLE_SEED):
         if photo.digest[:PHOTO_DIGITS] in seen:
             skipped += 1
         elif len(kept) < samples:

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.errors import ModelInputError
 from models.samples import Photos
-from models.spec import Preprocessing
+from models.spec import Crop
 from pipeline.decoding.decode import DecodeRules, decode_file
 from pipeline.records import FileRef, ItemError
 from pipeline.sources.read_file import ReadLimits
@@ -27,17 +27,17 @@ class DecodedPhoto:
     digest: str
 
 
-def decoded_sample(folder: Path, preprocessing: Preprocessing, seed: int) -> Iterator[DecodedPhoto]:
+def decoded_sample(folder: Path, crop: Crop, seed: int) -> Iterator[DecodedPhoto]:
     """The photos below a folder in an order drawn by `seed`, without those that cannot be decoded.
 
     Raises ModelInputError where there is no photo at all.
     """
     refs = _photo_files(folder)
-    rules = DecodeRules(preprocessing, ReadLimits())
+    rules = DecodeRules(crop, ReadLimits())
     found = False
     for index in np.random.default_rng(seed).permutation(len(refs)):
         ref = refs[int(index)]
-        pixels = np.empty((preprocessing.crop_size, preprocessing.crop_size, 3), np.uint8)
+        pixels = np.empty((crop.crop_size, crop.crop_size, 3), np.uint8)
         facts = decode_file(ref, rules, pixels)
         if not isinstance(facts, ItemError):
             found = True

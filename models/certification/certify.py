@@ -43,7 +43,7 @@ def certify(notify: Notify, int8_path: Path, fp32_path: Path, photos: Photos | N
     what int8 arithmetic says; else that on the generated images. Raises ModelInputError for unreadable artifacts.
     """
     artifact = read_artifact(int8_path)
-    side = artifact.preprocessing.crop_size
+    side = artifact.preprocessing.crop.crop_size
     pixels = photos.pixels if photos else generated_images(GENERATED_IMAGES, side, GENERATED_SEED)
     int8, fp32 = (logits_of(path, pixels, terms.threads) for path in (int8_path, fp32_path))
     exact = logits_of(int8_path, pixels[:ARITHMETIC_IMAGES], terms.threads, as_int8=False)
@@ -88,7 +88,7 @@ def arithmetic_error(notify: Notify, int8_path: Path) -> float:
 
     Runs in a child. Raises ModelInputError for an unreadable artifact.
     """
-    side = read_artifact(int8_path).preprocessing.crop_size
+    side = read_artifact(int8_path).preprocessing.crop.crop_size
     pixels = generated_images(ARITHMETIC_IMAGES, side, GENERATED_SEED)
     given, exact = (logits_of(int8_path, pixels, 1, as_int8=as_int8) for as_int8 in (True, False))
     return relative_error(given, exact)
@@ -98,7 +98,7 @@ def alternating_speeds(paths: list[Path], terms: Terms) -> list[float]:
     """Images/s of each artifact: medians over rounds in which all of them take their turn, so that a busy moment of
     the machine hits all alike."""
     engines = [Classifier(path, terms.threads, 1) for path in paths]
-    side = read_artifact(paths[0]).preprocessing.crop_size
+    side = read_artifact(paths[0]).preprocessing.crop.crop_size
     batch = generated_images(2, side, GENERATED_SEED)[np.arange(terms.batch_size) % 2]
     for engine in engines:
         engine.warm_up(terms.batch_size)

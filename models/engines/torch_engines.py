@@ -29,9 +29,9 @@ class TorchClassifier:
     def __init__(self, artifact: Artifact, module: Module, top_k: int, precision: torch.dtype, channels_last: bool):
         self._module, self._top_k, self._precision = module, top_k, precision
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._mean = torch.tensor(artifact.preprocessing.mean).reshape(1, 3, 1, 1)
-        self._std = torch.tensor(artifact.preprocessing.std).reshape(1, 3, 1, 1)
-        self._side = artifact.preprocessing.crop_size
+        self._mean = torch.tensor(artifact.preprocessing.normalisation.mean).reshape(1, 3, 1, 1)
+        self._std = torch.tensor(artifact.preprocessing.normalisation.std).reshape(1, 3, 1, 1)
+        self._side = artifact.preprocessing.crop.crop_size
 
     def warm_up(self, batch_size: int) -> None:
         """Run twice on black images: a traced module specialises itself on the second run."""
@@ -60,7 +60,7 @@ def load_torch_engine(name: str, artifact_path: Path, threads: int, top_k: int) 
     prepare, precision, channels_last = _FORMS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        prepared = prepare(module, artifact.preprocessing.crop_size)
+        prepared = prepare(module, artifact.preprocessing.crop.crop_size)
     return TorchClassifier(artifact, prepared, top_k, precision, channels_last)
 
 

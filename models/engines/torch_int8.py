@@ -53,11 +53,15 @@ def write_torch_int8(notify: Notify, fp32_path: Path, engine: str, pixels: Pixel
 
     artifact = read_artifact(fp32_path)
     if pixels is None:
-        pixels = generated_images(CALIBRATION_IMAGES, artifact.preprocessing.crop_size, CALIBRATION_SEED)
+        pixels = generated_images(CALIBRATION_IMAGES, artifact.preprocessing.crop.crop_size, CALIBRATION_SEED)
     module = _prepared(artifact, engine, torch_module(artifact).state_dict())
     with torch.inference_mode():
         for start in range(0, len(pixels), IMAGES_PER_RUN):
-            module(torch.from_numpy(normalised(pixels[start : start + IMAGES_PER_RUN], artifact.preprocessing)))
+            module(
+                torch.from_numpy(
+                    normalised(pixels[start : start + IMAGES_PER_RUN], artifact.preprocessing.normalisation)
+                )
+            )
     stream = io.BytesIO()
     torch.save(_converted(module).state_dict(), stream)
     write_durably(torch_int8_path(artifact, engine), stream.getvalue())
@@ -119,5 +123,5 @@ def _converted(module: Module) -> Module:
 
 
 def _example(artifact: Artifact) -> tuple[torch.Tensor]:
-    side = artifact.preprocessing.crop_size
+    side = artifact.preprocessing.crop.crop_size
     return (torch.zeros(1, 3, side, side),)

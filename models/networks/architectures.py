@@ -20,7 +20,7 @@ import torchvision
 from models.errors import ModelInputError, ModelUsageError
 from models.networks.checkpoint import StateDict, read_checkpoint
 from models.networks.efficientnet_lite import VARIANTS, efficientnet_lite
-from models.spec import Preprocessing
+from models.spec import Crop, Normalisation, Preprocessing
 from models.zoo import SPECS, categories, check_digest, find_weights
 
 DOWNLOAD_TIMEOUT_S = 20.0
@@ -53,11 +53,12 @@ def architecture(name: str) -> Architecture:
     return Architecture(
         name,
         Preprocessing(
-            resize_size=int(rule.resize_size[0]),
-            crop_size=int(rule.crop_size[0]),
-            interpolation="bicubic" if rule.interpolation.value == "bicubic" else "bilinear",
-            mean=_in_pixels(rule.mean),
-            std=_in_pixels(rule.std),
+            Crop(
+                resize_size=int(rule.resize_size[0]),
+                crop_size=int(rule.crop_size[0]),
+                interpolation="bicubic" if rule.interpolation.value == "bicubic" else "bilinear",
+            ),
+            Normalisation(mean=_in_pixels(rule.mean), std=_in_pixels(rule.std)),
         ),
         pretrained,
     )

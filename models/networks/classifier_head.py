@@ -24,7 +24,8 @@ def classifier_model(graph: Graph, preprocessing: Preprocessing, classes: int) -
     if graph.input_name == PHOTO_TENSOR:
         nodes[0].output[0] = PHOTO_TENSOR
     else:
-        mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
+        normalisation = preprocessing.normalisation
+        mean, std = np.array(normalisation.mean), np.array(normalisation.std)
         constants["normalise.factor"] = (1 / std).astype(np.float32).reshape(1, 3, 1, 1)
         constants["normalise.shift"] = (-mean / std).astype(np.float32).reshape(1, 3, 1, 1)
         nodes += [
@@ -38,7 +39,7 @@ def classifier_model(graph: Graph, preprocessing: Preprocessing, classes: int) -
     nodes.append(helper.make_node("Softmax", [LOGITS], ["softmax"], axis=1))
     nodes.append(helper.make_node("TopK", ["softmax", TOP_K], [PROBABILITIES, IDS], axis=1, largest=1, sorted=1))
     constants[TOP_K] = np.array([min(DEFAULT_TOP_K, classes)], np.int64)
-    side = preprocessing.crop_size
+    side = preprocessing.crop.crop_size
     inputs = [
         helper.make_tensor_value_info(PHOTOS, TensorProto.UINT8, ["n", side, side, 3]),
         helper.make_tensor_value_info(TOP_K, TensorProto.INT64, [1]),

@@ -36,7 +36,7 @@ def network_of(fp32_path: Path) -> Network:
     model = onnx.load(fp32_path)
     graph = Graph(list(model.graph.node), constants_of(model), "input", "logits", (), model.opset_import[0].version)
     _cut(graph)
-    side = artifact.preprocessing.crop_size
+    side = artifact.preprocessing.crop.crop_size
     graph.input_shape = (0, 3, side, side)
     return Network(artifact.name, graph, artifact.preprocessing, artifact.labels, artifact.source)
 

@@ -45,7 +45,7 @@ def imported_network(request: ImportRequest) -> Network:
     if last is not None and last.op_type == "Softmax":
         graph.nodes.remove(last)
         graph.output_name = last.input[0]
-    side = request.preprocessing.crop_size
+    side = request.preprocessing.crop.crop_size
     graph.input_shape = (0, 3, side, side)
     _check_shapes(request, graph)
     sha256 = hashlib.sha256(request.path.read_bytes()).hexdigest()
@@ -93,7 +93,7 @@ def _folded(model: onnx.ModelProto) -> bytes:
 
 def _check_shapes(request: ImportRequest, graph: Graph) -> None:
     """Run it: two photos must give two rows of logits, each as if it were alone."""
-    side = request.preprocessing.crop_size
+    side = request.preprocessing.crop.crop_size
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     photos = np.random.default_rng(0).normal(size=(2, 3, side, side)).astype(np.float32)

@@ -66,10 +66,10 @@ def _trained(
 ) -> TrainedModule:
     stream = io.BytesIO()
     torch.save(module.state_dict(), stream)
-    rule = architecture(shape).preprocessing
+    preprocessing = architecture(shape).preprocessing
     try:
-        graph = export_graph(module, rule.crop_size)
+        graph = export_graph(module, preprocessing.crop.crop_size)
     except Exception as error:
         raise ModelInputError(f"torch cannot export {shape} to ONNX: {str(error).splitlines()[0]}") from error
     source = {"architecture": shape, "weights": weights, "weights_sha256": sha256}
-    return TrainedModule(Network(name, graph, rule, labels, source), stream.getvalue())
+    return TrainedModule(Network(name, graph, preprocessing, labels, source), stream.getvalue())

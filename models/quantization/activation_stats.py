@@ -13,7 +13,7 @@ from models.networks.classifier_head import network_model
 from models.networks.graph import Graph
 from models.onnx_runtime import onnxruntime
 from models.quantization.layers import averaged_tensors, ranged_tensors
-from models.spec import Preprocessing
+from models.spec import Normalisation
 
 IMAGES_PER_RUN = 8
 HISTOGRAM_BINS = 2048
@@ -31,20 +31,20 @@ class Observations:
     means: dict[str, npt.NDArray[np.float64]]
 
 
-def normalised(pixels: Pixels, preprocessing: Preprocessing) -> Floats:
+def normalised(pixels: Pixels, normalisation: Normalisation) -> Floats:
     """uint8 [n, side, side, 3] -> what the bare network reads, float32 [n, 3, side, side]."""
-    mean = np.array(preprocessing.mean, np.float32)
-    std = np.array(preprocessing.std, np.float32)
+    mean = np.array(normalisation.mean, np.float32)
+    std = np.array(normalisation.std, np.float32)
     return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2), np.float32)
 
 
-def observe(graph: Graph, preprocessing: Preprocessing, pixels: Pixels) -> Observations:
+def observe(graph: Graph, normalisation: Normalisation, pixels: Pixels) -> Observations:
     """Run the fp32 network over uint8 [n, side, side, 3], n > 0."""
     names = list(dict.fromkeys(ranged_tensors(graph) + averaged_tensors(graph)))
     lows: dict[str, list[Floats]] = {name: [] for name in names}
     highs: dict[str, list[Floats]] = {name: [] for name in names}
     sums: dict[str, npt.NDArray[np.float64]] = {}
-    for tensors in _activations(graph, preprocessing, pixels, names):
+    for tensors in _activations(graph, normalisation, pixels, names):
         for name, values in tensors.items():
             flat = values.reshape(len(values), -1)
             lows[name].append(flat.min(axis=1))
@@ -59,11 +59,11 @@ def observe(graph: Graph, preprocessing: Preprocessing, pixels: Pixels) -> Obser
 
 
 def histograms(
-    graph: Graph, preprocessing: Preprocessing, pixels: Pixels, seen: Observations
+    graph: Graph, normalisation: Normalisation, pixels: Pixels, seen: Observations
 ) -> dict[str, npt.NDArray[np.int64]]:
     """Counts int64 [HISTOGRAM_BINS] of each ranged tensor's values, between the lowest and highest in `seen`."""
     counts: dict[str, npt.NDArray[np.int64]] = {}
-    for tensors in _activations(graph, preprocessing, pixels, ranged_tensors(graph)):
+    for tensors in _activations(graph, normalisation, pixels, ranged_tensors(graph)):
         for name, values in tensors.items():
             span = (float(seen.lows[name].min()), float(seen.highs[name].max()))
             found = np.histogram(values, HISTOGRAM_BINS, span)[0]
@@ -72,7 +72,7 @@ def histograms(
 
 
 def _activations(
-    graph: Graph, preprocessing: Preprocessing, pixels: Pixels, names: Iterable[str]
+    graph: Graph, normalisation: Normalisation, pixels: Pixels, names: Iterable[str]
 ) -> Iterator[dict[str, Floats]]:
     outputs = [name for name in names if name != graph.input_name]
     options = onnxruntime.SessionOptions()
@@ -80,7 +80,7 @@ def _activations(
     model = network_model(graph, outputs).SerializeToString()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     for start in range(0, len(pixels), IMAGES_PER_RUN):
-        x = normalised(pixels[start : start + IMAGES_PER_RUN], preprocessing)
+        x = normalised(pixels[start : start + IMAGES_PER_RUN], normalisation)
         values = dict(zip(outputs, session.run(outputs, {graph.input_name: x}), strict=True))
         if graph.input_name in names:
             values[graph.input_name] = x

@@ -26,7 +26,8 @@ def int8_artifact(network: Network, calibration: Calibration, recipe: Recipe, va
             f"the calibration of {network.name} was measured on another graph "
             f"({calibration.fingerprint}; this one is {fingerprint(network.graph)})"
         )
-    photo: PhotoInput | None = photo_input(network.preprocessing.mean, network.preprocessing.std)
+    normalisation = network.preprocessing.normalisation
+    photo: PhotoInput | None = photo_input(normalisation.mean, normalisation.std)
     graph = Quantizer(network.graph, calibration, recipe, photo).run()
     told = {
         "source": calibration.source,

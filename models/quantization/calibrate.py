@@ -36,8 +36,8 @@ def calibrate(network: Network, photos: Photos, threads: int) -> tuple[Calibrati
 def candidate_calibrations(network: Network, photos: Photos) -> list[Calibration]:
     """One calibration a method, from the same images."""
     pixels = photos.pixels
-    seen = observe(network.graph, network.preprocessing, pixels)
-    counts = histograms(network.graph, network.preprocessing, pixels[:HISTOGRAM_IMAGES], seen)
+    seen = observe(network.graph, network.preprocessing.normalisation, pixels)
+    counts = histograms(network.graph, network.preprocessing.normalisation, pixels[:HISTOGRAM_IMAGES], seen)
     names = ranged_tensors(network.graph)
     ranges: dict[str, dict[str, Range]] = {
         "min-max": {name: min_max(seen, name) for name in names},

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from models.spec import Preprocessing
+from models.spec import Crop
 from pipeline.decoding.image_format import ends_early, sniff
 from pipeline.decoding.resize import centre_square
 from pipeline.decoding.turbo_jpeg import sound_jpeg_pixels
@@ -39,12 +39,12 @@ _SIXTEEN_BIT = 65535.0
 class DecodeRules:
     """How a photo becomes a model's input, and what it may cost."""
 
-    preprocessing: Preprocessing
+    crop: Crop
     limits: ReadLimits
     # A JPEG's cosine blocks can be decoded at 1/2, 1/4 or 1/8; off only to check that the shortcut costs no labels.
     scaled_decoding: bool = True
     # What resizes and crops; None is what the models' accuracy was measured with.
-    resize: Callable[[Image.Image, Preprocessing], NDArray[np.uint8]] | None = None
+    resize: Callable[[Image.Image, Crop], NDArray[np.uint8]] | None = None
 
 
 def decode_file(ref: FileRef, rules: DecodeRules, pixels: NDArray[np.uint8]) -> PhotoFacts | ItemError:
@@ -91,7 +91,7 @@ def _decode(
         if width < 1 or height < 1:
             return ItemError(ErrorClass.DECODE, f"{width} x {height} pixels")
         if rules.scaled_decoding:
-            side = int(rules.preprocessing.resize_size * _DRAFT_MARGIN)
+            side = int(rules.crop.resize_size * _DRAFT_MARGIN)
             image.draft("RGB", (side, side))
         is_ours = format_name == "JPEG" and rules.resize is None
         photo: Image.Image | NDArray[np.uint8] | None = sound_jpeg_pixels(content, image) if is_ours else None
@@ -118,9 +118,9 @@ def _has_decoder(format_name: str) -> bool:
 def _square(photo: Image.Image | NDArray[np.uint8], rules: DecodeRules, orientation: int) -> NDArray[np.uint8]:
     """Resize, crop and turn; turning last costs least, and the crop is centred, so the order does not matter."""
     if rules.resize is not None and isinstance(photo, Image.Image):
-        square = rules.resize(photo, rules.preprocessing)
+        square = rules.resize(photo, rules.crop)
     else:
-        square = centre_square(photo, rules.preprocessing)
+        square = centre_square(photo, rules.crop)
     if orientation in _SIDEWAYS:
         square = square.swapaxes(0, 1)
     if orientation in _UPSIDE_DOWN:

@@ -10,23 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.spec import Preprocessing
+from models.spec import Crop
 from pipeline.decoding.torch_resize import resize
 
 # Averaging whole pixels down to twice the target first costs no visible quality, and bounds what is filtered.
 _REDUCING_GAP = 2
 
 
-def centre_square(photo: Image.Image | NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def centre_square(photo: Image.Image | NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
     """Resize `photo` (mode RGB, or uint8 [height, width, 3]) to `resize_size` and crop its centre, in one step.
 
     Returns uint8 [crop_size, crop_size, 3].
     """
-    crop_size = preprocessing.crop_size
     size = photo.size if isinstance(photo, Image.Image) else (photo.shape[1], photo.shape[0])
-    side = min(size) * crop_size / preprocessing.resize_size
+    side = min(size) * crop.crop_size / crop.resize_size
     (left, right), (top, bottom) = (_centred(length, side) for length in size)
-    factor = int(side) // (crop_size * _REDUCING_GAP)
+    factor = int(side) // (crop.crop_size * _REDUCING_GAP)
     if factor > 1 and not isinstance(photo, Image.Image):
         photo = Image.fromarray(photo)
     if not isinstance(photo, Image.Image):
@@ -35,7 +34,7 @@ def centre_square(photo: Image.Image | NDArray[np.uint8], preprocessing: Preproc
         square = np.asarray(photo.reduce(factor, (left, top, right, bottom)))
     else:
         square = np.asarray(photo.crop((left, top, right, bottom)))
-    return resize(square, crop_size, preprocessing.interpolation)
+    return resize(square, crop.crop_size, crop.interpolation)
 
 
 def _centred(length: int, side: float) -> tuple[int, int]:

@@ -14,7 +14,7 @@ import platformdirs
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.spec import Preprocessing
+from models.spec import Crop
 from pipeline.decoding.decode import DecodeRules, decode_bytes
 from pipeline.records import FileRef, ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
@@ -56,8 +56,7 @@ def _make(order: ThumbnailOrder) -> bool:
     if isinstance(found, ItemError):
         return False
     pixels = np.empty((order.side, order.side, 3), np.uint8)
-    square = Preprocessing(order.side, order.side, "bicubic", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    rules = DecodeRules(square, ReadLimits(), resize=_centre_square)
+    rules = DecodeRules(Crop(order.side, order.side, "bicubic"), ReadLimits(), resize=_centre_square)
     if isinstance(decode_bytes(found.content, rules, pixels), ItemError):
         return False
     stream = io.BytesIO()
@@ -65,12 +64,12 @@ def _make(order: ThumbnailOrder) -> bool:
     return _keep(Path(order.cached), stream.getvalue())
 
 
-def _centre_square(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def _centre_square(image: Image.Image, crop: Crop) -> NDArray[np.uint8]:
     """Do with Pillow what models have torch for: the eye forgives, and a process starts at once and stays small."""
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
-    size = (preprocessing.crop_size, preprocessing.crop_size)
+    size = (crop.crop_size, crop.crop_size)
     box = (left, top, left + side, top + side)
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=2.0))
 

@@ -8,7 +8,7 @@ with importing():
     from PIL import Image
 
     import pipeline.loading.data_loader
-    from models.spec import Preprocessing
+    from models.spec import Crop
     from pipeline.decoding.resize import centre_square
 
 LOADED = pipeline.loading.data_loader
@@ -17,7 +17,7 @@ LOADED = pipeline.loading.data_loader
 def _warm_up() -> None:
     """Load Pillow's usual formats and what the first resize loads."""
     Image.preinit()
-    centre_square(Image.new("RGB", (2, 2)), Preprocessing(2, 1, "bicubic", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)))
+    centre_square(Image.new("RGB", (2, 2)), Crop(2, 1, "bicubic"))
 
 
 _warm_up()

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pipeline.run
 import pipeline.tables.part_store
 from models.artifact import Artifact
-from models.spec import Preprocessing
+from models.spec import Crop, Normalisation, Preprocessing
 from pipeline.errors import LabelDirError
 from pipeline.labeller import LabellerPlan
 from pipeline.loading.loader import LoaderPlan
@@ -32,9 +32,8 @@ from tests.faults.disk import FailingDisk, FaultKind, Step
 
 ROWS_PER_PART = 7
 _NO_PLAN = LabellerPlan("onnxruntime", 1, 1, (CpuSet((0,)),), LoaderPlan(1, 1, (), 1.0, 1, 1), ReadLimits())
-_NO_MODEL = Artifact(
-    Path("m"), "stub", "0" * 64, "fp32", Preprocessing(1, 1, "bilinear", (0, 0, 0), (1, 1, 1)), ("a",), {}, {}, {}
-)
+_NO_CROP = Preprocessing(Crop(1, 1, "bilinear"), Normalisation((0, 0, 0), (1, 1, 1)))
+_NO_MODEL = Artifact(Path("m"), "stub", "0" * 64, "fp32", _NO_CROP, ("a",), {}, {}, {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ def test_a_few_photos_are_shared_by_all_classifiers(tiny_model: Artifact, tmp_pa
     expected = write_photos(tmp_path / "photos", 9)
     refs = tuple(walk(tmp_path / "photos", WalkRules(), WalkCounts()))
     plan = plan_for(this_machine(), Settings(pool=2))
-    slab = Slab.sized(1, 9, tiny_model.preprocessing.crop_size)
-    rules = DecodeRules(tiny_model.preprocessing, plan.limits)
+    slab = Slab.sized(1, 9, tiny_model.preprocessing.crop.crop_size)
+    rules = DecodeRules(tiny_model.preprocessing.crop, plan.limits)
     outcomes = tuple(decode_file(ref, rules, slab.slot(0)[position]) for position, ref in enumerate(refs))
     pool = Pool(ClassifierSetup(tiny_model.path, plan.engine, 1, slab), plan.cpu_sets, 60.0, 1 << 30)
     with contextlib.closing(slab), contextlib.closing(pool):

@@ -13,12 +13,14 @@ from models.networks.graph import Graph
 from models.networks.network import Network
 from models.networks.torch_export import export_graph
 from models.samples import generated_images
-from models.spec import Preprocessing
+from models.spec import Crop, Normalisation, Preprocessing
 
 SIDE = 32
 CLASSES = 5
-MIDDLE = Preprocessing(36, SIDE, "bicubic", (127.5,) * 3, (127.5,) * 3)
-PER_CHANNEL = Preprocessing(36, SIDE, "bilinear", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+MIDDLE = Preprocessing(Crop(36, SIDE, "bicubic"), Normalisation((127.5,) * 3, (127.5,) * 3))
+PER_CHANNEL = Preprocessing(
+    Crop(36, SIDE, "bilinear"), Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+)
 LABELS = tuple(f"label {index}" for index in range(CLASSES))
 
 

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.artifact import Artifact, metadata_of, read_artifact
-from models.spec import Preprocessing
+from models.spec import Crop, Normalisation, Preprocessing
 
 SIDE = 32
 COLOURS = {
@@ -60,7 +60,7 @@ def write_tiny_model(path: Path) -> Artifact:
         name="tiny",
         sha256="",
         precision="fp32",
-        preprocessing=Preprocessing(SIDE, SIDE, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        preprocessing=Preprocessing(Crop(SIDE, SIDE, "bilinear"), Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))),
         labels=tuple(COLOURS),
         source={},
         calibration={},

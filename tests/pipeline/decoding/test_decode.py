@@ -7,14 +7,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.spec import Preprocessing
+from models.spec import Crop
 from pipeline.decoding.decode import DecodeRules, decode_bytes
 from pipeline.records import ErrorClass, ItemError
 from pipeline.sources.read_file import ReadLimits
 from tests.support.odd_photos import encoded, textured
 
 SIDE = 64
-RULES = DecodeRules(Preprocessing(72, SIDE, "bicubic", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), ReadLimits())
+RULES = DecodeRules(Crop(72, SIDE, "bicubic"), ReadLimits())
 ORIENTATION = 0x0112
 # The EXIF orientation -> what a camera held that way stores of an upright photo.
 STORED = {
@@ -102,7 +102,7 @@ def test_the_centre_is_cropped() -> None:
     ("limits", "told"), [(ReadLimits(pixels=119 * 160), "119"), (ReadLimits(pixels=120 * 160), None)]
 )
 def test_the_pixel_limit_is_the_users(limits: ReadLimits, told: str | None) -> None:
-    rules = DecodeRules(RULES.preprocessing, limits)
+    rules = DecodeRules(RULES.crop, limits)
     found = decode_bytes(encoded(textured(160, 120), "PNG"), rules, np.zeros((SIDE, SIDE, 3), np.uint8))
     assert isinstance(found, ItemError) == (told is not None)
     if isinstance(found, ItemError):

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from models.artifact import Artifact
-from models.spec import Preprocessing
+from models.spec import Crop
 from pipeline.decoding.decode import DecodeRules, decode_bytes
 from pipeline.records import ErrorClass, ItemError
 from pipeline.sources.read_file import ReadLimits
 from tests.conftest import run_label_dir
 from tests.support import odd_photos as odd
 
-RULES = DecodeRules(Preprocessing(32, 32, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), ReadLimits())
+RULES = DecodeRules(Crop(32, 32, "bilinear"), ReadLimits())
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
 
 # name -> (content, the label or the error class it must get)

@@ -13,7 +13,7 @@ from PIL import Image
 from models.artifact import Artifact
 from models.cache import ensure_artifact
 from models.classifier import Classifier, TopK
-from models.spec import Preprocessing
+from models.spec import Crop
 from pipeline.decoding.decode import DecodeRules, decode_bytes
 from pipeline.records import ItemError
 from pipeline.sources.read_file import ReadLimits
@@ -44,10 +44,10 @@ def as_jpeg(photo: Image.Image, megapixels: float) -> bytes:
     return stream.getvalue()
 
 
-def decoded(content: bytes, preprocessing: Preprocessing, scaled_decoding: bool) -> NDArray[np.uint8]:
-    side = preprocessing.crop_size
+def decoded(content: bytes, crop: Crop, scaled_decoding: bool) -> NDArray[np.uint8]:
+    side = crop.crop_size
     pixels = np.zeros((side, side, 3), np.uint8)
-    found = decode_bytes(content, DecodeRules(preprocessing, ReadLimits(), scaled_decoding), pixels)
+    found = decode_bytes(content, DecodeRules(crop, ReadLimits(), scaled_decoding), pixels)
     assert not isinstance(found, ItemError), found
     return pixels
 
@@ -64,7 +64,7 @@ def test_the_shortcut_changes_no_label_that_the_model_is_sure_of(lite0: Artifact
     classifier = Classifier(lite0.path, 1, 2)
 
     def labels(scaled_decoding: bool) -> TopK:
-        batch = [decoded(photo, lite0.preprocessing, scaled_decoding) for photo in photos]
+        batch = [decoded(photo, lite0.preprocessing.crop, scaled_decoding) for photo in photos]
         return classifier.classify(np.stack(batch))
 
     full, short = labels(False), labels(True)
@@ -75,18 +75,18 @@ def test_the_shortcut_changes_no_label_that_the_model_is_sure_of(lite0: Artifact
 
 @pytest.mark.parametrize("megapixels", [0.19, 2.0, 12.0])
 def test_the_shortcut_gives_nearly_the_same_pixels(megapixels: float) -> None:
-    preprocessing = Preprocessing(256, 224, "bicubic", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    crop = Crop(256, 224, "bicubic")
     photo = as_jpeg(shipped_photos()[3], megapixels)
-    full, short = (decoded(photo, preprocessing, scaled).astype(np.int16) for scaled in (False, True))
+    full, short = (decoded(photo, crop, scaled).astype(np.int16) for scaled in (False, True))
     assert np.abs(full - short).mean() < 2.5
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_a_resized_photo_is_what_pillow_makes_of_it(interpolation: str) -> None:
-    preprocessing = Preprocessing(224, 224, interpolation, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # type: ignore[arg-type]
+    crop = Crop(224, 224, interpolation)  # type: ignore[arg-type]
     photo = shipped_photos()[3].resize((300, 300))
     stream = io.BytesIO()
     photo.save(stream, "PNG")
     filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
     expected = np.asarray(photo.resize((224, 224), filters[interpolation])).astype(np.int16)
-    assert np.abs(decoded(stream.getvalue(), preprocessing, True) - expected).max() <= 1
+    assert np.abs(decoded(stream.getvalue(), crop, True) - expected).max() <= 1
