@@ -11,6 +11,7 @@ from pathlib import Path
 
 from models.certification.certificate import Certificate
 from models.certification.certify import Terms, certify
+from models.errors import output_errors
 from models.manifest import Manifest, file_name, state_file_name
 from models.networks.network import Network, network_of
 from models.networks.onnx_import import ImportRequest, imported_network
@@ -20,7 +21,7 @@ from models.quantization.calibration_table import Calibration, committed_calibra
 from models.quantization.quantize import Recipe
 from models.quantization.recipes import recipes
 from models.samples import Photos, generated_images
-from models.system.atomic_file import write_durably
+from models.system.atomic_file import write_atomically
 from models.system.cpu_kind import this_cpu
 from models.system.isolated_call import Notify
 
@@ -83,7 +84,7 @@ def prepare_network(notify: Notify, origin: Origin, folder: Path) -> tuple[str, 
         trained = sources.published(origin.architecture)
     network = replace(trained.network, name=origin.name)
     state = state_file_name(origin.name, network.source["weights_sha256"])
-    write_durably(folder / state, trained.state)
+    _write(folder / state, trained.state)
     return _write_artifact(folder, origin.name, "fp32", fp32_artifact(network)), state
 
 
@@ -128,12 +129,17 @@ def _generated(network: Network) -> Photos:
 
 def _write_artifact(folder: Path, model: str, precision: str, content: bytes) -> str:
     name = file_name(model, precision, hashlib.sha256(content).hexdigest())
-    write_durably(folder / name, content)
+    _write(folder / name, content)
     return name
 
 
 def _write_calibration(folder: Path, model: str, calibration: Calibration) -> str:
     content = calibration.to_json().encode()
     name = f"{model}-calibration-{hashlib.sha256(content).hexdigest()[:12]}.json"
-    write_durably(folder / name, content)
+    _write(folder / name, content)
     return name
+
+
+def _write(path: Path, content: bytes) -> None:
+    with output_errors(path):
+        write_atomically(path, content)

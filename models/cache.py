@@ -17,7 +17,7 @@ from filelock import FileLock
 from models.artifact import Artifact, Precision, read_artifact
 from models.certification.certificate import LARGEST_ARITHMETIC_ERROR, Certificate, read_certificate, write_certificate
 from models.engines import DEFAULT_ENGINE, engine_kind
-from models.errors import ModelError, ModelInputError, ModelOutputError, ModelUsageError
+from models.errors import ModelError, ModelInputError, ModelUsageError, output_errors
 from models.manifest import (
     Manifest,
     cache_folder,
@@ -28,7 +28,7 @@ from models.manifest import (
     torch_int8_name,
     write_manifest,
 )
-from models.system.atomic_file import write_durably
+from models.system.atomic_file import write_atomically
 from models.system.isolated_call import isolated_call
 
 BUILD_SECONDS_USUAL = 20
@@ -88,10 +88,8 @@ def model_lock(model: str) -> FileLock:
     """The lock under which a model's files are replaced. Raises ModelError for a name or folder that cannot be."""
     checked_name(model)
     folder = cache_folder()
-    try:
+    with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelOutputError(f"cannot write the model cache {folder}: {error.strerror}") from error
     return FileLock(folder / f"{model}.lock")
 
 
@@ -183,13 +181,15 @@ def _from_path(path: Path, kind: str, notify: Notify) -> Artifact:
 def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
     """What can be measured of an int8 file without its fp32 form, once for this kind of CPU. Raises ModelInputError."""
     path = certificate_path(artifact).with_suffix(".arithmetic")
-    try:
-        error = float(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        from models.certification.certify import arithmetic_error
+    with model_lock(f"{artifact.sha256}.arithmetic"):
+        try:
+            error = float(path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            from models.certification.certify import arithmetic_error
 
-        error = isolated_call(arithmetic_error, notify, artifact.path)
-        write_durably(path, f"{error:.6f}".encode())
+            error = isolated_call(arithmetic_error, notify, artifact.path)
+            with output_errors(path):
+                write_atomically(path, f"{error:.6f}".encode())
     if error > LARGEST_ARITHMETIC_ERROR:
         raise ModelInputError(
             f"{artifact.path} is refused: this CPU's int8 kernels do not compute what it says, relative error "

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class ModelError(Exception):
     """A model that cannot be listed, built, read or run, with one sentence for the user; by itself a bug."""
@@ -25,3 +29,12 @@ class ModelOutputError(ModelError):
     """An artifact, a table or a chart cannot be written."""
 
     exit_code = 74
+
+
+@contextlib.contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Run a block that writes `path`; an OSError in the block becomes a ModelOutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelOutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -11,7 +11,8 @@ from pathlib import Path
 import platformdirs
 
 from models.artifact import ID_DIGITS, Artifact
-from models.system.atomic_file import write_durably
+from models.errors import output_errors
+from models.system.atomic_file import write_atomically
 from models.system.cpu_kind import this_cpu
 
 # What decides the bytes of a model built by its name alone: an edit to any file in these builds the model anew.
@@ -60,7 +61,9 @@ def read_manifest(model: str) -> Manifest | None:
 def write_manifest(model: str, receipt: Manifest) -> None:
     """Make these the model's files, and remove those of the build before. Raises ModelOutputError."""
     old = read_manifest(model)
-    write_durably(manifest_path(model), json.dumps(asdict(receipt), indent=1).encode())
+    path = manifest_path(model)
+    with output_errors(path):
+        write_atomically(path, json.dumps(asdict(receipt), indent=1).encode())
     for name in (old.files if old else set()) - receipt.files:
         (cache_folder() / name).unlink(missing_ok=True)
 

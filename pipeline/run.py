@@ -12,11 +12,11 @@ from itertools import chain
 from pathlib import Path
 
 from models.artifact import Artifact
+from models.system.atomic_file import temporary_of
 from pipeline.errors import InputMissingError, Interrupted, OutputError, UsageError
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.records import FileRef, Row, RunSummary
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
-from pipeline.system.durable import temporary_of
 from pipeline.system.file_lock import held
 from pipeline.tables.incremental import Refresh
 from pipeline.tables.label_reuse import LabelReuse

@@ -40,7 +40,7 @@ def _pool(module: ModuleType) -> None:
     module.Pool._look_after_processes = lambda self: None
 
 
-def _durable(module: ModuleType) -> None:
+def _atomic_file(module: ModuleType) -> None:
     os.fsync = lambda fd: None
 
 
@@ -49,7 +49,7 @@ _UNPROTECT: dict[str, Callable[[ModuleType], None]] = {
     "pipeline.loading.decode_worker": _decoder,
     "pipeline.loading.worker_monitor": _watch,
     "pipeline.inference.pool": _pool,
-    "pipeline.system.durable": _durable,
+    "models.system.atomic_file": _atomic_file,
 }
 
 

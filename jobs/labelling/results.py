@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from models.system.atomic_file import replacing
 from pipeline.records import RunSummary
 from pipeline.sources.file_names import printable
-from pipeline.system.durable import replacing
 
 
 class Outcome(StrEnum):

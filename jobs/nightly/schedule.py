@@ -8,8 +8,8 @@ import subprocess
 from importlib import resources
 from pathlib import Path
 
+from models.system.atomic_file import replacing
 from pipeline.errors import OutputError, UsageError
-from pipeline.system.durable import replacing
 
 _UNIT_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.system.durable import replacing
+from models.system.atomic_file import replacing
 
 _LISTED = 200
 _COLUMNS = ("file_name", "status", "label_1")

@@ -19,11 +19,11 @@ from markupsafe import Markup
 from jobs.report.changes import changes_since_last, memory_path
 from jobs.report.facts import Facts, Photos, facts_of
 from jobs.report.find_photos import find_photos
+from models.system.atomic_file import replacing
 from pipeline.decoding.thumbnail import ThumbnailOrder, cached_path, make_thumbnails, read_thumbnail
 from pipeline.errors import OutputError
 from pipeline.sources.file_names import file_system_name
 from pipeline.system.cpus import this_machine, usable_cores
-from pipeline.system.durable import replacing
 from pipeline.tables.reader import read_rows
 
 # One page of the sheet: the first can be drawn while the browser still reads the others.

@@ -83,7 +83,7 @@ def certify_again(name: str, folder: Path | None, samples: int, terms: Terms, no
         request = Int8Request(terms, held_out=photos, known=calibration)
         certificate = _other_recipes(name, receipt, request, notify) or certificate
     receipt = read_manifest(name) or receipt
-    write_certificate(certificate_path(read_artifact(cache_folder() / receipt.int8)), certificate)
+    _keep_certificate(name, receipt.int8, certificate)
     return certificate
 
 
@@ -148,8 +148,14 @@ def _quantize(name: str, fp32: str, state: str, calibrating: Calibrating, notify
     request = Int8Request(calibrating.terms, photos, held_out)
     result = isolated_call(prepare_int8, notify, cache_folder(), fp32, request)
     write_manifest(name, Manifest("", result.int8, fp32, state, result.calibration))
-    write_certificate(certificate_path(read_artifact(cache_folder() / result.int8)), result.certificate)
+    _keep_certificate(name, result.int8, result.certificate)
     return result.certificate
+
+
+def _keep_certificate(name: str, int8: str, certificate: Certificate) -> None:
+    # A run that measures the same model meanwhile writes the same file.
+    with model_lock(f"{name}.certificate"):
+        write_certificate(certificate_path(read_artifact(cache_folder() / int8)), certificate)
 
 
 def _check_photos(calibrating: Calibrating) -> None:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.system.atomic_file import write_durably
+from models.errors import output_errors
+from models.system.atomic_file import write_atomically
 
 # onnxruntime's int8 kernels against the same arithmetic in fp32: rounding stays below, saturation is far above.
 LARGEST_ARITHMETIC_ERROR = 0.01
@@ -109,7 +110,8 @@ class Certificate:
 
 def write_certificate(path: Path, certificate: Certificate) -> None:
     """Keep it as JSON. Raises ModelOutputError."""
-    write_durably(path, json.dumps(asdict(certificate), indent=1).encode())
+    with output_errors(path):
+        write_atomically(path, json.dumps(asdict(certificate), indent=1).encode())
 
 
 def read_certificate(path: Path) -> Certificate | None:

@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 
 from models.certification.bench import BATCH_SIZE, BenchRow
-from models.errors import ModelUsageError
-from models.system.atomic_file import write_durably
+from models.errors import ModelUsageError, output_errors
+from models.system.atomic_file import write_atomically
 
 INT8_COLOUR, FLOAT_COLOUR = "#2a7f62", "#8c96a3"
 
@@ -38,4 +38,5 @@ def write_chart(path: Path, title: str, rows: list[BenchRow]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120)
-    write_durably(path, stream.getvalue())
+    with output_errors(path):
+        write_atomically(path, stream.getvalue())

@@ -17,12 +17,12 @@ import torchvision
 
 from models.artifact import Artifact, read_artifact
 from models.classifier import Pixels
-from models.errors import ModelInputError
+from models.errors import ModelInputError, output_errors
 from models.manifest import torch_int8_name
 from models.networks.architectures import WITH_AUXILIARY_HEAD, new_module
 from models.quantization.activation_stats import normalised
 from models.samples import generated_images
-from models.system.atomic_file import write_durably
+from models.system.atomic_file import write_atomically
 from models.system.isolated_call import Notify
 
 IMAGES_PER_RUN = 8
@@ -64,7 +64,9 @@ def write_torch_int8(notify: Notify, fp32_path: Path, engine: str, pixels: Pixel
             )
     stream = io.BytesIO()
     torch.save(_converted(module).state_dict(), stream)
-    write_durably(torch_int8_path(artifact, engine), stream.getvalue())
+    path = torch_int8_path(artifact, engine)
+    with output_errors(path):
+        write_atomically(path, stream.getvalue())
     return hashlib.sha256(stream.getvalue()).hexdigest()
 
 

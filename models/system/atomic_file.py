@@ -1,33 +1,60 @@
-"""Files that are whole or not there: written under another name, flushed to the disk, renamed."""
+"""Files that are whole or not there: temporary name, fsync, rename, fsync of the folder."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from models.errors import ModelOutputError
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write a file that takes the place of `path` in one step when the block ends well; else leave `path` alone.
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step; the folder is made if needed. Raises ModelOutputError."""
+    The new file has the permissions of the old one. Two processes must not write the same `path` at the same time.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    temporary = temporary_of(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise ModelOutputError(f"cannot write {path}: {error.strerror}") from error
+        with temporary.open("wb") as stream:
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(stream.fileno(), stat.S_IMODE(path.stat().st_mode))
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put `content` at `path` in one step, as `replacing` does; a missing folder is created.
+
+    Raises:
+        OSError: the file or its folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as stream:
+        stream.write(content)
+
+
+def temporary_of(path: Path) -> Path:
+    """Return where `replacing` writes; a process that was killed may have left a file there."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in `folder` survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

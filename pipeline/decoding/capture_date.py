@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from models.system.atomic_file import replacing
 from pipeline.decoding.image_format import sniff
 from pipeline.records import FileRef, ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
-from pipeline.system.durable import replacing
 from pipeline.system.process_map import process_map
 
 _EXIF_FOLDER = 0x8769

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from models.manifest import cache_folder
+from models.system.atomic_file import replacing
 from models.system.cpu_kind import this_cpu
 from pipeline.errors import OutputError
 from pipeline.planning.plan import Sizes
 from pipeline.system.cpus import Machine
-from pipeline.system.durable import replacing
 
 
 def tuned_path(model_id: str, engine: str, machine: Machine) -> Path:

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from models.system.atomic_file import sync_folder
 from pipeline.errors import LockedError
-from pipeline.system.durable import sync_folder
 
 
 @contextlib.contextmanager

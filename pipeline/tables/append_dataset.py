@@ -16,9 +16,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.system.atomic_file import sync_folder
 from pipeline.errors import LabelDirError
 from pipeline.records import FileRef, Row
-from pipeline.system.durable import sync_folder
 from pipeline.tables.growing_part import GrowingPart
 from pipeline.tables.reader import previous_table, refuse_foreign
 from pipeline.tables.row_index import Entry, PartStamp, RowIndex, entry_of, identity_of

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from pipeline.system.durable import replacing
+from models.system.atomic_file import replacing
 from pipeline.tables.schema import schema
 from pipeline.tables.writer import with_csv_names
 

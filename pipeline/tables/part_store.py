@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.system.atomic_file import replacing
 from pipeline.records import Row
-from pipeline.system.durable import replacing
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.schema import schema, to_batch
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.system.durable import replacing, sync_folder
+from models.system.atomic_file import replacing, sync_folder
 
 PARTITION_FILE = "labels.parquet"
 _PREFIX = "date="

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from models.system.atomic_file import replacing
 from pipeline.sources.file_names import csv_name
-from pipeline.system.durable import replacing
 from pipeline.tables.merge import names_of
 from pipeline.tables.schema import schema
 

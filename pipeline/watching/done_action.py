@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from models.system.atomic_file import sync_folder
 from pipeline.sources.file_names import file_system_name
-from pipeline.system.durable import sync_folder
 from pipeline.tables.row_index import Entry
 
 _DIGITS = 12
