@@ -138,7 +138,7 @@ def _decode_alone(ref: FileRef, rules: DecodeRules, pixels: np.ndarray[Any, Any]
     import hashlib
 
     began_s = time.thread_time()
-    found = read_file(ref, rules.limits)
+    found = read_file(ref.path, rules.limits)
     if not isinstance(found, FileBytes):
         raise click.ClickException(f"{ref.path}: {found}")
     hashlib.sha256(found.content).digest()

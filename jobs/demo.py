@@ -8,7 +8,8 @@ from importlib import resources
 from pathlib import Path
 
 import click
-import pyarrow.parquet as pq
+
+from pipeline.tables.arrow import pq
 
 _PHOTOS = (
     "astronaut.png",

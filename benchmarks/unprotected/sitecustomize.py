@@ -16,8 +16,8 @@ from typing import Any
 def _read(module: ModuleType) -> None:
     """Read a file as anybody would: by its name, once, believing what was found."""
 
-    def read_file(ref: Any, _limits: Any) -> Any:
-        return module.FileBytes(Path(ref.path).read_bytes(), ref.mtime_us)
+    def read_file(path: str, _limits: Any) -> Any:
+        return module.FileBytes(Path(path).read_bytes(), os.stat(path).st_mtime_ns // 1000)
 
     module.__dict__["read_file"] = read_file
 

@@ -8,10 +8,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from models.system.atomic_file import replacing
+from pipeline.tables.arrow import pa, pq
 
 _LISTED = 200
 _COLUMNS = ("file_name", "status", "label_1")

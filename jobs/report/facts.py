@@ -6,10 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.tables.arrow import pa, pc
 from pipeline.tables.reader import top_k_of_rows
 
 BINS = 20

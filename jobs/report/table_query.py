@@ -9,10 +9,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from pipeline.sources.file_names import printable
+from pipeline.tables.arrow import pa, pc
 from pipeline.tables.reader import top_k_of_rows
 
 _GAP = "  "

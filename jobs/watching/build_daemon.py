@@ -8,8 +8,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from jobs.cli.signals import requests_by_signal
 from jobs.cli.watch_options import RhythmOptions
 from jobs.labelling.label_folder import LabelDirOptions, run_request
@@ -23,6 +21,7 @@ from pipeline.run import RunRequest
 from pipeline.sources.walk import WalkRules
 from pipeline.system.file_lock import held
 from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
+from pipeline.tables.arrow import pa
 from pipeline.watching.control import StopRequests, Wakeup
 from pipeline.watching.daemon import Daemon
 from pipeline.watching.done_action import DoneAction

@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from models.system.atomic_file import replacing
 from pipeline.decoding.image_format import sniff
-from pipeline.records import FileRef, ItemError
+from pipeline.records import ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.system.process_map import process_map
+from pipeline.tables.arrow import pa, pq
 
 _EXIF_FOLDER = 0x8769
 _TAKEN_TAGS = ((_EXIF_FOLDER, 0x9003), (_EXIF_FOLDER, 0x9004), (None, 0x0132))
@@ -58,7 +57,7 @@ def _remembered(memory: Path) -> dict[str, str | None]:
 
 
 def _day_taken(question: _Question) -> str | None:
-    found = read_file(FileRef("", question.path, 0, 0), ReadLimits(follow_links=True))
+    found = read_file(question.path, ReadLimits(follow_links=True))
     return None if isinstance(found, ItemError) else day_in_exif(found.content)
 
 

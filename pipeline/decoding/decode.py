@@ -53,7 +53,7 @@ def decode_file(ref: FileRef, rules: DecodeRules, pixels: NDArray[np.uint8]) -> 
     The photo is turned upright by its EXIF orientation, scaled so that its shortest side is `resize_size`, and
     cropped at the centre, in one resampling step. Never raises for what a file contains.
     """
-    found = read_file(ref, rules.limits)
+    found = read_file(ref.path, rules.limits)
     if isinstance(found, ItemError):
         return found
     size = decode_bytes(found.content, rules, pixels)

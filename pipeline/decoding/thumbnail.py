@@ -16,7 +16,7 @@ from PIL import Image
 
 from models.spec import Crop
 from pipeline.decoding.decode import DecodeRules, decode_bytes
-from pipeline.records import FileRef, ItemError
+from pipeline.records import ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.system.process_map import process_map
 
@@ -52,7 +52,7 @@ def make_thumbnails(orders: Iterable[ThumbnailOrder], processes: int) -> Iterato
 
 
 def _make(order: ThumbnailOrder) -> bool:
-    found = read_file(FileRef("", order.path, 0, 0), ReadLimits(follow_links=True))
+    found = read_file(order.path, ReadLimits(follow_links=True))
     if isinstance(found, ItemError):
         return False
     pixels = np.empty((order.side, order.side, 3), np.uint8)

@@ -7,7 +7,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from pipeline.records import ErrorClass, FileRef, ItemError
+from pipeline.records import ErrorClass, ItemError
 
 _READS_OF_A_CHANGING_FILE = 2
 
@@ -29,11 +29,11 @@ class FileBytes:
     mtime_us: int
 
 
-def read_file(ref: FileRef, limits: ReadLimits) -> FileBytes | ItemError:
-    """Read `ref` whole, or say why not; a file that changes while it is read is tried once more."""
+def read_file(path: str, limits: ReadLimits) -> FileBytes | ItemError:
+    """Read the file at `path` whole, or say why not; a file that changes while it is read is tried once more."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if limits.follow_links else os.O_NOFOLLOW)
     try:
-        descriptor = os.open(ref.path, flags)
+        descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:
         return _why_not(error)
     try:

@@ -13,12 +13,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice, takewhile
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from models.system.atomic_file import sync_folder
 from pipeline.errors import LabelDirError
 from pipeline.records import FileRef, Row
+from pipeline.tables.arrow import pa, pc
 from pipeline.tables.growing_part import GrowingPart
 from pipeline.tables.reader import previous_table, refuse_foreign
 from pipeline.tables.row_index import Entry, PartStamp, RowIndex, entry_of, identity_of

@@ -1,32 +1,34 @@
-"""pyarrow, kept from importing pandas, which it does at its first array wherever pandas is installed."""
+"""The one place that imports pyarrow: every other module of pipeline and jobs takes pyarrow's modules from here."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-import pyarrow as pa
+import pyarrow as pa  # noqa: TID251
+import pyarrow.compute as pc  # noqa: TID251
+import pyarrow.csv as pa_csv  # noqa: TID251
+import pyarrow.parquet as pq  # noqa: TID251
 
-__all__ = ["pa"]
+__all__ = ["pa", "pa_csv", "pc", "pq"]
 
 
-class _NoPandas:
-    """A finder that knows of one module that it is not there."""
+class _PandasIsMissing:
+    """A finder of modules that reports pandas as not installed."""
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         if name == "pandas":
             raise ModuleNotFoundError(name)
-        return None
 
 
-def _make_the_first_array() -> None:
-    # No row needs pandas, and its import is a third of a second, spent where a run publishes its table. pyarrow
-    # remembers the answer for its arrays, and asks again where somebody wants a pandas object of it.
-    finder = _NoPandas()
+def _leave_pandas_unimported() -> None:
+    """Make pyarrow's one look for pandas fail; pyarrow remembers the answer for its arrays and scalars.
+
+    No row needs pandas, and importing it takes a third of a second at the moment when a run publishes its table.
+    """
+    # None in sys.modules is not enough: pyarrow is compiled, and its import statement takes that None for the module.
+    finder = _PandasIsMissing()
     sys.meta_path.insert(0, finder)
     try:
         pa.array([0])
@@ -35,4 +37,4 @@ def _make_the_first_array() -> None:
 
 
 if "pandas" not in sys.modules:
-    _make_the_first_array()
+    _leave_pandas_unimported()

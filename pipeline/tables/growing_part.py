@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
-
 from models.system.atomic_file import replacing
+from pipeline.tables.arrow import pa, pa_csv, pq
 from pipeline.tables.schema import schema
 from pipeline.tables.writer import with_csv_names
 

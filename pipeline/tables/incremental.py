@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.records import PASSING_ERRORS, FileRef
+from pipeline.tables.arrow import pa
 from pipeline.tables.merge import Slice, SortedTable, merge
 
 _KEYS = ("file_name", "size_bytes", "mtime", "model", "error")

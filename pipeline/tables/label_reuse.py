@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.records import FileRef, Row
 from pipeline.sources.read_file import FileBytes, ReadLimits, read_file
+from pipeline.tables.arrow import pa, pc
 from pipeline.tables.merge import SortedTable
 
 _COPIES_PER_PASS = 65_536
@@ -71,7 +70,7 @@ class LabelReuse:
             self._sizes, self._digests = self._learnt()
         if not _holds(self._sizes, ref.size_bytes):
             return False
-        found = read_file(ref, self._limits)
+        found = read_file(ref.path, self._limits)
         if not isinstance(found, FileBytes):
             return False
         digest = hashlib.sha256(found.content)

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
+from pipeline.tables.arrow import pa
 
 
 @dataclass(frozen=True, slots=True)

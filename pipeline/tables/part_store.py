@@ -9,11 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from models.system.atomic_file import replacing
 from pipeline.records import Row
+from pipeline.tables.arrow import pa, pq
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.schema import schema, to_batch
 

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from models.system.atomic_file import replacing, sync_folder
+from pipeline.tables.arrow import pa, pc, pq
 
 PARTITION_FILE = "labels.parquet"
 _PREFIX = "date="

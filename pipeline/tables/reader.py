@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
-
 from pipeline.errors import InputMissingError, OutputError, UsageError
+from pipeline.tables.arrow import pa, pa_csv, pc, pq
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import ROWS_PER_PART
 from pipeline.tables.schema import FORMAT_KEY, schema, top_k_of

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
-
 from models.system.atomic_file import replacing
 from pipeline.sources.file_names import csv_name
+from pipeline.tables.arrow import pa, pa_csv, pq
 from pipeline.tables.merge import names_of
 from pipeline.tables.schema import schema
 

@@ -161,8 +161,6 @@ def main() -> None:
     """Answer requests until there are no more."""
     # A thread of Arrow's would not be there in a fork.
     pa.set_cpu_count(1)
-    # Where pandas is installed, Arrow imports it with the first array: here, once, and not in each fork.
-    pa.array([1])
     for line in sys.stdin:
         sys.stdout.write(json.dumps(asdict(_answer(StubRequest(**json.loads(line))))) + "\n")
         sys.stdout.flush()

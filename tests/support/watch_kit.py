@@ -70,7 +70,7 @@ class FakeLabeller:
             self.before_read(ref)
             self.seen.append(ref.name)
             errors = self.errors.get(ref.name)
-            found = errors.pop() if errors else read_file(ref, ReadLimits())
+            found = errors.pop() if errors else read_file(ref.path, ReadLimits())
             error = found if isinstance(found, ItemError) else None
             content = b"" if isinstance(found, ItemError) else found.content
             yield Row(

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from models.artifact import Artifact
-from pipeline.records import ErrorClass, FileRef, ItemError
+from pipeline.records import ErrorClass, ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
 from tests.conftest import run_label_dir
 from tests.support.unprivileged import bound_by_permissions
@@ -205,12 +205,8 @@ def test_a_folder_that_closes_keeps_its_rows_and_a_file_that_opens_gets_its_labe
     assert after.exit_code == 3
 
 
-def _ref(path: Path) -> FileRef:
-    return FileRef(path.name, str(path), 1, 1)
-
-
 def test_a_file_that_vanished_after_the_walk_is_an_error(tmp_path: Path) -> None:
-    found = read_file(_ref(tmp_path / "gone.jpg"), ReadLimits())
+    found = read_file(str(tmp_path / "gone.jpg"), ReadLimits())
     assert isinstance(found, ItemError)
     assert found.error_class is ErrorClass.VANISHED
 
@@ -221,7 +217,7 @@ def test_a_file_that_keeps_changing_while_it_is_read_is_an_error(
     path = tmp_path / "growing.jpg"
     path.write_bytes(b"begin")
     _grow_while_read(path, monkeypatch, times=99)
-    found = read_file(_ref(path), ReadLimits())
+    found = read_file(str(path), ReadLimits())
     assert isinstance(found, ItemError)
     assert found.error_class is ErrorClass.CHANGED
 
@@ -232,7 +228,7 @@ def test_a_file_that_changed_once_while_it_was_read_is_read_again(
     path = tmp_path / "growing.jpg"
     path.write_bytes(b"begin")
     _grow_while_read(path, monkeypatch, times=1)
-    found = read_file(_ref(path), ReadLimits())
+    found = read_file(str(path), ReadLimits())
     assert not isinstance(found, ItemError)
     assert found.content == b"begin and more"
 
@@ -261,6 +257,6 @@ def test_what_took_a_photos_place_after_the_walk_is_never_opened_as_one(tmp_path
         path.mkdir()
     else:
         path.symlink_to("/etc/hostname")
-    found = read_file(_ref(path), ReadLimits())
+    found = read_file(str(path), ReadLimits())
     assert isinstance(found, ItemError)
     assert found.error_class is ErrorClass.IO
