@@ -44,7 +44,9 @@ def _implementation() -> Resize:
         library = LibTorch()
         library.resize(np.zeros((2, 2, _CHANNELS), np.uint8), 1, "bicubic")
     except (OSError, AttributeError) as error:
-        logger.info("torch's C interface cannot be used (%s), Python's takes 2 s to load", error)
+        logger.warning(
+            "torch's C interface cannot be used (%s): its Python interface takes 2 s and half a gigabyte to load", error
+        )
         return resize_by_python
     return library.resize
 
