@@ -14,13 +14,13 @@ from typing import Any
 
 
 def _replace(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
-    """Replace what has that name; a name that nothing has any more is a failure and not a silent no."""
+    """Replace an attribute of `owner`; a name that no longer exists fails, so that no protection stays by mistake."""
     getattr(owner, name)
     setattr(owner, name, replacement)
 
 
 def _read(module: ModuleType) -> None:
-    """Read a file as anybody would: by its name, once, believing what was found."""
+    """Read a file by its name, once and unchecked."""
 
     def read_file(ref: Any, _limits: Any) -> Any:
         return module.FileBytes(Path(ref.path).read_bytes(), ref.mtime_us)

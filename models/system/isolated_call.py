@@ -1,4 +1,4 @@
-"""Run a function in a process of its own, so that what it imports and allocates ends with it."""
+"""Run a function in a process of its own, so that its imports and its memory end with the process."""
 
 from __future__ import annotations
 

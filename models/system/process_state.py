@@ -1,4 +1,4 @@
-"""What the kernel says of a process: its state, its memory, how it ended."""
+"""The state, the memory and the end of a process, as the kernel reports them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds workers that will never answer, or that have grown: by the clock and by what the kernel says of them.
+"""Finds workers that will never answer, or that have grown: by the clock and by the state the kernel gives them.
 
 A worker is late when it has been at one item for longer than the time limit. It is suspended when it is halted at two
 ticks in succession: a shell halts a whole group of processes one by one, and continues it one by one. It has grown

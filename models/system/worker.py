@@ -30,15 +30,15 @@ _SEND_TIMEOUT_S = 5
 
 
 class WorkerGoneError(Exception):
-    """A worker has ended, or does not read what it is sent."""
+    """A worker has ended, or does not read its messages."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
     """How a worker is started.
 
-    `method` is "spawn" for a program of its own, "forkserver" for a copy of the fork server. `memory_bytes` is what
-    the worker may map beyond what it starts with. A worker that `has_own_threads` may have children, too.
+    `method` is "spawn" for a program of its own, "forkserver" for a copy of the fork server. `memory_bytes` bounds the
+    memory that the worker may map beyond that of its start. A worker that `has_own_threads` may have children, too.
     """
 
     method: Literal["spawn", "forkserver"] = "spawn"
@@ -163,8 +163,8 @@ def _limit_send_time(connection: Connection) -> None:
 class _PickledLater:
     """A call that arrives in the child as bytes.
 
-    Unpickling it imports what it needs, which takes seconds in which the parent may be killed; by then the child must
-    have asked to die with its parent.
+    Unpickling a call imports its modules, which takes seconds in which the parent may be killed. Before that, the child
+    must have asked to die with its parent.
     """
 
     def __init__(self, call: tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]) -> None:

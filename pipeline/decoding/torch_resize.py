@@ -1,7 +1,7 @@
 """torch's antialiased resize of uint8 through its C interface: loaded in 0.2 s, where `import torch` takes 2 s.
 
 The interface is torch's stable ABI, https://docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html, and its
-header torch/csrc/stable/c/shim.h. Where a torch does not have it, the same operator is called through Python.
+header torch/csrc/stable/c/shim.h. Where a torch lacks the interface, the same operator is called through Python.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ class Pool:
         self.restarts += 1
 
     def _suspect(self, piece: Piece) -> list[Piece]:
-        """Return what is still to do of the piece a worker died with: all of it, its halves, or nothing."""
+        """Return the work that is left of a piece that a worker died with: the piece, its halves, or nothing."""
         piece.deaths += 1
         is_alone = piece.stop - piece.start == 1
         if piece.deaths < (_DEATHS_OF_ONE_PHOTO if is_alone else _DEATHS_UNTIL_HALVED):

@@ -15,7 +15,7 @@ from pipeline.system.cpus import CpuSet
 
 @dataclass(slots=True)
 class Job:
-    """A submitted batch and what is known of its photos so far."""
+    """A submitted batch and the results of its photos so far."""
 
     batch: Batch
     predictions: list[Prediction | ItemError | None]

@@ -1,4 +1,4 @@
-"""The batch sampler: the walk itself, cut into Works as slots come free; it remembers what is unfinished."""
+"""The batch sampler: the walk, cut into Works as slots come free; it remembers which Works are unfinished."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_CRASHES = {ErrorClass.WORKER_CRASH: 3, ErrorClass.TIMEOUT: 2}
 
 
 class BatchSampler:
-    """Yields Works and remembers those that are unfinished, and which photos crashed workers."""
+    """Yields Works; remembers which of them are unfinished, and which photos crashed workers."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
@@ -39,7 +39,7 @@ class BatchSampler:
         except StopIteration:
             raise
         except Exception as error:
-            # The loader may raise it as its own, which would pass for a crash of its workers.
+            # Raised through the loader, the error of the walk would pass for a crash of a worker.
             self.failure = error
             raise
         self._unfinished[work.slot] = work
@@ -65,7 +65,7 @@ class BatchSampler:
         self._requeued = deque(self._unfinished.values())
 
     def discard_pass(self) -> None:
-        """Discard what is unfinished and what is left of the walk."""
+        """Discard the unfinished Works and the rest of the walk."""
         self._unfinished.clear()
         self._requeued.clear()
         self._refs = iter(())

@@ -80,7 +80,7 @@ class DataLoader:
             self._decoders.append(_Decoder(start_worker(_serve, _OPTIONS, *arguments)))
 
     def start_pass(self) -> None:
-        """Take from the batch sampler, which may have come to an end before, again; raises what `prepare` raises."""
+        """Start to take Works from the batch sampler again, after it came to an end; raises as `prepare` does."""
         self.prepare()
         self._is_exhausted = False
 
@@ -95,7 +95,7 @@ class DataLoader:
         return Decoded(self._decoded.popleft()) if self._decoded else NotDecoded.PENDING
 
     def discard(self) -> None:
-        """End the workers and forget what they were sent; `prepare` starts others."""
+        """End the workers and discard their Works; `prepare` starts others."""
         for decoder in self._decoders:
             decoder.worker.end()
         self._decoders.clear()
@@ -132,7 +132,7 @@ class DataLoader:
 
 @contextlib.contextmanager
 def _killed_on_failure(worker: Worker) -> Iterator[None]:
-    """Kill the worker where talking to it fails: only what is certainly gone no longer writes to its board row."""
+    """Kill the worker where talking to it fails, so that its board row no longer changes when it is read."""
     try:
         yield
     except WorkerGoneError:
@@ -143,8 +143,8 @@ def _killed_on_failure(worker: Worker) -> Iterator[None]:
 def _serve(
     connection: Connection, dataset: DecodeDataset, worker_init_fn: Callable[[int], None], worker_id: int
 ) -> None:
-    """Decode what comes through `connection` until its other end closes."""
-    # Bound to the same dataset, which was pickled with it.
+    """Decode the Works that come through `connection` until its other end closes."""
+    # A method of this same `dataset`: the two were pickled together.
     worker_init_fn(worker_id)
     with contextlib.suppress(EOFError, ConnectionError):
         while True:

@@ -34,7 +34,7 @@ class Work:
 class DecodeDataset:
     """A map-style dataset in torch's sense: its "indices" are a Work, its "samples" the Work's slot.
 
-    Pixels go to `slab`, what became of each file to `outcomes`, and what is being decoded to `board`. A decode worker
+    Pixels go to `slab`, the results of files to `outcomes`, the file that is being decoded to `board`. A decode worker
     may map `memory_bytes` beyond what it starts with; it keeps to one of `cpu_sets`, if there are any.
     """
 

@@ -1,7 +1,7 @@
 """FileRefs -> batches of pixels in the slab, by decode workers over a lazy batch sampler; survives their deaths.
 
 A pass goes on until the batch sampler is exhausted and each of its Works is finished. Whenever a worker has ended, all
-are replaced and the unfinished Works are requeued: which of them a torch worker has taken is not known outside it.
+are replaced and the unfinished Works are requeued: torch does not tell which worker has which Work.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class Loader:
             raise WorkerDiedError(f"the fork server cannot be started: {error}") from error
 
     def prepare(self) -> None:
-        """Have ready what the first pass needs."""
-        # The pass starts what cannot be started now, or reports it.
+        """Start the decode workers ahead of the first pass, as far as the loader can."""
+        # The pass tries again, and reports a second failure.
         with contextlib.suppress(OSError):
             self._data_loader.prepare()
         self._monitor.note_started()
@@ -100,7 +100,7 @@ class Loader:
     def batches(self, refs: Iterator[FileRef], acquire_slot: Callable[[], int]) -> Iterator[Batch | None]:
         """Decode `refs`, pulled as slots come free, and yield batches in the order they are finished.
 
-        After a tick in which nothing was decoded None comes instead, so that the caller can see to what it has.
+        After a tick in which no batch was finished, yields None, so that the caller can go on with those it has.
 
         `acquire_slot` returns a free slot of the slab and may wait for one. The caller frees a batch's slot.
         `refs` may end and a later pass go on with others; the decode workers stay.

@@ -1,4 +1,4 @@
-"""Importing this module loads all that a decode worker needs, and does once what each worker would have to do first."""
+"""Importing this module loads all that a decode worker needs, and does its first work once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importing this module loads all that a worker of torch's DataLoader needs, and does once what each would do first."""
+"""Importing this module loads all that a worker of torch's DataLoader needs, and does its first work once."""
 
 from __future__ import annotations
 

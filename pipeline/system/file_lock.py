@@ -1,4 +1,4 @@
-"""One writer for one output: a lock that ends with its holder, and names the holder to a second writer."""
+"""One writer for one output: a lock that a dead holder does not keep, and that names a living one."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pipeline.system.durable import sync_folder
 def held(path: Path, what: str, doing: str = "written") -> Iterator[None]:
     """Hold the lock file `path`, made with its folder, while the block runs; then remove both, the folder if empty.
 
-    The kernel releases the lock when the process ends, however it ends. `what` and `doing` tell a second writer what
-    is being done.
+    The kernel lets go when the process ends, however it ends. `what` and `doing` tell whoever
+    comes second what is being done.
 
     Raises:
-        LockedError: another process holds the lock; the message says which, and since when.
+        LockedError: another process holds it; the message says which, and since when.
         OSError: the file cannot be made.
     """
     descriptor = _locked(path, f"{what} is being {doing}")
@@ -43,12 +43,12 @@ def _locked(path: Path, what: str) -> int:
     while True:
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir()
-            # Files made durable in the folder later are gone after a power failure if the folder itself is.
+            # What is made durable in the folder later is worth nothing if the folder itself is not.
             sync_folder(path.parent.parent)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:
-            # The last holder has removed the folder in between.
+            # The last holder removed the folder in between.
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

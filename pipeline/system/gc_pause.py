@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def garbage_collector_paused() -> Iterator[None]:
-    """Import something big inside the block: what an import makes stays, so collecting meanwhile costs a tenth more."""
+    """Import something big inside the block: imported objects stay, so to collect meanwhile would cost a tenth more."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

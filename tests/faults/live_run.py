@@ -89,7 +89,7 @@ class Scene:
         return self.runs[-1]
 
     def close(self) -> None:
-        """End what still runs."""
+        """End the runs that have not ended."""
         for run in self.runs:
             run.process.kill()
             run.process.wait()
@@ -104,7 +104,7 @@ class Scene:
         return sum(pq.read_metadata(part).num_rows for part in self.out.parent.glob(".*.label-dir/part-*.parquet"))
 
     def check(self) -> None:
-        """N files in, N rows, each once, each with what it must get; nothing beside the table."""
+        """Check that each file has one row with its right label or error, and that nothing is left beside the table."""
         table = pq.read_table(self.out).to_pylist()
         found = [(row["file_name"], row["label_1"] or str(row["error"]).partition(":")[0]) for row in table]
         assert len(found) == len(self.expected)

@@ -1,4 +1,4 @@
-"""What the processes of a run are promised to be: light, pinned, and gone afterwards."""
+"""The processes of a run are light, pinned to their CPUs, and gone afterwards."""
 
 from __future__ import annotations
 
