@@ -20,6 +20,7 @@ from throughput import Whole, in_new_process, measure_pipeline
 
 from models.cache import ensure_artifact
 from pipeline.labeller import LabellerPlan
+from pipeline.loading.loader_kind import LoaderKind
 from pipeline.planning.plan import Settings, Sizes, default_sizes, plan_for
 from pipeline.system.cpus import this_machine, usable_cores
 
@@ -53,7 +54,7 @@ def plans() -> dict[str, LabellerPlan]:
     for prefetch in (1, 4):
         plan = found[_DEFAULT]
         found[f"prefetch of {prefetch}"] = replace(plan, loader=replace(plan.loader, prefetch=prefetch))
-    found["torch's DataLoader"] = plan_for(machine, Settings(loader="dataloader"))
+    found["torch's DataLoader"] = plan_for(machine, Settings(loader=LoaderKind.TORCH))
     return found
 
 

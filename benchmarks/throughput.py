@@ -31,7 +31,7 @@ from models.artifact import Artifact
 from models.cache import ensure_artifact
 from pipeline.decoding.decode import DecodeRules, decode_bytes
 from pipeline.labeller import Labeller, LabellerPlan
-from pipeline.loading.loader import LoaderKind
+from pipeline.loading.loader_kind import LOADER_NAMES, LoaderKind
 from pipeline.planning.plan import Settings, plan_for
 from pipeline.records import FileRef
 from pipeline.sources.read_file import FileBytes, ReadLimits, read_file
@@ -282,19 +282,21 @@ def wait_table(wholes: list[Whole]) -> list[str]:
 @click.option("-b", "--batch-size", type=int)
 @click.option("-j", "--workers", type=int)
 @click.option("--prefetch", type=int, help="Batches per decode process.")
-@click.option("--loader", type=click.Choice(["pipes", "dataloader"]), default="pipes", show_default=True)
+@click.option("--loader", type=click.Choice(LOADER_NAMES), default="pipes", show_default=True)
 def throughput(
     photos: Path | None,
     count: int,
     megapixels: float | None,
     runs: int,
     model: str,
-    loader: LoaderKind,
+    loader: str,
     **plan: int | None,
 ) -> None:
     """Measure the pipeline against its bound on PHOTOS, or on the photos that scikit-image ships."""
     artifact = ensure_artifact(model, click.echo)
-    settings = Settings(batch_size=plan["batch_size"], workers=plan["workers"], loader=loader, limits=ReadLimits())
+    settings = Settings(
+        batch_size=plan["batch_size"], workers=plan["workers"], loader=LoaderKind(loader), limits=ReadLimits()
+    )
     chosen = plan_for(this_machine(), settings)
     if plan["prefetch"] is not None:
         chosen = replace(chosen, loader=replace(chosen.loader, prefetch=plan["prefetch"]))

@@ -11,8 +11,9 @@ import click
 
 from jobs.cli.duration_type import Duration
 from jobs.cli.watch_options import take_rhythm, with_rhythm_options
+from pipeline.loading.loader_kind import LOADER_NAMES
 
-_LOADERS = click.Choice(["pipes", "dataloader"])
+_LOADERS = click.Choice(LOADER_NAMES)
 _EPILOG = """\b
 Examples:
   watch-folder inbox/ labels/                     label what is there, then whatever arrives

@@ -1,4 +1,4 @@
-"""The running machinery, started once for any number of passes: FileRefs in, Rows out."""
+"""FileRefs in, Rows out: decode and classifier workers, started once for any number of passes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WAIT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class LabellerPlan:
-    """How much of everything: processes, their CPUs, batch, deadlines and memory bounds."""
+    """Numbers of workers, their CPUs, the size of a batch, time limits and memory bounds."""
 
     engine: str
     top_k: int
@@ -41,7 +41,7 @@ class LabellerPlan:
 
 
 class Labeller:
-    """Decode processes and classifier processes around one slab."""
+    """Decode workers and classifier workers around one slab."""
 
     def __init__(self, artifact: Artifact, plan: LabellerPlan) -> None:
         self._artifact = artifact
@@ -56,10 +56,10 @@ class Labeller:
         self._on_wait: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Labeller:
-        # The pool first: it loads models while the fork server imports what decoders need.
+        # The pool first: it loads models while the fork server imports what decode workers need.
         try:
             self._pool.start()
-            self._loader.start()
+            self._loader.start_fork_server()
         except BaseException:
             self.close()
             raise
@@ -69,7 +69,7 @@ class Labeller:
         self.close()
 
     def warm_up(self) -> None:
-        """Wait until every classifier has answered a first batch and the decoders are ready.
+        """Wait until every classifier has answered a first batch and the decode workers are ready.
 
         Raises:
             WorkerDiedError: the model cannot be loaded.
@@ -80,7 +80,7 @@ class Labeller:
 
     @property
     def restarts(self) -> int:
-        """How often a process had to be replaced."""
+        """How often workers had to be restarted."""
         return self._pool.restarts + self._loader.restarts
 
     def rows(self, refs: Iterator[FileRef], on_wait: Callable[[], None] = lambda: None) -> Iterator[Row]:
@@ -90,10 +90,10 @@ class Labeller:
         nothing is finished.
 
         Raises:
-            WorkerDiedError: processes die faster than restarting them makes sense.
+            WorkerDiedError: workers die faster than restarting them makes sense.
         """
         if self._in_pass:
-            self._drop()
+            self._discard_pass()
         if not self._is_warm:
             self.warm_up()
         self._on_wait = on_wait
@@ -104,7 +104,7 @@ class Labeller:
     def _pass(self, refs: Iterator[FileRef]) -> Iterator[Row]:
         for batch in self._loader.batches(refs, self._acquire_slot):
             if batch is None:
-                # What was labelled before is not to wait for a photo that takes long.
+                # The caller makes finished rows durable, which must not wait for a photo that takes long.
                 self._on_wait()
             elif batch.photo_count:
                 self._pool.submit(batch)
@@ -119,18 +119,18 @@ class Labeller:
         yield from self._finished_rows()
 
     def close(self) -> None:
-        """End all processes and give the slab back."""
-        # Whatever interrupts the end of one, the others end too.
+        """End all workers and release the slab."""
+        # Where ending the loader is interrupted, the pool is ended all the same.
         with contextlib.ExitStack() as stack:
             stack.callback(self._slab.close)
             stack.callback(self._pool.close)
             stack.callback(self._loader.close)
 
-    def _drop(self) -> None:
-        """Forget a pass that was left early, so that another can begin."""
+    def _discard_pass(self) -> None:
+        """Discard a pass that was left early, so that another can begin."""
         self._is_warm = False
-        self._loader.drop()
-        self._pool.drop()
+        self._loader.discard_pass()
+        self._pool.discard_batches()
         self._done.clear()
         self._free = list(range(self._slab.slots))
 

@@ -13,31 +13,42 @@ from types import ModuleType
 from typing import Any
 
 
+def _replace(owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+    """Replace an attribute of `owner`; a name that no longer exists fails, so that no protection stays by mistake."""
+    getattr(owner, name)
+    setattr(owner, name, replacement)
+
+
 def _read(module: ModuleType) -> None:
-    """Read a file as anybody would: by its name, once, believing what was found."""
+    """Read a file by its name, once and unchecked."""
 
     def read_file(path: str, _limits: Any) -> Any:
         return module.FileBytes(Path(path).read_bytes(), os.stat(path).st_mtime_ns // 1000)
 
-    module.__dict__["read_file"] = read_file
+    _replace(module, "read_file", read_file)
 
 
 def _decoder(module: ModuleType) -> None:
-    """Tell nobody which photo a process is at; no bound of memory, no parent to die with."""
-    module.DecodeDataset._decode = lambda self, slot, position, ref, pixels: module.decode_file(
-        ref, self._rules, pixels
+    """No photo is written to the board while it is decoded."""
+    _replace(
+        module.DecodeDataset,
+        "_decode_file",
+        lambda self, slot, position, ref, pixels: module.decode_file(ref, self._rules, pixels),
     )
-    module.__dict__["_limit_memory"] = lambda further_bytes: None
-    module.__dict__["die_with_parent"] = lambda parent_pid: None
 
 
-def _watch(module: ModuleType) -> None:
-    module.WorkerMonitor.look = lambda self: []
-    module.WorkerMonitor.is_someone_gone = lambda self: False
+def _child(module: ModuleType) -> None:
+    """No child has a bound of memory, or dies with its parent."""
+    _replace(module, "limit_memory", lambda further_bytes: None)
+    _replace(module, "die_with_parent", lambda parent_pid: None)
 
 
-def _pool(module: ModuleType) -> None:
-    module.Pool._look_after_processes = lambda self: None
+def _watchdog(module: ModuleType) -> None:
+    _replace(module.Watchdog, "inspect", lambda self, busy_since_s: {})
+
+
+def _monitor(module: ModuleType) -> None:
+    _replace(module.WorkerMonitor, "has_dead_worker", lambda self: False)
 
 
 def _atomic_file(module: ModuleType) -> None:
@@ -47,8 +58,9 @@ def _atomic_file(module: ModuleType) -> None:
 _UNPROTECT: dict[str, Callable[[ModuleType], None]] = {
     "pipeline.sources.read_file": _read,
     "pipeline.loading.decode_worker": _decoder,
-    "pipeline.loading.worker_monitor": _watch,
-    "pipeline.inference.pool": _pool,
+    "pipeline.loading.worker_monitor": _monitor,
+    "models.system.child_process": _child,
+    "models.system.watchdog": _watchdog,
     "models.system.atomic_file": _atomic_file,
 }
 

@@ -14,7 +14,7 @@ from models.artifact import Artifact
 from models.cache import ensure_artifact
 from pipeline.errors import UsageError
 from pipeline.labeller import Labeller, LabellerPlan
-from pipeline.loading.loader import LoaderKind
+from pipeline.loading.loader_kind import LoaderKind
 from pipeline.planning.plan import Settings, plan_for
 from pipeline.planning.tuning_cache import read_tuned, tuned_path
 from pipeline.records import RunSummary
@@ -42,7 +42,7 @@ class LabelDirOptions:
     threads: int | None
     topk: int
     engine: str
-    loader: LoaderKind
+    loader: str
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     follow_links: bool
@@ -108,7 +108,7 @@ def settings_of(options: LabelDirOptions) -> Settings:
         threads=options.threads,
         top_k=options.topk,
         engine=options.engine,
-        loader=options.loader,
+        loader=LoaderKind(options.loader),
         timeout_s=options.timeout,
         limits=ReadLimits(options.max_bytes, options.max_pixels, options.follow_links),
     )

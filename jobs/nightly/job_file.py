@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from jobs.nightly.toml_lines import Place, line_numbers, line_of
 from pipeline.errors import InputMissingError
-from pipeline.loading.loader import LoaderKind
+from pipeline.loading.loader_kind import LoaderKind
 from pipeline.run import OUT_SUFFIXES
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
@@ -63,7 +63,7 @@ class Task(BaseModel):
     report: PathInFile | None = None
     topk: Annotated[int, Field(ge=1, le=1000)] = 3
     engine: str = "onnxruntime"
-    loader: LoaderKind = "pipes"
+    loader: LoaderKind = LoaderKind.PIPES
     batch_size: Count | None = None
     workers: Count | None = None
     pool: Count | None = None

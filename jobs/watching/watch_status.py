@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from jobs.watching.build_daemon import STATUS_NAME
+from models.system.process_state import is_alive
 from pipeline.errors import InputMissingError
 from pipeline.sources.file_names import printable
-from pipeline.system.child_process import is_alive
 from pipeline.tables.append_dataset import STATE_FOLDER
 
 

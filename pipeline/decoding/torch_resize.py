@@ -1,7 +1,7 @@
 """torch's antialiased resize of uint8 through its C interface: loaded in 0.2 s, where `import torch` takes 2 s.
 
 The interface is torch's stable ABI, https://docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html, and its
-header torch/csrc/stable/c/shim.h. Where a torch does not have it, the same operator is called through Python.
+header torch/csrc/stable/c/shim.h. Where a torch lacks the interface, the same operator is called through Python.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def _implementation() -> Resize:
         library = LibTorch()
         library.resize(np.zeros((2, 2, _CHANNELS), np.uint8), 1, "bicubic")
     except (OSError, AttributeError) as error:
-        logger.info("torch's C interface cannot be used (%s), Python's takes 2 s to load", error)
+        logger.warning(
+            "torch's C interface cannot be used (%s): its Python interface takes 2 s and half a gigabyte to load", error
+        )
         return resize_by_python
     return library.resize
 

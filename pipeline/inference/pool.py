@@ -1,4 +1,10 @@
-"""Classifier processes, one pinned thread set each; supervised: a death costs a restart, never a batch."""
+"""Classifier workers, each on its own CPUs; a worker that dies is restarted, and its batch goes on.
+
+A worker loads its model (not ready), says Ready, and from then on answers its pieces in the order it was given them. A
+piece that a worker died with goes back to the head of the queue: whole the first time, in halves the second, so that
+after some deaths the photo that causes them is alone in its piece; when 3 workers have died with it alone, it gets an
+error.
+"""
 
 from __future__ import annotations
 
@@ -9,53 +15,52 @@ from collections.abc import Sequence
 from itertools import pairwise
 from multiprocessing.connection import wait
 
+from models.system.watchdog import TICK_S, FaultKind, Watchdog
+from models.system.worker import WorkerGoneError
 from pipeline.errors import WorkerDiedError
 from pipeline.inference.worker import Answer, ClassifierSetup, LoadFailed, Ready, Task
-from pipeline.inference.worker_handle import Job, Piece, Worker, end, spawn
+from pipeline.inference.worker_handle import ClassifierWorker, Job, Piece, start_classifier
 from pipeline.records import Batch, Classified, ErrorClass, ItemError, Prediction
-from pipeline.system.child_process import cause_of_end, is_stopped, resident_bytes
 from pipeline.system.cpus import CpuSet
 from pipeline.system.crash_limit import CrashLimit
 
 logger = logging.getLogger(__name__)
 
-# One batch at work and one waiting in the pipe: the process never idles while there is work, and little is lost.
-_TASKS_PER_PROCESS = 2
-# Fewer at a time take longer each.
+# One batch at work and one waiting in the pipe: the worker never idles while there is work, and a death costs little.
+_TASKS_PER_WORKER = 2
+# Fewer photos at a time take longer each.
 _PHOTOS_WORTH_SHARING = 4
 _DEATHS_UNTIL_HALVED = 2
-# Processes also die of causes that are not the photo's: one that is alone must prove it.
+# Workers also die of causes that are not the photo's, so one death with a photo that is alone proves nothing.
 _DEATHS_OF_ONE_PHOTO = 3
-_TICK_S = 1.0
-_AWAY_S = 5.0
 _DEATHS_BEFORE_READY = 3
+_END_PATIENCE_S = 1.0
 
 
 class Pool:
-    """A fixed number of classifier processes that share one slab.
+    """A fixed number of classifier workers that share one slab.
 
-    `timeout_s` bounds one batch; a process that is slower is killed and its batch goes to another.
-    `recycle_bytes` bounds a process's resident memory; one above it is replaced when it has nothing to do.
+    `timeout_s` bounds one batch; a worker that is slower is killed and its batch goes to another one.
+    `recycle_bytes` bounds a worker's resident memory; a worker above it is replaced when it is idle.
     """
 
     def __init__(self, setup: ClassifierSetup, sets: Sequence[CpuSet], timeout_s: float, recycle_bytes: int) -> None:
         self._setup = setup
         self._sets = tuple(sets)
-        self._timeout_s = timeout_s
-        self._recycle_bytes = recycle_bytes
-        self._workers: list[Worker] = []
+        self._watchdog = Watchdog(timeout_s, recycle_bytes)
+        self._workers: list[ClassifierWorker] = []
         self._waiting: deque[Piece] = deque()
         self._jobs = 0
         self._done: list[Classified] = []
         self._number = 0
         self._deaths_before_ready = 0
         self._death_rate = CrashLimit("classifier")
-        self._looked_at_s = time.monotonic()
         self.restarts = 0
 
     def start(self) -> None:
-        """Start the processes; returns at once, they load and warm up meanwhile."""
-        self._workers = [spawn(self._setup, cpus) for cpus in self._sets]
+        """Start the workers; returns at once, they load and warm up meanwhile."""
+        for cpus in self._sets:
+            self._workers.append(start_classifier(self._setup, cpus))
 
     @property
     def busy(self) -> bool:
@@ -63,17 +68,17 @@ class Pool:
         return self._jobs > 0
 
     def wait_until_warm(self) -> None:
-        """Return when every process has loaded its model and answered a first batch of its own.
+        """Return when every worker has loaded its model and classified a first batch of its own.
 
         Raises:
             WorkerDiedError: the model cannot be loaded.
         """
         while not all(worker.ready for worker in self._workers):
-            self._receive(_TICK_S)
-            self._look_after_processes()
+            self._receive(TICK_S)
+            self._inspect_workers()
 
     def submit(self, batch: Batch) -> None:
-        """Queue the photos of `batch`, at least one; processes that have nothing to do share them."""
+        """Queue the photos of `batch`, at least one; idle workers share them."""
         count = batch.photo_count
         job = Job(batch, [None] * count)
         idle = 0 if self._waiting else sum(not worker.pieces for worker in self._workers)
@@ -87,68 +92,68 @@ class Pool:
         """Return the batches that are finished, waiting at most `timeout_s` for the first.
 
         Raises:
-            WorkerDiedError: processes die faster than restarting them makes sense.
+            WorkerDiedError: workers die faster than restarting them makes sense.
         """
         self._receive(timeout_s)
-        self._look_after_processes()
+        self._inspect_workers()
         self._dispatch()
         done, self._done = self._done, []
         return done
 
-    def drop(self) -> None:
-        """Forget the batches that have not come back; the processes stay, ready for others."""
+    def discard_batches(self) -> None:
+        """Discard the batches that have not come back; the workers stay, ready for others."""
         self._waiting.clear()
         while any(worker.pieces for worker in self._workers):
-            self.collect(_TICK_S)
+            self.collect(TICK_S)
         self._jobs = 0
         self._done = []
 
     def close(self) -> None:
-        """End all processes."""
+        """End all workers."""
         for worker in self._workers:
-            worker.connection.close()
+            worker.worker.connection.close()
         for worker in self._workers:
-            # One that is at work is not waited for.
-            end(worker, patience_s=0.0 if worker.pieces or not worker.ready else 1.0)
+            # A worker that is busy is not waited for.
+            worker.worker.end(0.0 if worker.busy_since_s is not None else _END_PATIENCE_S)
         self._workers = []
 
     def _dispatch(self) -> None:
         while self._waiting:
             worker = min(self._workers, key=lambda candidate: (len(candidate.pieces), not candidate.ready))
-            if len(worker.pieces) >= _TASKS_PER_PROCESS:
+            if len(worker.pieces) >= _TASKS_PER_WORKER:
                 return
             piece = self._waiting.popleft()
             self._number += 1
             if not worker.pieces:
-                worker.head_since_s = time.monotonic()
+                worker.since_s = time.monotonic()
             worker.pieces.append((self._number, piece))
             try:
-                worker.connection.send(Task(self._number, piece.job.batch.slot, piece.start, piece.stop))
-            except OSError:
-                self._bury(worker)
+                worker.worker.send(Task(self._number, piece.job.batch.slot, piece.start, piece.stop))
+            except WorkerGoneError:
+                self._restart(worker)
 
     def _receive(self, timeout_s: float) -> None:
-        by_connection = {worker.connection: worker for worker in self._workers}
+        by_connection = {worker.worker.connection: worker for worker in self._workers}
         for connection in wait(list(by_connection), timeout_s):
             worker = by_connection[connection]  # type: ignore[index]  # wait() returns what it was given
             try:
-                message = worker.connection.recv()
-            except (EOFError, OSError):
-                self._bury(worker)
+                message = worker.worker.receive()
+            except WorkerGoneError:
+                self._restart(worker)
                 continue
             self._take(worker, message)
 
-    def _take(self, worker: Worker, message: Ready | LoadFailed | Answer) -> None:
+    def _take(self, worker: ClassifierWorker, message: Ready | LoadFailed | Answer) -> None:
         if isinstance(message, LoadFailed):
             raise WorkerDiedError(f"the model cannot be loaded: {message.reason}")
-        worker.head_since_s = time.monotonic()
+        worker.since_s = time.monotonic()
         if isinstance(message, Ready):
             worker.ready = True
             self._deaths_before_ready = 0
             return
         number, piece = worker.pieces[0]
         if number != message.number:
-            raise WorkerDiedError(f"a classifier answered task {message.number} instead of {number}")
+            raise WorkerDiedError(f"a classifier worker answered task {message.number} instead of {number}")
         worker.answer += [
             Prediction(tuple(ids), tuple(probabilities))
             for ids, probabilities in zip(message.class_ids.tolist(), message.probabilities.tolist(), strict=True)
@@ -165,33 +170,33 @@ class Pool:
             known = tuple(prediction for prediction in job.predictions if prediction is not None)
             self._done.append(Classified(job.batch, known))
 
-    def _bury(self, worker: Worker) -> None:
-        """Put a new process in the place of a dead one, and its work back in the queue."""
-        cause = cause_of_end(end(worker))
-        logger.warning("a classifier process died (%s); it is restarted", cause)
-        place = self._workers.index(worker)
-        del self._workers[place]
+    def _restart(self, worker: ClassifierWorker) -> None:
+        """Replace a dead worker and requeue its work."""
+        cause = worker.worker.end(_END_PATIENCE_S)
+        logger.warning("a classifier worker died (%s); it is restarted", cause)
+        index = self._workers.index(worker)
+        del self._workers[index]
         if not worker.ready:
             self._deaths_before_ready += 1
-            # Where another process has loaded the model, it can be loaded.
-            if self._deaths_before_ready >= _DEATHS_BEFORE_READY and not any(one.ready for one in self._workers):
-                raise WorkerDiedError(f"classifier processes die while they load the model ({cause})")
+            # Where another worker has loaded the model, it can be loaded.
+            if self._deaths_before_ready >= _DEATHS_BEFORE_READY and not any(other.ready for other in self._workers):
+                raise WorkerDiedError(f"classifier workers die while they load the model ({cause})")
         pieces = [piece for _, piece in worker.pieces]
         if pieces and worker.ready:
             self._death_rate.count(pieces[0].job.batch.refs[0].path)
             pieces[:1] = self._suspect(pieces[0])
         self._waiting.extendleft(reversed(pieces))
-        self._workers.insert(place, spawn(self._setup, worker.cpus))
+        self._workers.insert(index, start_classifier(self._setup, worker.cpus))
         self.restarts += 1
 
     def _suspect(self, piece: Piece) -> list[Piece]:
-        """Return what is still to do of the piece a process died with: all of it, its halves, or nothing."""
+        """Return the work that is left of a piece that a worker died with: the piece, its halves, or nothing."""
         piece.deaths += 1
         is_alone = piece.stop - piece.start == 1
         if piece.deaths < (_DEATHS_OF_ONE_PHOTO if is_alone else _DEATHS_UNTIL_HALVED):
             return [piece]
         if is_alone:
-            reason = f"{piece.deaths} classifier processes died with this photo"
+            reason = f"{piece.deaths} classifier workers died with this photo"
             piece.job.predictions[piece.start] = ItemError(ErrorClass.WORKER_CRASH, reason)
             self._settle(piece.job)
             return []
@@ -199,29 +204,14 @@ class Pool:
         halves = ((piece.start, middle), (middle, piece.stop))
         return [Piece(piece.job, start, stop, deaths=int(stop - start > 1)) for start, stop in halves]
 
-    def _look_after_processes(self) -> None:
-        """Kill what hangs (its end then reads like any death) and replace idle processes that have grown."""
-        now_s = time.monotonic()
-        if now_s - self._looked_at_s < _TICK_S:
-            return
-        was_away = now_s - self._looked_at_s > max(_AWAY_S, self._timeout_s / 2)
-        self._looked_at_s = now_s
-        for worker in list(self._workers):
-            if was_away:
-                # This process itself was stopped or asleep; what waited for it is not late.
-                worker.head_since_s = now_s
-            self._look_at(worker, now_s)
-
-    def _look_at(self, worker: Worker, now_s: float) -> None:
-        pid = worker.process.pid or 0
-        was_stopped, worker.was_stopped = worker.was_stopped, is_stopped(pid)
-        if was_stopped and worker.was_stopped:
-            logger.warning("a classifier process was stopped from outside; it is killed")
-            worker.process.kill()
-        elif (worker.pieces or not worker.ready) and now_s - worker.head_since_s > self._timeout_s:
-            logger.warning("a classifier process gave no answer for %.0f s; it is killed", self._timeout_s)
-            worker.process.kill()
-        elif worker.ready and not worker.pieces and resident_bytes(pid) > self._recycle_bytes:
-            logger.info("a classifier process has grown past %d MB; it is replaced", self._recycle_bytes >> 20)
-            end(worker)
-            self._workers[self._workers.index(worker)] = spawn(self._setup, worker.cpus)
+    def _inspect_workers(self) -> None:
+        """Once a tick, kill workers that will never answer, which then restart as dead ones, and replace grown ones."""
+        by_pid = {worker.worker.pid: worker for worker in self._workers}
+        for pid, fault in self._watchdog.inspect((pid, worker.busy_since_s) for pid, worker in by_pid.items()).items():
+            worker = by_pid[pid]
+            if fault.kind is FaultKind.GROWN:
+                logger.info("a classifier worker has %s; it is replaced", fault.reason)
+                worker.worker.end(_END_PATIENCE_S)
+                self._workers[self._workers.index(worker)] = start_classifier(self._setup, worker.cpus)
+            else:
+                worker.worker.kill(fault.reason)

@@ -1,4 +1,4 @@
-"""The inside of one classifier process: pin, load, warm up, answer tasks. Imports neither torch nor Pillow."""
+"""The inside of one classifier worker: pin, load, warm up, answer tasks. Imports neither torch nor Pillow."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.system.parent_death import die_with_parent
-from pipeline.system.child_process import leave_signals_to_parent
 from pipeline.system.cpus import CpuSet
 from pipeline.system.shared_array import Slab
 
-# Decoders go first: they fill what is free and rest, and the classifier then works on undisturbed, its caches warm.
-# With 5 the two took turns every few milliseconds, and each turn cost both their caches: 4% of all CPU time.
+# Decode workers go first: they fill the free slots and then rest, and classifiers work on undisturbed, their caches
+# warm. At niceness 5 the two took turns every few milliseconds and evicted each other's caches: 4% of all CPU time.
 _NICENESS = 10
-# A message of that length is written in one piece. The pool reads each to its end, and one whose writer is stopped
-# halfway has none.
+# A message of this length is written in one piece. A longer one may break off where its writer is suspended, and the
+# pool, which reads each message to its end, would wait for ever.
 _ANSWER_BYTES = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifierSetup:
-    """What a classifier process needs to start; the same for all of a pool but for the CPU set."""
+    """What a classifier worker needs to start; the same for all of a pool but for the CPU set."""
 
     artifact_path: Path
     engine: str
@@ -65,11 +63,9 @@ class Answer:
     probabilities: NDArray[np.float32]
 
 
-def serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet, parent_pid: int) -> None:
+def serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet) -> None:
     """Answer tasks from `connection` until its other end closes."""
-    die_with_parent(parent_pid)
-    leave_signals_to_parent()
-    # The pool went away: nobody waits for an answer any more, nor for taking the libraries apart.
+    # Where the pool has gone nothing waits for an answer, nor for Python to take the libraries apart.
     with contextlib.suppress(EOFError, ConnectionError):
         _serve(connection, setup, cpus)
     os._exit(0)

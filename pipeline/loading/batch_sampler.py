@@ -1,4 +1,4 @@
-"""The batch sampler of decoders: the walk itself, cut into Works as slots come free, and what has not come back."""
+"""The batch sampler: the walk, cut into Works as slots come free; it remembers which Works are unfinished."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from itertools import islice
 from pipeline.loading.decode_worker import Work
 from pipeline.records import ErrorClass, FileRef, ItemError
 
-# Processes also die of causes that are not the photo's, so one death proves nothing.
-_STRIKES = {ErrorClass.WORKER_CRASH: 3, ErrorClass.TIMEOUT: 2}
+# Workers also die of causes that are not the photo's, so one death proves nothing.
+_MOST_CRASHES = {ErrorClass.WORKER_CRASH: 3, ErrorClass.TIMEOUT: 2}
 
 
 class BatchSampler:
-    """Hands out Works and remembers them until they are returned; knows which photos cost processes."""
+    """Yields Works; remembers which of them are unfinished, and which photos crashed workers."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
         self._refs: Iterator[FileRef] = iter(())
         self._acquire_slot: Callable[[], int] = lambda: 0
-        self._again: deque[Work] = deque()
-        self._outstanding: dict[int, Work] = {}
-        self._strikes: dict[tuple[str, ErrorClass], int] = {}
+        self._requeued: deque[Work] = deque()
+        self._unfinished: dict[int, Work] = {}
+        self._crashes: dict[tuple[str, ErrorClass], int] = {}
         self.failure: Exception | None = None
 
-    def begin(self, refs: Iterator[FileRef], acquire_slot: Callable[[], int]) -> None:
-        """Hand out `refs` from now on, each Work into a slot that `acquire_slot` returns."""
+    def start_pass(self, refs: Iterator[FileRef], acquire_slot: Callable[[], int]) -> None:
+        """Yield `refs` from now on, each Work for a slot that `acquire_slot` returns."""
         self._refs, self._acquire_slot = refs, acquire_slot
         self.failure = None
 
@@ -35,55 +35,55 @@ class BatchSampler:
 
     def __next__(self) -> Work:
         try:
-            work = self._again.popleft() if self._again else self._cut()
+            work = self._requeued.popleft() if self._requeued else self._next_work()
         except StopIteration:
             raise
         except Exception as error:
-            # It passes through the decoders, where it must not be taken for a failure of their own.
+            # Raised through the loader, the error of the walk would pass for a crash of a worker.
             self.failure = error
             raise
-        self._outstanding[work.slot] = work
+        self._unfinished[work.slot] = work
         return work
 
-    def _cut(self) -> Work:
+    def _next_work(self) -> Work:
         refs = tuple(islice(self._refs, self._batch_size))
         if not refs:
             raise StopIteration
         return Work(self._acquire_slot(), refs, (None,) * len(refs))
 
     @property
-    def is_waiting(self) -> bool:
-        """Whether a Work has not been returned yet."""
-        return bool(self._outstanding)
+    def has_unfinished(self) -> bool:
+        """Whether a Work that was yielded is not finished."""
+        return bool(self._unfinished)
 
-    def returned(self, slot: int) -> tuple[FileRef, ...]:
-        """Take note that the Work of `slot` is done, and return its files."""
-        return self._outstanding.pop(slot).refs
+    def finish(self, slot: int) -> tuple[FileRef, ...]:
+        """Note that the Work of `slot` is finished, and return its files."""
+        return self._unfinished.pop(slot).refs
 
-    def hand_out_again(self) -> None:
-        """Begin with the Works that were handed out and not returned."""
-        self._again = deque(self._outstanding.values())
+    def requeue_unfinished(self) -> None:
+        """Yield the unfinished Works again, before any others."""
+        self._requeued = deque(self._unfinished.values())
 
-    def forget(self) -> None:
-        """Drop what is handed out and what is left."""
-        self._outstanding.clear()
-        self._again.clear()
+    def discard_pass(self) -> None:
+        """Discard the unfinished Works and the rest of the walk."""
+        self._unfinished.clear()
+        self._requeued.clear()
         self._refs = iter(())
 
-    def strike(self, slot: int, position: int, error_class: ErrorClass, reason: str) -> str | None:
-        """Note that a photo cost a process; past its limit it gets its error row without being opened again.
+    def record_crash(self, slot: int, position: int, error_class: ErrorClass, reason: str) -> str | None:
+        """Note that a photo crashed a worker; a photo with too many crashes gets an error and is not opened again.
 
-        Returns the photo's path, None where the slot's Work has come back.
+        Returns the photo's path, None where the Work of `slot` is finished.
         """
-        work = self._outstanding.get(slot)
+        work = self._unfinished.get(slot)
         if work is None:
             return None
         path = work.refs[position].path
-        strikes = self._strikes.get((path, error_class), 0) + 1
-        self._strikes[path, error_class] = strikes
-        if strikes >= _STRIKES[error_class]:
-            del self._strikes[path, error_class]
-            verdicts = list(work.verdicts)
-            verdicts[position] = ItemError(error_class, reason)
-            self._outstanding[slot] = Work(slot, work.refs, tuple(verdicts))
+        crashes = self._crashes.get((path, error_class), 0) + 1
+        self._crashes[path, error_class] = crashes
+        if crashes >= _MOST_CRASHES[error_class]:
+            del self._crashes[path, error_class]
+            known_errors = list(work.known_errors)
+            known_errors[position] = ItemError(error_class, reason)
+            self._unfinished[slot] = Work(slot, work.refs, tuple(known_errors))
         return path

@@ -1,7 +1,7 @@
-"""What became of each file of a slot, in memory that decoders write and their parent reads.
+"""The result of each file of a slot, in memory that decode workers write and their parent reads.
 
-Through the decoders' pipes goes only the number of a slot: the parent reads a message to its end, and a long one
-whose writer is killed or stopped halfway has none.
+Only the number of a slot goes through the pipe of a decode worker. A longer message breaks off where its writer is
+killed or suspended, and the parent, which reads each message to its end, would wait for ever.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RECORD = np.dtype(
         ("reason", f"S{_REASON_BYTES}"),
     ]
 )
-# An error is kept as its place in this list, from 1.
+# An error class is stored as its place in this list, from 1.
 _CLASSES = tuple(ErrorClass)
 _NO_DIGEST = bytes(32)
 
@@ -39,7 +39,7 @@ class DecodeResults(SharedArray):
         return cls((slots, batch_size, _RECORD.itemsize), np.uint8)
 
     def write(self, slot: int, outcomes: Sequence[PhotoFacts | ItemError]) -> None:
-        """Keep what became of the files of `slot`, in order; a reason is cut to 512 bytes."""
+        """Store the results of the files of `slot`, in order; a reason is cut to 512 bytes."""
         records = self.array[slot].view(_RECORD)[:, 0]
         for position, outcome in enumerate(outcomes):
             if isinstance(outcome, ItemError):
@@ -51,7 +51,7 @@ class DecodeResults(SharedArray):
                 records[position] = (0, *facts, b"")
 
     def read(self, slot: int, count: int) -> tuple[PhotoFacts | ItemError, ...]:
-        """Return what became of the first `count` files of `slot`."""
+        """Return the results of the first `count` files of `slot`."""
         records = self.array[slot, :count].view(_RECORD)[:, 0].tolist()
         return tuple(
             ItemError(_CLASSES[error - 1], reason.decode("utf-8", "ignore")) if error else PhotoFacts(*facts)

@@ -1,10 +1,10 @@
-"""Importing this loads all that a decode process needs, and does once what each would have to do first."""
+"""Importing this module loads all that a decode worker needs, and does its first work once."""
 
 from __future__ import annotations
 
-from pipeline.system.child_process import importing
+from pipeline.system.gc_pause import garbage_collector_paused
 
-with importing():
+with garbage_collector_paused():
     from PIL import Image
 
     import pipeline.loading.data_loader

@@ -1,6 +1,6 @@
-"""What the fork server loads first where it is a program of its own: it ends with the process that started it.
+"""Loaded first by a fork server that is a program of its own: the server then ends with the process that started it.
 
-The decoders die with it, so nothing outlives a killed run.
+Decode workers end with the fork server, so nothing outlives a killed run.
 """
 
 import os

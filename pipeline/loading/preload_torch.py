@@ -1,10 +1,10 @@
-"""Importing this loads all that a process of torch's DataLoader needs, and does once what each would do first."""
+"""Importing this module loads all that a worker of torch's DataLoader needs, and does its first work once."""
 
 from __future__ import annotations
 
-from pipeline.system.child_process import importing
+from pipeline.system.gc_pause import garbage_collector_paused
 
-with importing():
+with garbage_collector_paused():
     import torch
     import torch.utils.data
 

@@ -1,17 +1,22 @@
-"""Decode processes of torch's DataLoader; importing torch for it takes 2 s and 500 MB."""
+"""torch's DataLoader over the same dataset and batch sampler; importing torch for it takes 2 s and 500 MB."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from models.system.child_process import enter_child, starting_children
+from models.system.watchdog import TICK_S
 from pipeline.loading.batch_sampler import BatchSampler
+from pipeline.loading.data_loader import Decoded, NotDecoded
 from pipeline.loading.decode_worker import DecodeDataset
-from pipeline.loading.worker_monitor import TICK_S
-from pipeline.system.child_process import importing
+from pipeline.loading.fork_server import forked_processes
+from pipeline.system.gc_pause import garbage_collector_paused
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -20,13 +25,21 @@ _SHUTDOWN_WAIT_S = 5.0
 
 
 class TorchDataLoader:
-    """A DataLoader of `workers` processes over `feed`, its batch sampler, each `prefetch` Works ahead."""
+    """torch's DataLoader with the interface of ours."""
 
-    def __init__(self, dataset: DecodeDataset, feed: BatchSampler, workers: int, prefetch: int) -> None:
+    def __init__(
+        self,
+        dataset: DecodeDataset,
+        batch_sampler: BatchSampler,
+        num_workers: int,
+        prefetch_factor: int,
+        worker_init_fn: Callable[[int], None],
+    ) -> None:
         self._dataset = dataset
-        self._feed = feed
-        self._workers = workers
-        self._prefetch = prefetch
+        self._batch_sampler = batch_sampler
+        self._num_workers = num_workers
+        self._prefetch_factor = prefetch_factor
+        self._worker_init_fn = worker_init_fn
         self._loader: DataLoader[Any] | None = None
         self._source: Iterator[int] | None = None
 
@@ -34,48 +47,52 @@ class TorchDataLoader:
         """Import torch and make the DataLoader, which the first pass then finds ready."""
         if self._loader is not None:
             return
-        with importing():
+        with garbage_collector_paused():
             from torch.utils.data import DataLoader
 
         with _without_advice():
             self._loader = DataLoader(
                 self._dataset,  # type: ignore[arg-type]  # a map-style dataset by __getitems__ alone
-                batch_sampler=self._feed,  # type: ignore[arg-type]  # lazy: a sampler without a length
-                num_workers=self._workers,
-                prefetch_factor=self._prefetch,
-                collate_fn=_as_it_is,  # type: ignore[arg-type]  # the samples of a batch come as one slot
-                worker_init_fn=self._dataset.begin,
+                batch_sampler=self._batch_sampler,  # type: ignore[arg-type]  # lazy: a sampler without a length
+                num_workers=self._num_workers,
+                prefetch_factor=self._prefetch_factor,
+                collate_fn=_unchanged,  # type: ignore[arg-type]  # the samples of a batch come as one slot
+                worker_init_fn=functools.partial(_init_worker, self._worker_init_fn),
                 persistent_workers=True,
                 multiprocessing_context="forkserver",
                 in_order=False,
                 timeout=TICK_S,
             )
 
-    def begin(self) -> None:
-        """Let the DataLoader begin a pass.
+    def start_pass(self) -> None:
+        """Let the DataLoader start a pass, and its workers where there are none.
 
         Raises:
-            RuntimeError, OSError, EOFError: one of its processes, or the fork server, is no more.
+            RuntimeError, OSError, EOFError: a worker, or the fork server, has ended.
         """
         self.prepare()
         assert self._loader is not None
-        with _without_advice():
+        with _without_advice(), starting_children():
             self._source = iter(self._loader)
 
-    def take(self) -> tuple[int | None, bool]:
-        """Return which slot was decoded, None where none was within a tick; and whether no more come of these."""
+    def take(self) -> Decoded | NotDecoded:
+        """Return the next slot that was decoded, waiting at most a tick, or why there is none."""
         assert self._source is not None
+        began_s = time.monotonic()
         try:
-            return next(self._source), False
+            return Decoded(next(self._source))
         except StopIteration:
-            return None, True
-        except RuntimeError as error:
-            # The DataLoader says with one class "nothing within the tick" and "a process is gone".
-            return None, "timed out" not in str(error)
+            return NotDecoded.EXHAUSTED
+        except RuntimeError:
+            # torch raises one class of error where nothing came within the tick, where a worker has ended, and for
+            # most of what a worker may raise.
+            has_waited = time.monotonic() - began_s >= TICK_S
+            is_complete = len(forked_processes()) == self._num_workers
+            return NotDecoded.PENDING if has_waited and is_complete else NotDecoded.WORKER_GONE
 
-    def forget(self) -> None:
-        """Drop the processes, which have been ended."""
-        # torch's own shutdown takes a lock that a killed process may hold for ever, so it is not waited for that long.
+    def discard(self) -> None:
+        """Let go of the DataLoader, whose workers have been ended; `prepare` makes another."""
+        # torch's own shutdown takes a lock that a killed worker may hold for ever, so it is not waited for that long.
         last_references = [self._source, self._loader]
         self._source = self._loader = None
         shutdown = threading.Thread(target=last_references.clear, daemon=True)
@@ -85,11 +102,16 @@ class TorchDataLoader:
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """How many decode processes there are is the plan's affair, or the user's word, and not torch's."""
+    """Silence torch's advice on how many workers to have: the plan or the user decides that."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        warnings.simplefilter("ignore", UserWarning)
         yield
 
 
-def _as_it_is(slot: int) -> int:
+def _init_worker(worker_init_fn: Callable[[int], None], worker_id: int) -> None:
+    enter_child()
+    worker_init_fn(worker_id)
+
+
+def _unchanged(slot: int) -> int:
     return slot

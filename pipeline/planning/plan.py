@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pipeline.labeller import LabellerPlan
-from pipeline.loading.loader import LoaderKind, LoaderPlan
+from pipeline.loading.loader import LoaderPlan
+from pipeline.loading.loader_kind import LoaderKind
 from pipeline.sources.read_file import ReadLimits
 from pipeline.system.cpus import CpuSet, Machine, cpu_sets, usable_cores, whole_cores
 
@@ -13,8 +14,8 @@ DEFAULT_ENGINE = "onnxruntime"
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_PREFETCH = 2
 _LOADERS_EXPLAINED: dict[LoaderKind, str] = {
-    "pipes": "our own processes, which start at once and stay small",
-    "dataloader": "torch's DataLoader, as you set it",
+    LoaderKind.PIPES: "our own processes, which start at once and stay small",
+    LoaderKind.TORCH: "torch's DataLoader, as you set it",
 }
 _DECODER_MEMORY_BYTES = 4 << 30
 _DECODER_RECYCLE_BYTES = 3 << 30
@@ -30,7 +31,7 @@ class Settings:
     threads: int | None = None
     top_k: int = 3
     engine: str = DEFAULT_ENGINE
-    loader: LoaderKind = "pipes"
+    loader: LoaderKind = LoaderKind.PIPES
     timeout_s: float = 60.0
     limits: ReadLimits = field(default_factory=ReadLimits)
 

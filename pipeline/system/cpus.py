@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cpu:
-    """One logical CPU: where it sits, from the memory it is near (`node`) to the core it shares with a sibling."""
+    """One logical CPU: its memory node, its last-level cache, the core it shares with a hyper-thread, its number."""
 
     node: int
     cache: int
@@ -29,7 +29,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class CpuSet:
-    """The logical CPUs of one classifier process, one hardware thread per physical core first."""
+    """The logical CPUs of one classifier worker, one hardware thread per physical core first."""
 
     indices: tuple[int, ...]
 
@@ -103,7 +103,7 @@ def parse_cpu_max(text: str) -> float | None:
 
 
 def this_machine(root: Path = Path("/")) -> Machine:
-    """Read affinity, topology and quota of this process; `root` stands for `/` (a described machine in tests)."""
+    """Return the CPUs and the quota of this process; `root` stands for `/`, so that tests can describe a machine."""
     usable = sorted(os.sched_getaffinity(0))
     return Machine(tuple(_described(index, root) for index in usable), _quota(root))
 

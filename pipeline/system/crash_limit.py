@@ -1,4 +1,4 @@
-"""When processes die too often for photos to be the cause."""
+"""When workers die too often for photos to be the cause."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WINDOW_S = 60.0
 
 
 class CrashLimit:
-    """Counts the different files that processes died with lately."""
+    """Counts the different files that workers died with within the last minute."""
 
     def __init__(self, kind: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._kind = kind
@@ -21,7 +21,7 @@ class CrashLimit:
         self._deaths: deque[tuple[float, str]] = deque()
 
     def count(self, path: str) -> None:
-        """Note that a process died while it worked on `path`.
+        """Note that a worker died while it worked on `path`.
 
         Raises:
             WorkerDiedError: 64 different files within a minute: the environment is at fault, not the photos.
@@ -32,6 +32,6 @@ class CrashLimit:
             self._deaths.popleft()
         if len({suspect for _, suspect in self._deaths}) >= _SUSPECTS:
             raise WorkerDiedError(
-                f"{_SUSPECTS} {self._kind} processes died within a minute, each with another photo: look for a memory "
+                f"{_SUSPECTS} {self._kind} workers died within a minute, each with another photo: look for a memory "
                 "limit, a failing disk or a broken installation; what was labelled is kept"
             )

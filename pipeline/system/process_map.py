@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import contextlib
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Connection, wait
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from models.system.parent_death import die_with_parent
-from pipeline.system.child_process import kill, leave_signals_to_parent, starting_children
+from models.system.watchdog import TICK_S, Watchdog
+from models.system.worker import Worker, WorkerGoneError, WorkerOptions, start_worker
 
-_MEMORY_BYTES = 4 << 30
-_WAIT_S = 0.5
+_OPTIONS = WorkerOptions(memory_bytes=4 << 30)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Task(Generic[Item]):
+    """An item, the worker that has it, and since when."""
+
+    worker: Worker
+    item: Item
+    since_s: float
 
 
 def process_map(
@@ -26,91 +35,62 @@ def process_map(
     """Yield each item with `function(item)` as they are finished; None where its process died or took `timeout_s`.
 
     `function` is of a module's top level and does not raise; items and results are small and can be pickled.
+
+    Raises:
+        OSError: the system does not let a process start.
     """
     waiting = iter(items)
-    workers: dict[Connection, _Worker[Item, Result]] = {}
+    watchdog = Watchdog(timeout_s)
+    tasks: dict[Connection, _Task[Item]] = {}
     try:
-        for item in waiting:
-            worker = _Worker(function, item)
-            workers[worker.connection] = worker
-            if len(workers) == processes:
-                break
-        while workers:
-            ready = wait(list(workers), _WAIT_S)
-            late = [connection for connection, worker in workers.items() if worker.age_s > timeout_s]
-            for connection in {*ready, *late}:
-                worker = workers.pop(connection)  # type: ignore[call-overload]  # wait() is typed for sockets too
-                done, result = worker.item, worker.result()
-                following = next(waiting, None)
-                if following is None:
-                    worker.close()
-                else:
-                    if not worker.give(following):
-                        worker.close()
-                        worker = _Worker(function, following)
-                    workers[worker.connection] = worker
-                yield done, result
+        for item in islice(waiting, processes):
+            task = _hand_out(function, item, None)
+            tasks[task.worker.connection] = task
+        while tasks:
+            answered = wait(list(tasks), TICK_S)
+            faulty = watchdog.inspect((task.worker.pid, task.since_s) for task in tasks.values())
+            for connection, done in list(tasks.items()):
+                if connection not in answered and done.worker.pid not in faulty:
+                    continue
+                del tasks[connection]
+                result, worker = _take(done.worker, connection in answered)
+                for item in islice(waiting, 1):
+                    task = _hand_out(function, item, worker)
+                    tasks[task.worker.connection], worker = task, None
+                if worker is not None:
+                    worker.end()
+                yield done.item, result
     finally:
-        for worker in workers.values():
-            worker.close()
+        for task in tasks.values():
+            task.worker.end()
 
 
-class _Worker(Generic[Item, Result]):
-    """One process with one item at a time."""
-
-    def __init__(self, function: Callable[[Item], Result], item: Item) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        with starting_children():
-            self._process = context.Process(target=_serve, args=(function, theirs, os.getpid()), daemon=True)
-            self._process.start()
-        theirs.close()
-        self.give(item)
-
-    @property
-    def age_s(self) -> float:
-        """How long it has been at its item."""
-        return time.monotonic() - self._since_s
-
-    def give(self, item: Item) -> bool:
-        """Hand over the next item; False where the process is gone."""
-        self.item = item
-        self._since_s = time.monotonic()
-        if self.connection.closed:
-            return False
+def _hand_out(function: Callable[[Item], object], item: Item, worker: Worker | None) -> _Task[Item]:
+    """Give `item` to `worker`, to a new worker where there is none or it has ended meanwhile."""
+    if worker is not None:
         try:
-            self.connection.send(item)
-        except OSError:
-            return False
-        return True
-
-    def result(self) -> Result | None:
-        """Take the answer if there is one; else end the process and return None."""
-        try:
-            if self.connection.poll():
-                answer: Result = self.connection.recv()
-                return answer
-        except (EOFError, OSError):
-            pass
-        self.close()
-        return None
-
-    def close(self) -> None:
-        """End the process at once; it holds nothing that must be kept."""
-        if self._process.pid is not None:
-            kill(self._process.pid)
-        self._process.join()
-        self.connection.close()
+            worker.send(item)
+            return _Task(worker, item, time.monotonic())
+        except WorkerGoneError:
+            worker.end()
+    worker = start_worker(_serve, _OPTIONS, function)
+    # One that ends before it has read its first item is noticed where its answer is waited for.
+    with contextlib.suppress(WorkerGoneError):
+        worker.send(item)
+    return _Task(worker, item, time.monotonic())
 
 
-def _serve(function: Callable[[Item], Result], connection: Connection, parent_pid: int) -> None:
-    die_with_parent(parent_pid)
-    leave_signals_to_parent()
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+def _take(worker: Worker, has_answered: bool) -> tuple[Any, Worker | None]:
+    """Return the answer, and the worker for more items; neither where the worker has ended or will not answer."""
+    if has_answered:
+        with contextlib.suppress(WorkerGoneError):
+            return worker.receive(), worker
+    worker.end()
+    return None, None
+
+
+def _serve(connection: Connection, function: Callable[[Any], object]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    while True:
-        try:
-            item = connection.recv()
-        except EOFError:
-            return
-        connection.send(function(item))
+    with contextlib.suppress(EOFError):
+        while True:
+            connection.send(function(connection.recv()))

@@ -1,4 +1,4 @@
-"""Fixed shared-memory pixel slots that decoders write and classifiers read."""
+"""Shared memory of fixed size: numpy arrays, and the slab of pixels that decode workers write and classifiers read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 class SharedArray:
     """A numpy array in memory that this process and its children share.
 
-    The memory is an anonymous `memfd`: it has no name to leave behind when every process is killed, and it does not
-    count against `/dev/shm`, which containers keep small. Pickling it hands its descriptor to a process being started.
+    The memory is an anonymous `memfd`: no name is left behind when every process is killed, and it does not count
+    against `/dev/shm`, which containers keep small. Pickling it hands its descriptor to a process being started.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, descriptor: int | None = None) -> None:
@@ -33,7 +33,7 @@ class SharedArray:
         return _attach, (type(self), self._shape, self._dtype.str, reduction.DupFd(self._descriptor))
 
     def close(self) -> None:
-        """Give the descriptor back; the memory goes when its last user ends."""
+        """Close the descriptor; the memory is freed when the last process that maps it ends."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -1,4 +1,4 @@
-"""What fault tests share: a count of what they did, and runs with a stub in place of the model."""
+"""Shared by fault tests: a count of the faults, and runs with a stub in place of the model."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A disk that fails on command: it counts what a process does to a folder, and at the k-th step kills, fails or stops.
 
-It stands in for `os` and `io.open` in one process of the tests; the product knows nothing of it. What is synced is
-noted and not synced, which takes the time away and nothing else: no power fails here.
+It replaces functions of `os` and `io.open` in one process of the tests. A sync is noted and not done, which saves time
+and changes nothing: no power fails here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ERRNO = {"enospc": errno.ENOSPC, "eio": errno.EIO}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of the disk: what, to which path (or descriptor's path), with which content or second path."""
+    """One change of the disk: the action, its path (or its descriptor's path), its content or second path."""
 
     action: str
     path: str

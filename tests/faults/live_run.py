@@ -1,4 +1,4 @@
-"""The real command with real processes, to be disturbed; and what must be true afterwards."""
+"""The real command with real processes, which tests disturb, and checks of what must be true afterwards."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from models.artifact import Artifact
+from pipeline.loading.loader_kind import LoaderKind
 from tests.conftest import command_path, write_photos
 
 _MARK = "LABEL_DIR_TEST_RUN"
@@ -32,7 +33,7 @@ class Scene:
 
     home: Path
     model: Artifact
-    loader: str = "pipes"
+    loader: LoaderKind = LoaderKind.PIPES
     expected: dict[str, str] = field(default_factory=dict)
     runs: list[LiveRun] = field(default_factory=list)
 
@@ -88,7 +89,7 @@ class Scene:
         return self.runs[-1]
 
     def close(self) -> None:
-        """End what still runs."""
+        """End the runs that have not ended."""
         for run in self.runs:
             run.process.kill()
             run.process.wait()
@@ -103,7 +104,7 @@ class Scene:
         return sum(pq.read_metadata(part).num_rows for part in self.out.parent.glob(".*.label-dir/part-*.parquet"))
 
     def check(self) -> None:
-        """N files in, N rows, each once, each with what it must get; nothing beside the table."""
+        """Check that each file has one row with its right label or error, and that nothing is left beside the table."""
         table = pq.read_table(self.out).to_pylist()
         found = [(row["file_name"], row["label_1"] or str(row["error"]).partition(":")[0]) for row in table]
         assert len(found) == len(self.expected)
@@ -114,7 +115,7 @@ class Scene:
 
 @dataclass
 class LiveRun:
-    """A running `label-dir` and its family."""
+    """A running `label-dir` and all its processes."""
 
     process: subprocess.Popen[bytes]
     mark: str
@@ -122,29 +123,29 @@ class LiveRun:
     shared_memory_before: set[str]
 
     def told(self) -> str:
-        """What it has written to stderr so far."""
+        """What the run has written to stderr so far."""
         return self.stderr.read_text()
 
     def wait(self, timeout_s: float = 120.0) -> int:
-        """Wait for its end, and until nothing of it is left."""
+        """Wait for the end of the run, until no process of it is left, and return its exit code."""
         code = self.process.wait(timeout_s)
         self.check_nothing_left()
         return code
 
     def family(self) -> list[psutil.Process]:
-        """All its processes that are alive, itself included."""
+        """All living processes of the run, the command included."""
         return [process for process in psutil.process_iter() if self._is_of_family(process)]
 
     def classifiers(self) -> list[psutil.Process]:
-        """Its classifier processes."""
+        """Its classifier workers."""
         return [process for process in self._children(self.process.pid) if "spawn_main" in _command(process)]
 
     def decoders(self) -> list[psutil.Process]:
-        """Its decode processes."""
+        """Its decode workers."""
         return [process for server in self.fork_server() for process in self._children(server.pid)]
 
     def fork_server(self) -> list[psutil.Process]:
-        """The process that makes its decode processes."""
+        """Its fork server, which starts its decode workers."""
         others = ("spawn_main", "resource_tracker")
         return [
             process
@@ -206,7 +207,7 @@ def _shared_memory() -> set[str]:
 
 
 def _is_mapped(path: str) -> bool:
-    """Tell whether a living process uses it: then it is somebody else's, or the file is gone already."""
+    """Tell whether a living process maps this file, which then belongs to another program, or the file is gone."""
     if not Path(path).exists():
         return True
     for maps in Path("/proc").glob("[0-9]*/maps"):

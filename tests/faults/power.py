@@ -1,4 +1,4 @@
-"""What a disk holds after the power fails: only what was synced is certain; the rest is there, torn or not there."""
+"""A disk after the power fails: synced files and names are certain; the rest is there, torn or not there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults.disk import Step
 
 
 class Survival(StrEnum):
-    """How a file system may treat what was not synced."""
+    """How a file system may treat files and names that were not synced."""
 
     NOTHING = "nothing unsynced survives"
     NAMES = "names survive, unsynced bytes do not"
@@ -74,7 +74,7 @@ class Disk:
         }
 
     def write_to(self, root: Path, survival: Survival) -> None:
-        """Make the folder `root` what this disk may hold after the power failed now."""
+        """Fill the folder `root` with the files that this disk may hold if the power fails now."""
         shutil.rmtree(root)
         root.mkdir()
         certain = survival is Survival.NOTHING

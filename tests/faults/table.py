@@ -1,4 +1,4 @@
-"""The fault table: what was done to runs, how often, and what was lost."""
+"""The fault table: the faults of runs, how often each was tried, and how many rows it cost."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ SLOWEST_END = "slowest_end_s"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table; a run that loses a row or has a wrong one fails its test, so what stands here lost none."""
-    # Tests run in several processes; what they counted comes with the report of their teardown.
+    """Print the table; a run with a missing or wrong row fails its test, so each fault in the table cost none."""
+    # Tests run in several processes; their counts come with the report of their teardown.
     reports = [report for report in terminalreporter.stats.get("", []) if report.when == "teardown"]
     facts = [(name, value) for report in reports for name, value in report.user_properties]
     tried: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Whatever kills, stops or poisons the processes of a run: every photo keeps its row, and nothing outlives the run."""
+"""Killed, suspended or crashed by a photo: every photo keeps its row, and no process outlives the run."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from models.artifact import Artifact
+from pipeline.loading.loader_kind import LoaderKind
 from tests.conftest import command_path
 from tests.faults.live_run import Scene
 
@@ -23,13 +24,15 @@ LONG = pytest.mark.faults
 DEADLY = [("abort", "worker_crash"), ("segfault", "worker_crash"), ("hang", "timeout"), ("eat 10 GB", "too_large")]
 DEADLY_COLOURS = {"abort": (1, 2, 3), "segfault": (1, 2, 4)}
 BROKEN_ANSWERS = {"SIGKILL": (1, 2, 6), "SIGSTOP": (1, 2, 7)}
-BOTH_LOADERS = pytest.mark.parametrize("scene", ["pipes", "dataloader"], indirect=True)
-EITHER_LOADER = pytest.mark.parametrize("scene", ["pipes", pytest.param("dataloader", marks=LONG)], indirect=True)
+BOTH_LOADERS = pytest.mark.parametrize("scene", list(LoaderKind), indirect=True)
+EITHER_LOADER = pytest.mark.parametrize(
+    "scene", [LoaderKind.PIPES, pytest.param(LoaderKind.TORCH, marks=LONG)], indirect=True
+)
 
 
 @pytest.fixture
 def scene(tmp_path: Path, tiny_model: Artifact, request: pytest.FixtureRequest) -> Iterator[Scene]:
-    with contextlib.closing(Scene(tmp_path, tiny_model, getattr(request, "param", "pipes"))) as scene:
+    with contextlib.closing(Scene(tmp_path, tiny_model, getattr(request, "param", LoaderKind.PIPES))) as scene:
         yield scene
 
 
@@ -114,6 +117,7 @@ def test_an_answer_that_breaks_off_does_not_stop_the_run(
     tried[f"{number} of a {victim} in the middle of an answer"] += 1
 
 
+@EITHER_LOADER
 def test_files_that_are_handed_out_at_greater_length_than_a_pipe_holds(scene: Scene, tried: Counter[str]) -> None:
     scene.write(600, "/".join(letter * 200 for letter in "abcd"))
     run = scene.start("-b", 300, "-j", 1)
@@ -123,6 +127,7 @@ def test_files_that_are_handed_out_at_greater_length_than_a_pipe_holds(scene: Sc
 
 
 @LONG
+@BOTH_LOADERS
 def test_a_decoder_that_stops_reading_does_not_stop_the_run(scene: Scene, tried: Counter[str]) -> None:
     scene.write(600, "/".join(letter * 200 for letter in "abcd"))
     run = scene.start("-b", 300, "-j", 1)
@@ -133,6 +138,7 @@ def test_a_decoder_that_stops_reading_does_not_stop_the_run(scene: Scene, tried:
     tried["SIGSTOP: a decoder to which a long work goes"] += 1
 
 
+@EITHER_LOADER
 def test_what_is_labelled_is_durable_while_a_photo_hangs(scene: Scene, tried: Counter[str]) -> None:
     scene.write(20)
     scene.poison_decoder("hang.png", "hang", "timeout")
@@ -149,20 +155,20 @@ def test_what_is_labelled_is_durable_while_a_photo_hangs(scene: Scene, tried: Co
 
 @EITHER_LOADER
 @pytest.mark.parametrize("victims", ["decoders", pytest.param("classifiers", marks=LONG)])
-def test_a_stopped_process_does_not_stop_the_run(scene: Scene, victims: str, tried: Counter[str]) -> None:
+def test_a_suspended_process_does_not_stop_the_run(scene: Scene, victims: str, tried: Counter[str]) -> None:
     scene.write(150)
     run = scene.start("-j", 2, "--pool", 2, slow_s=0.02)
     run.wait_until_at_work()
     getattr(run, victims)()[0].suspend()
     assert run.wait() == 0
-    assert "stopped from outside" in run.told()
+    assert "suspended from outside" in run.told()
     scene.check()
     tried[f"SIGSTOP: {victims}"] += 1
 
 
 @EITHER_LOADER
 @pytest.mark.parametrize("is_needed", [True, pytest.param(False, marks=LONG)], ids=["needed", "not needed"])
-def test_a_stopped_fork_server_does_not_stop_the_run(scene: Scene, is_needed: bool, tried: Counter[str]) -> None:
+def test_a_suspended_fork_server_does_not_stop_the_run(scene: Scene, is_needed: bool, tried: Counter[str]) -> None:
     scene.write(150)
     run = scene.start("-j", 2, "--pool", 2, slow_s=0.02)
     run.wait_until_at_work()
@@ -170,7 +176,7 @@ def test_a_stopped_fork_server_does_not_stop_the_run(scene: Scene, is_needed: bo
     if is_needed:
         run.decoders()[0].kill()
     assert run.wait() == 0
-    assert "stopped from outside" in run.told()
+    assert "suspended from outside" in run.told()
     scene.check()
     tried["SIGSTOP: fork server"] += 1
 

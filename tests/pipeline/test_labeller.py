@@ -1,4 +1,4 @@
-"""The running machinery: good for any number of passes, however the one before ended; and no part of it idle."""
+"""A labeller: good for any number of passes, however the last one ended; and all its classifiers share the work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processes of a run are promised to be: light, pinned, and gone afterwards."""
+"""The processes of a run are light, pinned to their CPUs, and gone afterwards."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from models.artifact import Artifact
 from pipeline.labeller import Labeller
+from pipeline.loading.loader_kind import LOADER_NAMES, LoaderKind
 from pipeline.planning.plan import Settings, plan_for
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.cpus import CpuSet, this_machine
@@ -31,8 +32,8 @@ print([name for name in ("torch", "torchvision", "PIL", "pyarrow", "onnx") if na
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("loader", ["pipes", "dataloader"])
-def test_a_run_imports_neither_torchvision_nor_pandas_and_torch_only_for_the_dataloader(
+@pytest.mark.parametrize("loader", LOADER_NAMES)
+def test_a_run_imports_neither_torchvision_nor_pandas_and_torch_only_for_its_loader(
     label_dir: Command, tmp_path: Path, loader: str
 ) -> None:
     write_photos(tmp_path / "photos", 1)
@@ -40,7 +41,7 @@ def test_a_run_imports_neither_torchvision_nor_pandas_and_torch_only_for_the_dat
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert {"PIL", "pyarrow"} <= imported
     assert not [name for name in imported if name.startswith(("torchvision", "pandas."))]
-    assert ("torch" in imported) == (loader == "dataloader")
+    assert ("torch" in imported) == (LoaderKind(loader) is LoaderKind.TORCH)
 
 
 def test_classifiers_are_pinned_to_their_own_cpus_and_no_process_outlives_a_run(

@@ -1,7 +1,7 @@
-"""Photos that harm whoever works on them, for processes of the tests: Python imports this file at its start.
+"""Photos that harm the worker that has them, in processes of the tests: Python imports this file at its start.
 
-Wraps the decoder and the classifier when they are imported. What a photo does is in its text chunk (decoder) or in its
-colour (classifier). `POISON_SLOW_S` makes every photo take that long to decode.
+Wraps the decoder and the classifier when they are imported. The deed of a photo is in its text chunk (decoder) or in
+its colour (classifier). `POISON_SLOW_S` makes every photo take that long to decode.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ DEADLY_COLOURS = {
     (1, 2, 6): "SIGKILL in an answer",
     (1, 2, 7): "SIGSTOP in an answer",
 }
-# What is longer, multiprocessing does not write at once.
+# multiprocessing writes a longer message in two pieces.
 LONGEST_WHOLE_MESSAGE_BYTES = 16384
 
 
 def _break_off(number: signal.Signals) -> None:
-    """Let this process be killed or stopped in the middle of its next long message."""
+    """Kill or suspend this process in the middle of its next long message."""
     connection: Any = Connection
     send = connection._send
 

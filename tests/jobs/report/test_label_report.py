@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from pipeline.decoding.thumbnail import cached_path
-from pipeline.system.process_map import process_map
 from tests.conftest import Command, command_path, write_photos
 
 
@@ -102,16 +101,3 @@ def test_what_cannot_be_reported_is_refused_in_a_sentence(tmp_path: Path) -> Non
     assert "is not a table of label-dir" in write_page(tmp_path, "foreign.csv", "page.html", code=2)
     assert "does not exist" in write_page(tmp_path, "missing.parquet", "page.html", code=66)
     assert "must end in .html" in write_page(tmp_path, "foreign.csv", "page.pdf", code=2)
-
-
-def _crash_or_double(number: int) -> int:
-    if number == 3:
-        import os
-
-        os.abort()
-    return number * 2
-
-
-def test_an_errand_that_crashes_costs_only_itself() -> None:
-    done = dict(process_map(_crash_or_double, range(8), 2, 60.0))
-    assert done == {number: None if number == 3 else number * 2 for number in range(8)}

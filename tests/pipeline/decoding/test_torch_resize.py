@@ -41,14 +41,17 @@ def test_a_picture_that_is_not_contiguous_is_resized_as_its_copy() -> None:
 
 
 @pytest.mark.parametrize("what_is_missing", [OSError("no such library"), AttributeError("no such function")])
-def test_a_torch_without_the_c_interface_is_imported(
-    what_is_missing: Exception, chosen_anew: None, monkeypatch: pytest.MonkeyPatch
+def test_a_torch_without_the_c_interface_is_imported_with_a_warning(
+    what_is_missing: Exception, chosen_anew: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def missing() -> LibTorch:
         raise what_is_missing
 
     monkeypatch.setattr(libtorch, "LibTorch", missing)
     assert libtorch._implementation() is resize_by_python
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"({what_is_missing}): its Python interface takes 2 s and half a gigabyte" in record.getMessage()
     assert resize(noise(50, 60), 20, "bicubic").shape == (20, 20, 3)
 
 

@@ -1,0 +1,81 @@
+"""The state, the memory and the end of a process, as the kernel reports them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+_CAUSES = {
+    signal.SIGKILL: "killed; out of memory?",
+    signal.SIGSEGV: "segmentation fault",
+    signal.SIGBUS: "bus error; out of shared memory?",
+    signal.SIGABRT: "aborted",
+    signal.SIGILL: "illegal instruction",
+    signal.SIGFPE: "arithmetic error",
+    signal.SIGTERM: "terminated",
+}
+_END_WAIT_S = 5.0
+
+
+def cause_of_end(exit_code: int | None) -> str:
+    """Say in words how a process ended: `exit_code` as `Process.exitcode` gives it, negative for a signal."""
+    if exit_code is None:
+        return "ended"
+    if exit_code >= 0:
+        return f"exit code {exit_code}"
+    try:
+        number = signal.Signals(-exit_code)
+    except ValueError:
+        return f"signal {-exit_code}"
+    return f"{number.name}: {_CAUSES[number]}" if number in _CAUSES else number.name
+
+
+def process_state(pid: int) -> str:
+    """Return the kernel's letter for the state of `pid` ("R", "S", "T" stopped, ...), "" where the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat_file:
+            fields = stat_file.read().rpartition(b")")[2].split()
+    except OSError:
+        return ""
+    return fields[0].decode()
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether process `pid` exists and is not a zombie."""
+    return process_state(pid) not in ("", "Z", "X")
+
+
+def is_suspended(pid: int) -> bool:
+    """Tell whether SIGSTOP, Ctrl-Z or a debugger has halted process `pid`, so that it answers nothing."""
+    return process_state(pid) in ("T", "t")
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of process `pid`, 0 where the process is gone."""
+    return _memory_bytes(pid, 1)
+
+
+def mapped_bytes(pid: int) -> int:
+    """Return the address space of process `pid`, 0 where the process is gone."""
+    return _memory_bytes(pid, 0)
+
+
+def _memory_bytes(pid: int, column: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm_file:
+            return int(statm_file.read().split()[column]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def kill_and_wait(pids: Sequence[int]) -> None:
+    """End processes at once and return when they are gone; some may be gone already."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until_s = time.monotonic() + _END_WAIT_S
+    while any(is_alive(pid) for pid in pids) and time.monotonic() < until_s:
+        time.sleep(0.002)

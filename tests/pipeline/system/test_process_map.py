@@ -1,0 +1,50 @@
+"""The process map: a crash or a hang costs its own item alone, whatever limits the process inherits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline.system.process_map import process_map
+
+
+def _double(number: int) -> int:
+    if number == 3:
+        os.abort()
+    if number == 5:
+        time.sleep(1e6)
+    return number * 2
+
+
+def test_an_item_that_crashes_or_hangs_costs_only_itself() -> None:
+    done = dict(process_map(_double, range(8), 2, 5.0))
+    assert done == {number: None if number in (3, 5) else number * 2 for number in range(8)}
+
+
+def test_no_items_start_no_process() -> None:
+    assert list(process_map(_double, [], 2, 5.0)) == []
+
+
+def test_thumbnails_are_made_and_dates_read_under_a_lower_hard_limit_of_memory(tmp_path: Path) -> None:
+    photo = Image.new("RGB", (50, 40), (200, 10, 10))
+    exif = Image.Exif()
+    exif[306] = "2024:05:06 07:08:09"
+    photo.save(tmp_path / "photo.jpg", exif=exif)
+    program = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
+from pathlib import Path
+from pipeline.decoding.capture_date import days_taken
+from pipeline.decoding.thumbnail import ThumbnailOrder, make_thumbnails
+folder = Path({str(tmp_path)!r})
+photo, small = str(folder / "photo.jpg"), str(folder / "small.webp")
+print([made for _, made in make_thumbnails([ThumbnailOrder(photo, small, 16)], 1)])
+print(days_taken({{"digest": photo}}, folder / "days.parquet", 1))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["[True]", "{'digest': '2024-05-06'}"], done.stderr
