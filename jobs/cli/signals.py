@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline.errors import ExitCode, Interrupted
-from pipeline.watching.control import StopRequests, Wakeup
+from pipeline.watching.control import LoopControl
 
 _GRACE_S = 20
 
@@ -78,35 +78,35 @@ def end_at_once_when_told() -> None:
 
 
 @contextlib.contextmanager
-def requests_by_signal() -> Iterator[tuple[StopRequests, Wakeup]]:
-    """Turn signals into wishes, and ring the bell at each.
+def requests_by_signal() -> Iterator[LoopControl]:
+    """Turn signals into requests to the loop that is controlled, and wake that loop at each.
 
-    SIGTERM and Ctrl-C end the block at once, and without an error, while the wishes do not say `is_running`; then they
-    are a wish to stop, and a second one does not wait for what is in flight.
+    SIGTERM and Ctrl-C end the block at once, and without an error, until the loop `is_running`; from then on they
+    request a stop, and a second signal does not wait for what is in flight.
     """
-    requests, wakeup = StopRequests(), Wakeup()
+    control = LoopControl()
 
     def stop(number: int, _: FrameType | None) -> None:
-        is_second, requests.stop = requests.stop, True
-        wakeup.ring()
-        if not requests.is_running:
+        is_second, control.stop_requested = control.stop_requested, True
+        control.wake()
+        if not control.is_running:
             raise _StoppedEarlyError
         if is_second:
             raise Interrupted(number)
 
     def reload(_number: int, _frame: FrameType | None) -> None:
-        requests.reload = True
-        wakeup.ring()
+        control.reload_requested = True
+        control.wake()
 
     handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
     before = {number: signal.getsignal(number) for number in handlers}
     try:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        yield requests, wakeup
+        yield control
     except _StoppedEarlyError:
         return
     finally:
         for number, former in before.items():
             signal.signal(number, former)
-        wakeup.close()
+        control.close()

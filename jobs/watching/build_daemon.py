@@ -22,13 +22,14 @@ from pipeline.sources.walk import WalkRules
 from pipeline.system.file_lock import held
 from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
 from pipeline.tables.arrow import pa
-from pipeline.watching.control import StopRequests, Wakeup
+from pipeline.watching.control import LoopControl
 from pipeline.watching.daemon import Daemon
 from pipeline.watching.done_action import DoneAction
 from pipeline.watching.event_supervisor import POLL_S, EventSupervisor, WatchIntervals
-from pipeline.watching.labeller_supervisor import LabellerSupervisor
+from pipeline.watching.labeller_supervisor import LabellerSupervisor, RunningLabeller
 from pipeline.watching.pending_files import PendingFiles
 from pipeline.watching.row_committer import RowCommitter
+from pipeline.watching.scan_schedule import ScanSchedule
 from pipeline.watching.scanner import Scanner
 from pipeline.watching.settle_tracker import SettleTracker
 from pipeline.watching.watched_folder import WatchedFolder
@@ -69,7 +70,7 @@ def watch_folder(options: WatchOptions) -> int:
     # Arrow's own pools keep what a commit needed for a moment; over months of commits that is memory for nothing.
     pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.ExitStack() as stack:
-        requests, wakeup = stack.enter_context(requests_by_signal())
+        control = stack.enter_context(requests_by_signal())
         try:
             labels.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(labels / STATE_FOLDER / "lock", str(labels)))
@@ -80,7 +81,7 @@ def watch_folder(options: WatchOptions) -> int:
         server = MetricsServer(*_address(options.metrics), stats) if options.metrics else None
         if server is not None:
             stack.callback(server.close)
-        _daemon(options, done_action, sink, stats, server, requests, wakeup).run()
+        _daemon(options, done_action, sink, stats, server, control).run(options.once)
     return ExitCode.SOME_FAILED if options.once and stats.failed else ExitCode.OK
 
 
@@ -90,42 +91,29 @@ def _daemon(
     sink: AppendDataset,
     stats: DaemonStats,
     server: MetricsServer | None,
-    requests: StopRequests,
-    wakeup: Wakeup,
+    control: LoopControl,
 ) -> Daemon:
     clock = time.monotonic
     shared = options.labelling
     avoid = frozenset() if done_action.target is None else frozenset({str(done_action.target)})
     inbox = WatchedFolder(shared.photos, WalkRules(shared.include, shared.exclude, avoid=avoid))
-    rhythm = WatchIntervals(options.rhythm.rescan_s, poll_interval(options.rhythm.poll_s, inbox), options.once)
-    scanner = Scanner(inbox, rhythm.poll_s or rhythm.rescan_s, clock)
+    intervals = WatchIntervals(options.rhythm.rescan_s, poll_interval(options.rhythm.poll_s, inbox), options.once)
+    schedule = ScanSchedule(intervals.scan_s, clock)
     tracker = SettleTracker(options.rhythm.settle_s, clock)
     row_committer = RowCommitter(sink, done_action, options.rhythm.flush_s, clock, stats)
-    pending_files = PendingFiles(inbox, scanner, tracker, sink, stats, row_committer.known)
-    event_supervisor = EventSupervisor(inbox, scanner, pending_files, rhythm, stats, wakeup.ring, clock)
+    scanner = Scanner(inbox, schedule, clock)
+    pending_files = PendingFiles(inbox, scanner, tracker, sink, stats, row_committer.finish_labelled)
+    event_supervisor = EventSupervisor(inbox, schedule, intervals, stats, control.wake, clock)
     status_files = [shared.out / STATE_FOLDER / STATUS_NAME, *([options.status] if options.status else [])]
     reporter = StatusReporter(stats, SdNotify(), status_files, server, clock)
 
-    def start_labeller() -> Labeller:
+    def start_labeller() -> RunningLabeller:
         request, labeller = started(shared)
         stats.model = request.artifact.model_id
         return labeller
 
     labeller_supervisor = LabellerSupervisor(start_labeller, stats, clock)
-    return Daemon(
-        event_supervisor,
-        scanner,
-        tracker,
-        pending_files,
-        row_committer,
-        labeller_supervisor,
-        options.once,
-        stats,
-        reporter,
-        wakeup,
-        requests,
-        clock,
-    )
+    return Daemon(event_supervisor, pending_files, row_committer, labeller_supervisor, stats, reporter, control, clock)
 
 
 def started(options: LabelDirOptions) -> tuple[RunRequest, Labeller]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from functools import partial
 
 from jobs.cli.logging_setup import tell
 from jobs.cli.signals import requests_by_signal
@@ -12,9 +12,7 @@ from jobs.labelling.label_folder import LabelDirOptions
 from jobs.labelling.results import sentence
 from jobs.watching.build_daemon import poll_interval, started
 from pipeline.errors import ExitCode
-from pipeline.labeller import Labeller
 from pipeline.records import RunSummary
-from pipeline.run import RunRequest
 from pipeline.sources.walk import WalkRules
 from pipeline.tables.part_store import state_folder
 from pipeline.watching.event_supervisor import WatchIntervals
@@ -27,18 +25,10 @@ def watch_table(options: LabelDirOptions, watching: RhythmOptions) -> int:
     out = options.out.resolve()
     avoid = frozenset({str(out), str(state_folder(out))})
     inbox = WatchedFolder(options.photos, WalkRules(options.include, options.exclude, options.follow_links, avoid))
-    sight = WatchIntervals(watching.rescan_s, poll_interval(watching.poll_s, inbox))
-    rhythm = TableIntervals(watching.flush_s, watching.settle_s, sight)
-    is_first = True
-
-    def start() -> tuple[RunRequest, Labeller]:
-        nonlocal is_first
-        request, labeller = started(options)
-        request, is_first = replace(request, fresh=options.fresh and is_first), False
-        return request, labeller
-
-    with requests_by_signal() as (requests, wakeup):
-        TableWatch(inbox, start, rhythm, requests, wakeup, _tell, time.monotonic).run()
+    watch_intervals = WatchIntervals(watching.rescan_s, poll_interval(watching.poll_s, inbox))
+    intervals = TableIntervals(watching.flush_s, watching.settle_s, watch_intervals)
+    with requests_by_signal() as control:
+        TableWatch(inbox, partial(started, options), intervals, control, _tell, time.monotonic).run()
     return ExitCode.OK
 
 

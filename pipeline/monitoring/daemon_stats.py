@@ -1,4 +1,4 @@
-"""How a daemon is: counted as it works, read by its status file, its metrics and its log."""
+"""The figures of a daemon: counted while it works, read by its status file, its metrics and its log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LAG_BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 
 @dataclass(slots=True)
 class LagHistogram:
-    """Seconds from the last change of a photo to its row being readable; `counts` has one more for the slower ones."""
+    """Seconds from the last change of a photo to its readable row; the last of `counts` is for all above the bounds."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(LAG_BOUNDS_S) + 1))
     sum_s: float = 0.0
@@ -29,7 +29,7 @@ class LagHistogram:
 
 @dataclass(slots=True)
 class DaemonStats:
-    """The figures; times are seconds since 1970 where a name says `at`, None where it has not happened yet."""
+    """The figures and the present problems; names with `at` are seconds since 1970, None before the first time."""
 
     model: str = ""
     mode: str = ""
@@ -46,30 +46,29 @@ class DaemonStats:
     last_success_at: float | None = None
     started_at: float = field(default_factory=time.time)
     lag: LagHistogram = field(default_factory=LagHistogram)
-    troubles: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
 
-    def trouble(self, what: str, reason: str | None) -> None:
-        """Note that something is wrong, or (None) no longer; only a change is logged."""
-        before = self.troubles.get(what)
+    def set_problem(self, area: str, reason: str | None) -> None:
+        """Record what is wrong in one area (inbox, output, ...), or with None that nothing is; logs a change."""
         if reason is None:
-            if self.troubles.pop(what, None) is not None:
-                logger.warning("%s: well again", what, extra={"fields": {"trouble": what, "is_over": True}})
-        elif reason != before:
-            self.troubles[what] = reason
-            logger.warning("%s: %s", what, reason, extra={"fields": {"trouble": what, "reason": reason}})
+            if self.problems.pop(area, None) is not None:
+                logger.warning("%s: resolved", area, extra={"fields": {"trouble": area, "is_over": True}})
+        elif reason != self.problems.get(area):
+            self.problems[area] = reason
+            logger.warning("%s: %s", area, reason, extra={"fields": {"trouble": area, "reason": reason}})
 
     @property
     def health(self) -> str:
-        """Say what is wrong, "ok" where nothing is."""
-        return "; ".join(f"{what}: {reason}" for what, reason in sorted(self.troubles.items())) or "ok"
+        """All present problems in one line, "ok" if there are none."""
+        return "; ".join(f"{area}: {reason}" for area, reason in sorted(self.problems.items())) or "ok"
 
-    def sentence(self) -> str:
-        """Say how things are in one line."""
-        told = f"{self.labelled} labelled, {self.failed.total()} failed, {self.queue_depth} waiting"
-        return told if self.health == "ok" else f"{self.health} ({told})"
+    def summary(self) -> str:
+        """Return the problems and the main figures in one line."""
+        figures = f"{self.labelled} labelled, {self.failed.total()} failed, {self.queue_depth} waiting"
+        return figures if self.health == "ok" else f"{self.health} ({figures})"
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the figures as JSON knows them."""
+        """Return the figures as values that JSON can hold."""
         return {
             "health": self.health,
             "mode": self.mode,

@@ -1,4 +1,4 @@
-"""Vitals over HTTP: `/metrics` as Prometheus reads it, `/healthz` as an orchestrator does."""
+"""The figures of a daemon over HTTP: `/metrics` for Prometheus, `/healthz` for an orchestrator."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ _REQUEST_TIMEOUT_S = 10.0
 
 
 class MetricsServer:
-    """Serves `stats` at `host:port` from a thread of its own; port 0 takes a free one, see `port`.
+    """Serves `stats` at `host:port` from its own thread; with port 0 `port` is a free one.
 
-    The address is taken at once, so that a mistake in it is told at once; questions are answered from `start` on.
+    The constructor binds the address, so that a wrong one fails at the start; requests are answered from `start` on.
+
+    Raises:
+        OutputError: the address cannot be bound.
     """
 
     def __init__(self, host: str, port: int, stats: DaemonStats) -> None:
@@ -44,13 +47,13 @@ class MetricsServer:
         self.port = self._server.server_address[1]
 
     def start(self) -> None:
-        """Serve from now on."""
+        """Start to answer requests."""
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
         logger.info("metrics at port %d", self.port, extra={"fields": {"port": self.port}})
 
     def close(self) -> None:
-        """Serve no longer."""
+        """Stop to answer requests, and free the address."""
         if self._thread is not None:
             self._server.shutdown()
         self._server.server_close()
@@ -60,7 +63,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Someone who asked and did not wait for the answer is no event."""
+        """Ignore the error: a client that closes the connection early is not worth a traceback in the log."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -77,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Requests are not events."""
+        """Log nothing: scrapes every few seconds would fill the log."""
 
 
 def _health(stats: DaemonStats) -> tuple[int, str, bytes]:

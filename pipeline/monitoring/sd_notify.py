@@ -1,4 +1,4 @@
-"""What systemd is told: ready, how it goes, still alive. Nothing where no service manager listens."""
+"""Notifies systemd: ready, status, alive. Without a service manager nothing is sent."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class SdNotify:
     """The notification socket of `sd_notify(3)`, named by NOTIFY_SOCKET."""
 
     def __init__(self) -> None:
-        # Taken out of the environment, so that no child process speaks in our name.
+        # Removed from the environment: a child process would send its own messages for this service.
         address = os.environ.pop("NOTIFY_SOCKET", "")
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
-    def tell(self, **variables: object) -> None:
+    def send(self, **variables: object) -> None:
         """Send assignments such as READY=1 or STATUS="12 labelled"."""
         if not self._address:
             return

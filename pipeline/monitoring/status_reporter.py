@@ -1,4 +1,4 @@
-"""Tells those who ask how the daemon is: the service manager, the status file, the log."""
+"""Reports how the daemon is: to the service manager, the status files, the log and over HTTP."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _LOG_EVERY_S = 60.0
 
 
 class StatusReporter:
-    """Called about once a second; writes `status_files` and one log line a minute in which something happened.
+    """Reports `stats` once a second, in `status_files` every 2 s, and in the log once a minute if photos got rows.
 
-    From `ready` on, `server` answers those who ask by the network.
+    `server` answers requests from `ready` on.
     """
 
     def __init__(
@@ -43,20 +43,20 @@ class StatusReporter:
         self._logged = (0, 0)
 
     def ready(self) -> None:
-        """Say that the daemon watches and labels from now on."""
+        """Report that the daemon watches and labels from now on."""
         if self._server is not None:
             self._server.start()
-        self._sd_notify.tell(READY=1, STATUS=self._stats.sentence())
+        self._sd_notify.send(READY=1, STATUS=self._stats.summary())
         facts = {"mode": self._stats.mode, "model": self._stats.model}
         logger.info("watching by %s, labelling with %s", self._stats.mode, self._stats.model, extra={"fields": facts})
 
     def reloading(self) -> None:
-        """Say that the model is being loaded anew."""
-        self._sd_notify.tell(STATUS="loading the model anew")
+        """Report that the model is being reloaded."""
+        self._sd_notify.send(STATUS="reloading the model")
 
     def tick(self) -> None:
-        """Say that the daemon is alive, and how."""
-        self._sd_notify.tell(WATCHDOG=1, STATUS=self._stats.sentence())
+        """Report that the daemon is alive, and its figures; to be called about once a second."""
+        self._sd_notify.send(WATCHDOG=1, STATUS=self._stats.summary())
         now_s = self._clock()
         if now_s >= self._next_status_s:
             self._next_status_s = now_s + _STATUS_EVERY_S
@@ -66,11 +66,11 @@ class StatusReporter:
             self._log()
 
     def stopping(self) -> None:
-        """Say that the daemon finishes what it has begun."""
-        self._sd_notify.tell(STOPPING=1)
+        """Report that the daemon commits its last rows."""
+        self._sd_notify.send(STOPPING=1)
 
     def stopped(self) -> None:
-        """Leave the last figures for who asks later."""
+        """Write the last figures, which stay in the status files."""
         self._write_status("stopped")
         self._log()
 
@@ -78,13 +78,13 @@ class StatusReporter:
         figures = (self._stats.labelled, self._stats.failed.total())
         if figures != self._logged:
             self._logged = figures
-            logger.info("%s", self._stats.sentence(), extra={"fields": self._stats.snapshot()})
+            logger.info("%s", self._stats.summary(), extra={"fields": self._stats.snapshot()})
 
     def _write_status(self, state: str) -> None:
         document = json.dumps({"state": state, "pid": os.getpid(), **self._stats.snapshot()}, indent=1) + "\n"
         for path in self._status_files:
             temporary = path.with_name(f".{path.name}.tmp")
-            # No fsync: it is of now, and of no use after a power cut.
+            # Without fsync: after a power cut the status is out of date anyway.
             with contextlib.suppress(OSError):
                 temporary.write_text(document, encoding="utf-8")
                 temporary.replace(path)

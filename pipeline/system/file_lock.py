@@ -1,4 +1,4 @@
-"""One writer for one output: a lock that a dead holder does not keep, and that names a living one."""
+"""A lock file for one writer per output: the kernel frees it when the holder dies, and it names the holder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pipeline.errors import LockedError
 
 @contextlib.contextmanager
 def held(path: Path, what: str, doing: str = "written") -> Iterator[None]:
-    """Hold the lock file `path`, made with its folder, while the block runs; then remove both, the folder if empty.
+    """Hold a lock on the file `path` while the block runs; makes its folder and the file, and removes them after.
 
-    The kernel lets go when the process ends, however it ends. `what` and `doing` tell whoever
-    comes second what is being done.
+    The kernel releases the lock when the process ends, however it ends. A second process reads in its error that
+    `what` is being `doing`. The folder stays if other files are in it.
 
     Raises:
-        LockedError: another process holds it; the message says which, and since when.
+        LockedError: another process holds the lock; the message says which, and since when.
         OSError: the file cannot be made.
     """
     descriptor = _locked(path, f"{what} is being {doing}")
@@ -43,12 +43,12 @@ def _locked(path: Path, what: str) -> int:
     while True:
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir()
-            # What is made durable in the folder later is worth nothing if the folder itself is not.
+            # Without this a power cut may remove the folder, and with it the files that were made durable in it.
             sync_folder(path.parent.parent)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:
-            # The last holder removed the folder in between.
+            # The last holder has just removed the folder.
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,7 +62,7 @@ def _locked(path: Path, what: str) -> int:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Tell whether the locked file is still the one that others will find under `path`."""
+    """Tell whether `path` is still the locked file: the last holder may have removed it before the lock was taken."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:

@@ -5,38 +5,34 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-from dataclasses import dataclass
 
 
-@dataclass(slots=True)
-class StopRequests:
-    """What signals ask for: to end, to load the model anew; `is_running` is the daemon's: it can be asked now."""
+class LoopControl:
+    """Requests to the main loop, and a pipe that ends its wait.
 
-    stop: bool = False
-    reload: bool = False
-    is_running: bool = False
-
-
-class Wakeup:
-    """A pipe: `ring` never blocks and is safe in a signal handler, `wait` returns early when it rang."""
+    While `is_running` is False the loop does not read `stop_requested` yet, and a signal has to end the process.
+    """
 
     def __init__(self) -> None:
-        self._ear, self._mouth = os.pipe()
-        os.set_blocking(self._ear, False)
-        os.set_blocking(self._mouth, False)
+        self.stop_requested = False
+        self.reload_requested = False
+        self.is_running = False
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
 
-    def ring(self) -> None:
-        """End the wait of the loop, the current one or else the next."""
+    def wake(self) -> None:
+        """End the current wait of the loop, or else the next; never blocks, and is safe in a signal handler."""
         with contextlib.suppress(BlockingIOError):
-            os.write(self._mouth, b"!")
+            os.write(self._write_end, b"!")
 
     def wait(self, timeout_s: float) -> None:
-        """Return when it rang, or after `timeout_s`."""
-        if select.select([self._ear], [], [], max(0.0, timeout_s))[0]:
+        """Return after a call of `wake`, or after `timeout_s`."""
+        if select.select([self._read_end], [], [], max(0.0, timeout_s))[0]:
             with contextlib.suppress(BlockingIOError):
-                os.read(self._ear, 65536)
+                os.read(self._read_end, 65536)
 
     def close(self) -> None:
-        """Give the pipe back."""
-        os.close(self._ear)
-        os.close(self._mouth)
+        """Close the pipe."""
+        os.close(self._read_end)
+        os.close(self._write_end)

@@ -1,8 +1,7 @@
-"""What happens to a photo whose row is durable: it stays, moves away or goes."""
+"""What happens to a photo with a durable row: the photo stays, is moved away or is deleted."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from models.system.atomic_file import sync_folder
+from models.system.atomic_file import replacing
 from pipeline.sources.file_names import file_system_name
 from pipeline.tables.row_index import Entry
 
@@ -21,7 +20,7 @@ _CLAIMED = "labelled"
 
 @dataclass(frozen=True, slots=True)
 class DoneAction:
-    """`delete` photos that were labelled, or move them and the failed ones below `target`; neither: they stay.
+    """Photos that were labelled are deleted, or they and the failed ones move below `target`; by default they stay.
 
     A photo that could not be labelled is never deleted.
     """
@@ -35,11 +34,11 @@ class DoneAction:
         """Whether photos stay where they are."""
         return not self.delete and self.target is None
 
-    def dispose(self, entry: Entry) -> bool:
-        """Do it with the photo of a durable row; False where it is not the one the row was made of, or is not there.
+    def apply(self, entry: Entry) -> bool:
+        """Move or delete the photo of a durable row; False if it is gone, or no longer the photo of that row.
 
         Raises:
-            OSError: it cannot be moved or deleted.
+            OSError: the photo cannot be moved or deleted.
         """
         if self.keeps or (self.delete and not entry.is_labelled):
             return False
@@ -47,11 +46,11 @@ class DoneAction:
         try:
             if not _is_photo_of(entry, path):
                 return False
-            place = None if self.target is None else self.target / file_system_name(entry.name)
-            if place is None or (entry.is_labelled and _has_content(place, entry.identity[1:])):
-                # A move between file systems that was cut short left a copy.
+            destination = None if self.target is None else self.target / file_system_name(entry.name)
+            if destination is None or (entry.is_labelled and _has_content(destination, entry.identity[1:])):
+                # An interrupted move between file systems left a copy there.
                 return _remove(path, entry)
-            return _move(path, _free_place(place, entry), entry)
+            return _move(path, _free_path(destination, entry), entry)
         except FileNotFoundError:
             return False
 
@@ -61,13 +60,13 @@ def _is_photo_of(entry: Entry, path: Path) -> bool:
     return (facts.st_size, facts.st_mtime_ns // 1000) == (entry.size_bytes, entry.mtime_us)
 
 
-def _free_place(place: Path, entry: Entry) -> Path:
-    """Return `place`, or where another photo has it, a name beside it that tells the content, or else a number."""
-    if not os.path.lexists(place):
-        return place
+def _free_path(path: Path, entry: Entry) -> Path:
+    """Return `path`; if another photo has it, the name with the content's digest, or with a number if it has none."""
+    if not os.path.lexists(path):
+        return path
     if entry.is_labelled:
-        return place.with_stem(f"{place.stem}.{entry.identity[1:].hex()[:_DIGITS]}")
-    numbered = (place.with_stem(f"{place.stem}.{number}") for number in count(1))
+        return path.with_stem(f"{path.stem}.{entry.identity[1:].hex()[:_DIGITS]}")
+    numbered = (path.with_stem(f"{path.stem}.{number}") for number in count(1))
     return next(candidate for candidate in numbered if not os.path.lexists(candidate))
 
 
@@ -79,59 +78,49 @@ def _has_content(path: Path, digest: bytes) -> bool:
 
 
 def _remove(path: Path, entry: Entry) -> bool:
-    """Delete the photo of a row; another one that took its name at the last moment stays."""
+    """Delete the photo of a row; another photo that took its name at the last moment stays."""
     claimed = path.with_name(f".{path.name}.{_CLAIMED}")
     path.rename(claimed)
     if not _is_photo_of(entry, claimed):
-        _put_back(claimed, path)
+        _restore_name(claimed, path)
         return False
     claimed.unlink()
     return True
 
 
-def _move(path: Path, place: Path, entry: Entry) -> bool:
-    """Move the photo of a row; another one that took its name at the last moment stays."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _move(path: Path, destination: Path, entry: Entry) -> bool:
+    """Move the photo of a row; another photo that took its name at the last moment stays."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.rename(place)
+        path.rename(destination)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        return _move_by_copy(path, place, entry)
-    if not _is_photo_of(entry, place):
-        _put_back(place, path)
+        return _move_by_copy(path, destination, entry)
+    if not _is_photo_of(entry, destination):
+        _restore_name(destination, path)
         return False
     return True
 
 
-def _move_by_copy(path: Path, place: Path, entry: Entry) -> bool:
-    _copy_durably(path, place)
-    is_gone = False
+def _move_by_copy(path: Path, destination: Path, entry: Entry) -> bool:
+    with path.open("rb") as source, replacing(destination) as copy:
+        shutil.copyfileobj(source, copy)
+        # Data that is written later would change the time again.
+        copy.flush()
+        shutil.copystat(path, copy.name)
+    is_removed = False
     try:
-        is_gone = _remove(path, entry)
+        is_removed = _remove(path, entry)
     finally:
-        if not is_gone:
-            place.unlink()
-    return is_gone
+        if not is_removed:
+            destination.unlink()
+    return is_removed
 
 
-def _put_back(taken: Path, path: Path) -> None:
-    """Give a photo that has no row its name again; one that has the name by now came later, and counts instead."""
+def _restore_name(renamed: Path, path: Path) -> None:
+    """Give a photo without a row its name back; a photo that has the name by now is newer and replaces it."""
     if not os.path.lexists(path):
-        taken.rename(path)
+        renamed.rename(path)
     else:
-        taken.unlink()
-
-
-def _copy_durably(source: Path, place: Path) -> None:
-    temporary = place.with_name(f".{place.name}.tmp")
-    try:
-        shutil.copy2(source, temporary)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.rename(place)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(place.parent)
+        renamed.unlink()

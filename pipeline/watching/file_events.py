@@ -1,4 +1,4 @@
-"""watchdog's events as hints: paths to look at in a bounded set, and proof that events still arrive."""
+"""watchdog's events as hints: a bounded set of paths to look at, and a heartbeat that shows that events arrive."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from pipeline.watching.settle_tracker import Hint
 from pipeline.watching.watched_folder import WatchedFolder
 
 CAPACITY_HINTS = 10_000
-BEAT_EVERY_S = 10.0
-_BEAT_LATE_S = 10.0
-# Opening and reading make events too, and reading is what this program does all day.
+HEARTBEAT_EVERY_S = 10.0
+_HEARTBEAT_LATE_S = 10.0
+# Opening and reading make events too, and this program opens and reads all day.
 _EVENTS: list[type[FileSystemEvent]] = [
     *(FileCreatedEvent, FileModifiedEvent, FileClosedEvent, FileMovedEvent, FileDeletedEvent),
     *(DirCreatedEvent, DirMovedEvent),
@@ -39,7 +39,7 @@ _HINTS = {"closed": Hint.CLOSED, "created": Hint.CHANGED, "modified": Hint.CHANG
 
 @dataclass(slots=True)
 class Hints:
-    """What to look at: files (each with the last thing that happened to it), folders; `scan`: some were lost."""
+    """Paths to look at: files (each with its last event) and folders; `scan` if events were dropped."""
 
     files: dict[str, Hint] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
@@ -51,8 +51,8 @@ class Hints:
         return not (self.files or self.folders or self.scan)
 
 
-class FileEvents:
-    """An observer of the inbox that is started, asked whether it is well, and stopped for another."""
+class FileEvents(FileSystemEventHandler):
+    """An observer of the inbox: started once, asked for hints and failures, and stopped."""
 
     def __init__(self, inbox: WatchedFolder, wake: Callable[[], None], clock: Callable[[], float]) -> None:
         self._inbox = inbox
@@ -60,60 +60,61 @@ class FileEvents:
         self._clock = clock
         self._lock = threading.Lock()
         self._hints = Hints()
-        self._complaints = _Complaints(self._lost)
+        self._warning_handler = _WarningHandler(self._request_scan)
         self._observer = InotifyObserver(generate_full_events=True)
-        self._beat_sent_s: float | None = None
-        self._next_beat_s = clock()
+        self._heartbeat_sent_s: float | None = None
+        self._next_heartbeat_s = clock()
 
     def start(self) -> None:
-        """Begin to listen.
+        """Start the threads that read events.
 
         Raises:
             OSError: the kernel allows no more watches (ENOSPC) or inotify instances (EMFILE), or the folder is gone.
         """
-        logging.getLogger("watchdog").addHandler(self._complaints)
+        logging.getLogger("watchdog").addHandler(self._warning_handler)
         try:
-            self._observer.schedule(
-                _Handler(self._on_event), str(self._inbox.folder), recursive=True, event_filter=_EVENTS
-            )
+            self._observer.schedule(self, str(self._inbox.folder), recursive=True, event_filter=_EVENTS)
             self._observer.start()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Listen no longer."""
-        logging.getLogger("watchdog").removeHandler(self._complaints)
+        """End the threads."""
+        logging.getLogger("watchdog").removeHandler(self._warning_handler)
         with contextlib.suppress(RuntimeError, OSError):
             self._observer.stop()
             self._observer.join(5.0)
 
-    def take(self) -> Hints:
+    def pop_hints(self) -> Hints:
         """Return what has happened since the last call."""
         with self._lock:
             hints, self._hints = self._hints, Hints()
         return hints
 
-    def trouble(self) -> str | None:
-        """Return why events cannot be relied on, None while they can; sends the next heartbeat when it is time."""
+    def failure_reason(self) -> str | None:
+        """Return why events cannot be relied on, None while they can; sends the next heartbeat when it is due."""
         threads = [self._observer, *self._observer.emitters]
         if not all(thread.is_alive() for thread in threads):
             return "a thread of the observer ended"
         now_s = self._clock()
-        if self._beat_sent_s is not None and now_s - self._beat_sent_s > _BEAT_LATE_S:
-            return f"no event for {_BEAT_LATE_S:.0f} s after the heartbeat"
-        if self._inbox.has_marker and self._beat_sent_s is None and now_s >= self._next_beat_s:
-            self._next_beat_s = now_s + BEAT_EVERY_S
-            self._beat(now_s)
+        if self._heartbeat_sent_s is not None and now_s - self._heartbeat_sent_s > _HEARTBEAT_LATE_S:
+            return f"no event for {_HEARTBEAT_LATE_S:.0f} s after the heartbeat"
+        if self._inbox.has_marker and self._heartbeat_sent_s is None and now_s >= self._next_heartbeat_s:
+            self._next_heartbeat_s = now_s + HEARTBEAT_EVERY_S
+            self._send_heartbeat(now_s)
         return None
 
-    def _beat(self, now_s: float) -> None:
-        """Open and close the marker. Not write, which a full disk refuses; nor create, as its absence is telling."""
-        self._beat_sent_s = now_s
+    def _send_heartbeat(self, now_s: float) -> None:
+        """Make an event by opening and closing the marker.
+
+        Writing would fail on a full disk, and creating the marker would hide that it is gone.
+        """
+        self._heartbeat_sent_s = now_s
         try:
             os.close(os.open(self._inbox.marker, os.O_WRONLY | os.O_CLOEXEC))
         except OSError:
-            self._beat_sent_s = None
+            self._heartbeat_sent_s = None
 
     @staticmethod
     def watch_count() -> int:
@@ -124,28 +125,29 @@ class FileEvents:
                 count += info.read_bytes().count(b"inotify wd:")
         return count
 
-    def excuse(self) -> None:
-        """Expect the heartbeat anew: this process was stopped and not the events."""
-        self._beat_sent_s = None
+    def reset_heartbeat(self) -> None:
+        """Forget the heartbeat that was sent: it is late because this process was suspended."""
+        self._heartbeat_sent_s = None
 
-    def _on_event(self, event: FileSystemEvent) -> None:
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Keep a hint of an event; called by the observer's thread."""
         source, target = os.fsdecode(event.src_path), os.fsdecode(event.dest_path)
         if source == str(self._inbox.marker):
-            self._beat_sent_s = None
+            self._heartbeat_sent_s = None
             return
         with self._lock:
             was_empty = self._hints.is_empty
             if event.event_type != "moved":
-                self._hint(source, event.is_directory, _HINTS[event.event_type])
+                self._add_hint(source, event.is_directory, _HINTS[event.event_type])
             else:
-                self._hint(source, False, Hint.CHANGED)
-                self._hint(target, event.is_directory, Hint.ARRIVED)
+                self._add_hint(source, False, Hint.CHANGED)
+                self._add_hint(target, event.is_directory, Hint.RENAMED)
             is_first = was_empty and not self._hints.is_empty
         if is_first:
-            # Whoever wakes takes all; a photo that grows write by write wakes nobody at each.
+            # The loop pops all hints when it wakes, so a photo that grows write by write does not wake it each time.
             self._wake()
 
-    def _hint(self, path: str, is_folder: bool, hint: Hint) -> None:
+    def _add_hint(self, path: str, is_folder: bool, hint: Hint) -> None:
         if not path or "/." in path[len(str(self._inbox.folder)) :]:
             return
         if len(self._hints.files) + len(self._hints.folders) >= CAPACITY_HINTS:
@@ -155,26 +157,18 @@ class FileEvents:
         else:
             self._hints.files[path] = hint
 
-    def _lost(self) -> None:
+    def _request_scan(self) -> None:
         with self._lock:
             self._hints.scan = True
         self._wake()
 
 
-class _Handler(FileSystemEventHandler):
-    def __init__(self, on_event: Callable[[FileSystemEvent], None]) -> None:
-        self._on_event = on_event
+class _WarningHandler(logging.Handler):
+    """Calls `on_warning` when watchdog warns of a queue overflow or a missing watch: events may have been dropped."""
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        self._on_event(event)
-
-
-class _Complaints(logging.Handler):
-    """What watchdog warns of (an overflow of the kernel's queue, watches it could not set) may have cost events."""
-
-    def __init__(self, on_complaint: Callable[[], None]) -> None:
+    def __init__(self, on_warning: Callable[[], None]) -> None:
         super().__init__(logging.WARNING)
-        self._on_complaint = on_complaint
+        self._on_warning = on_warning
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._on_complaint()
+        self._on_warning()

@@ -1,12 +1,15 @@
-"""Keeps a labeller running: loads its model, loads it anew, and starts another one when its processes keep dying."""
+"""Keeps a labeller running: starts it, reloads its model, and restarts it with back-off when its workers keep dying.
+
+The labeller is running, or it has failed and waits for its restart. A restart that fails begins a longer wait. A
+reload that fails leaves the state as it is.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from pipeline.errors import LabelDirError
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.records import FileRef, Row
 
@@ -16,7 +19,7 @@ _BACKOFF_S = (1.0, 5.0, 15.0, 60.0)
 
 
 class RunningLabeller(Protocol):
-    """What is needed of `pipeline.labeller.Labeller`, started."""
+    """The part of a started `pipeline.labeller.Labeller` that watching needs."""
 
     @property
     def restarts(self) -> int: ...
@@ -24,68 +27,76 @@ class RunningLabeller(Protocol):
     def close(self) -> None: ...
 
 
-class LabellerSupervisor:
-    """`labeller` is the one that runs, None while there is none."""
+LabellerT = TypeVar("LabellerT", bound=RunningLabeller)
 
-    def __init__(self, start: Callable[[], RunningLabeller], stats: DaemonStats, clock: Callable[[], float]) -> None:
+
+class LabellerSupervisor(Generic[LabellerT]):
+    """Holds the running labeller in `labeller`, None from a failure to the restart."""
+
+    def __init__(self, start: Callable[[], LabellerT], stats: DaemonStats, clock: Callable[[], float]) -> None:
         self._start = start
         self._stats = stats
         self._clock = clock
         self._restart_at_s = 0.0
-        self._deaths = 0
+        self._failures = 0
         self._restarts_before = 0
-        self.labeller: RunningLabeller | None = None
+        self.labeller: LabellerT | None = None
 
     @property
     def restarts(self) -> int:
-        """How many processes had to be replaced so far."""
+        """How many worker processes have been replaced so far."""
         return self._restarts_before + (self.labeller.restarts if self.labeller else 0)
 
     def start(self) -> None:
-        """Start the first one.
+        """Start the first labeller.
 
         Raises:
             ModelError, WorkerDiedError: the model cannot be loaded.
         """
         self.labeller = self._start()
 
-    def reload(self) -> None:
-        """Load the model anew; where that fails, the old one goes on."""
+    def reload(self) -> bool:
+        """Return True with a labeller of the model as it is now; if that fails, False, and the old labeller stays."""
         try:
             labeller = self._start()
         except Exception as error:
             # Whatever is wrong with the new model, the old one works.
-            logger.warning("the model cannot be loaded anew, the old one stays: %s", error)
-            return
-        self.close()
-        self.labeller = labeller
+            logger.warning("the model cannot be reloaded, the old one stays: %s", error)
+            return False
+        self._replace(labeller)
         model = self._stats.model
         logger.info("labelling with %s from now on", model, extra={"fields": {"model": model}})
+        return True
 
-    def lose(self, error: Exception) -> None:
-        """Give up the processes for now, after `error`; what they had at work is its caller's to hand out again."""
+    def back_off(self, error: Exception) -> None:
+        """Close the labeller after `error` until its restart is due; the caller requeues its unfinished files."""
         self.close()
-        self._restart_at_s = self._clock() + _BACKOFF_S[min(self._deaths, len(_BACKOFF_S) - 1)]
-        self._deaths += 1
-        self._stats.trouble("labelling", str(error))
+        self._restart_at_s = self._clock() + _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
+        self._failures += 1
+        self._stats.set_problem("labelling", str(error))
 
     def restart_if_due(self) -> None:
-        """Start another one where there is none and it is time."""
+        """Start another labeller if there is none and the back-off is over."""
         if self.labeller is not None or self._clock() < self._restart_at_s:
             return
         try:
-            self.labeller = self._start()
-            self._stats.trouble("labelling", None)
-        except LabelDirError as error:
-            self.lose(error)
+            self._replace(self._start())
+        except Exception as error:
+            # A model file that is missing just now, or a machine without memory for processes, may recover.
+            self.back_off(error)
 
-    def has_done_well(self) -> None:
-        """Take note that files were labelled to the last: the next death is the first one again."""
-        self._deaths = 0
+    def reset_backoff(self) -> None:
+        """Note that files were labelled to the end: the next failure gets the shortest back-off."""
+        self._failures = 0
 
     def close(self) -> None:
-        """End the processes."""
+        """End the labeller's processes."""
         if self.labeller is not None:
             self._restarts_before += self.labeller.restarts
             self.labeller.close()
             self.labeller = None
+
+    def _replace(self, labeller: LabellerT) -> None:
+        self.close()
+        self.labeller = labeller
+        self._stats.set_problem("labelling", None)

@@ -1,24 +1,22 @@
-"""The loop of `label-dir --watch`: the one table stays the truth about the folder, run by run, with one labeller."""
+"""The loop of `label-dir --watch`: repeated runs with one labeller keep the table up to date with the folder."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pipeline.errors import InputMissingError, LabelDirError
+from pipeline.errors import InputMissingError, LabelDirError, WorkerDiedError
 from pipeline.labeller import Labeller
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.sd_notify import SdNotify
 from pipeline.records import FileRef, Row, RunSummary
 from pipeline.run import Hooks, RunRequest, run
-from pipeline.watching.control import StopRequests, Wakeup
+from pipeline.watching.control import LoopControl
 from pipeline.watching.event_supervisor import EventSupervisor, WatchIntervals
-from pipeline.watching.file_events import FileEvents
+from pipeline.watching.labeller_supervisor import LabellerSupervisor
+from pipeline.watching.scan_schedule import ScanSchedule
 from pipeline.watching.settle_tracker import SettleTracker
 from pipeline.watching.watched_folder import WatchedFolder
-
-logger = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 _BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
@@ -26,156 +24,146 @@ _BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 @dataclass(frozen=True, slots=True)
 class TableIntervals:
-    """`flush_s`: publish at most this often; `settle_s`: how long a new photo must rest; `sight`: how it is watched."""
+    """`flush_s`: publish at most this often; `settle_s`: how long a new photo must stay unchanged."""
 
     flush_s: float
     settle_s: float
-    sight: WatchIntervals
+    watch: WatchIntervals
 
 
 class TableWatch:
-    """Runs until it is told to stop. `start` gives the run to repeat and its labeller, anew after SIGHUP."""
+    """Runs until a stop is requested. `start` returns the run to repeat and its labeller, again after a reload."""
 
     def __init__(
         self,
         inbox: WatchedFolder,
         start: Callable[[], tuple[RunRequest, Labeller]],
-        rhythm: TableIntervals,
-        requests: StopRequests,
-        wakeup: Wakeup,
+        intervals: TableIntervals,
+        control: LoopControl,
         on_run: Callable[[RunSummary], None],
         clock: Callable[[], float],
     ) -> None:
         self._inbox = inbox
         self._start = start
-        self._rhythm = rhythm
-        self._requests = requests
-        self._wakeup = wakeup
+        self._flush_s = intervals.flush_s
+        self._control = control
         self._on_run = on_run
         self._clock = clock
+        self._request: RunRequest | None = None
         self._stats = DaemonStats()
         self._sd_notify = SdNotify()
-        self._tracker = SettleTracker(rhythm.settle_s, clock)
-        self._at_rest: dict[str, FileRef] | None = None
+        self._tracker = SettleTracker(intervals.settle_s, clock)
+        self._schedule = ScanSchedule(intervals.watch.scan_s, clock)
+        self._event_supervisor = EventSupervisor(
+            inbox, self._schedule, intervals.watch, self._stats, control.wake, clock
+        )
+        self._labeller_supervisor = LabellerSupervisor(self._start_labeller, self._stats, clock)
+        self._settled: dict[str, FileRef] | None = None
         self._failures = 0
         self._next_tick_s = clock()
-        self._next_run_s = clock()
         self._last_run_s = clock()
-        self._interval_s = rhythm.sight.poll_s or rhythm.sight.rescan_s
-        self._event_supervisor = EventSupervisor(inbox, self, self, rhythm.sight, self._stats, wakeup.ring, clock)
-        # What the lookout asks of whoever lists and hears.
-        self.watcher: FileEvents | None = None
-        self.completed = 0
-        self.folders = 0
-        self.error: str | None = None
 
     def run(self) -> None:
-        """Bring the table up to date, and again whenever the folder changed.
+        """Bring the table up to date, and again whenever the folder has changed.
 
         Raises:
-            LabelDirError: the first run failed; later ones are tried again.
-            ModelError: the model cannot be loaded.
+            LabelDirError: the first run failed for another reason than its workers; later runs are retried.
+            ModelError, WorkerDiedError: the model cannot be loaded at the start.
         """
-        self._event_supervisor.enter()
-        labeller: Labeller | None = None
+        self._event_supervisor.mark_inbox()
         try:
-            # While this process has one thread and can fork the one that decodes; threads begin with the watching.
-            request, labeller = self._start()
-            self._event_supervisor.begin()
-            self._requests.is_running = True
-            self._run_once(request, labeller)
-            self._sd_notify.tell(READY=1)
-            while not self._requests.stop:
-                if self._requests.reload:
-                    self._requests.reload = False
-                    labeller.close()
-                    request, labeller = self._start()
-                    self.request()
-                self._turn(request, labeller)
-                self._wakeup.wait(self._pause_s())
+            # Before the observer's threads: only a process with one thread can fork the fork server of the decoders.
+            self._labeller_supervisor.start()
+            self._event_supervisor.start()
+            self._control.is_running = True
+            while not self._control.stop_requested:
+                self._turn()
+                self._control.wait(self._pause_s())
         finally:
-            if labeller is not None:
-                labeller.close()
-            self._event_supervisor.end()
+            self._labeller_supervisor.close()
+            self._event_supervisor.stop()
 
-    def request(self) -> None:
-        """Run again as soon as possible."""
-        self._next_run_s = min(self._next_run_s, self._clock())
+    def _start_labeller(self) -> Labeller:
+        self._request, labeller = self._start()
+        self._stats.model = self._request.artifact.model_id
+        return labeller
 
-    def cancel(self) -> None:
-        """Nothing is under way between turns."""
-
-    def set_interval(self, interval_s: float) -> None:
-        """Run at least this often from now on."""
-        self._interval_s = interval_s
-        self._next_run_s = min(self._next_run_s, self._clock() + interval_s)
-
-    def _turn(self, request: RunRequest, labeller: Labeller) -> None:
+    def _turn(self) -> None:
         self._tick()
-        self._hear()
-        if self._event_supervisor.is_inbox_away or self._clock() < self._next_run_s:
+        self._read_hints()
+        if self._control.reload_requested:
+            self._control.reload_requested = False
+            if self._labeller_supervisor.reload():
+                self._schedule.request()
+        self._labeller_supervisor.restart_if_due()
+        labeller = self._labeller_supervisor.labeller
+        if labeller is None or self._event_supervisor.is_inbox_absent or self._clock() < self._schedule.due_s:
             return
+        self._schedule.start()
         try:
-            self._run_once(request, labeller)
-            self._failures = 0
-            self._stats.trouble("table", None)
+            self._run_once(labeller)
+        except (WorkerDiedError, OSError) as error:
+            self._schedule.request()
+            self._labeller_supervisor.back_off(error)
         except LabelDirError as error:
-            self._next_run_s = self._clock() + _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
+            if not self._schedule.completed:
+                raise
+            self._schedule.due_s = self._clock() + _BACKOFF_S[min(self._failures, len(_BACKOFF_S) - 1)]
             self._failures += 1
-            self._stats.trouble("table", str(error))
+            self._stats.set_problem("table", str(error))
 
-    def _run_once(self, request: RunRequest, labeller: Labeller) -> None:
-        """Run with what rests now; the very first time with everything, as a run without `--watch` does."""
-        is_first = self.completed == 0
-        taken = [] if is_first else [at_work.ref for at_work in iter(self._tracker.take, None)]
-        self._at_rest = None if is_first else {ref.name: ref for ref in taken}
+    def _run_once(self, labeller: Labeller) -> None:
+        """Run with the settled files; the first time with all files, as a run without `--watch` does."""
+        assert self._request is not None
+        is_first = self._schedule.completed == 0
+        settled = [] if is_first else [file.ref for file in iter(self._tracker.pop_ready, None)]
+        self._settled = None if is_first else {ref.name: ref for ref in settled}
+        hooks = Hooks(
+            on_row=self._on_row,
+            time_is_up=lambda: self._control.stop_requested,
+            is_at_rest=self._is_settled,
+            on_walked=self._refuse_an_absent_inbox,
+        )
         began_s = self._clock()
         try:
-            hooks = Hooks(
-                on_row=self._on_row,
-                time_is_up=lambda: self._requests.stop,
-                is_at_rest=self._is_at_rest,
-                on_walked=self._refuse_an_empty_mount_point,
-            )
-            summary = run(request, hooks, labeller)
+            # A fresh run keeps no rows: the second one would remove those of all files that did not settle just now.
+            summary = run(replace(self._request, fresh=self._request.fresh and is_first), hooks, labeller)
         finally:
-            for ref in taken:
+            for ref in settled:
                 self._tracker.finish(ref.name)
-        self.completed += 1
-        now_s = self._clock()
+        self._last_run_s = self._clock()
         is_quiet = not (summary.labelled or summary.copied or summary.failed or summary.removed)
-        # However large the folder, looking for nothing takes a tenth of the time at most.
-        self._next_run_s = now_s + max(self._interval_s, 10 * (now_s - began_s) if is_quiet else 0.0)
-        self._last_run_s = now_s
+        self._schedule.complete(folder_count=0, busy_s=self._last_run_s - began_s if is_quiet else 0.0)
+        self._failures = 0
+        self._stats.set_problem("table", None)
+        if summary.labelled:
+            self._labeller_supervisor.reset_backoff()
+        if is_first:
+            self._sd_notify.send(READY=1)
         self._on_run(summary)
 
-    def _is_at_rest(self, ref: FileRef) -> bool:
-        if self._at_rest is None or self._at_rest.get(ref.name) == ref:
+    def _is_settled(self, ref: FileRef) -> bool:
+        if self._settled is None or self._settled.get(ref.name) == ref:
             return True
         return not self._tracker.notice(ref)
 
-    def _refuse_an_empty_mount_point(self) -> None:
-        if reason := self._inbox.absent_because():
+    def _refuse_an_absent_inbox(self) -> None:
+        if reason := self._inbox.absence_reason():
             raise InputMissingError(f"{self._inbox.folder}: {reason}")
 
-    def _hear(self) -> None:
-        hints = self.watcher.take() if self.watcher is not None else None
-        is_changed = bool(hints and (hints.scan or any(map(self._inbox.wants_folder, hints.folders))))
+    def _read_hints(self) -> None:
+        hints = self._event_supervisor.pop_hints()
+        is_changed = bool(hints and (hints.scan or any(map(self._inbox.includes_folder, hints.folders))))
         for path, hint in hints.files.items() if hints else ():
-            ref = self._inbox.look(path)
+            ref = self._inbox.stat(path)
             if ref is not None:
                 is_changed |= not self._tracker.notice(ref, hint)
-            elif self._inbox.wants(path):
-                self._tracker.gone(self._inbox.name_of(path))
+            elif self._inbox.includes(path):
+                self._tracker.forget(self._inbox.row_name(path))
                 is_changed = True
-        for known in self._tracker.to_look_at():
-            now = self._inbox.look(known.path)
-            if now is None:
-                self._tracker.gone(known.name)
-            else:
-                self._tracker.notice(now)
+        self._tracker.recheck(self._inbox.stat)
         if is_changed or self._tracker.ready_count:
-            self._next_run_s = min(self._next_run_s, self._last_run_s + self._rhythm.flush_s)
+            self._schedule.due_s = min(self._schedule.due_s, self._last_run_s + self._flush_s)
 
     def _on_row(self, _row: Row, _kept: int) -> None:
         self._tick()
@@ -183,11 +171,11 @@ class TableWatch:
     def _tick(self) -> None:
         if self._clock() >= self._next_tick_s:
             self._next_tick_s = self._clock() + _TICK_S
-            self._sd_notify.tell(WATCHDOG=1, STATUS=self._stats.health)
+            self._sd_notify.send(WATCHDOG=1, STATUS=self._stats.health)
             self._event_supervisor.check()
 
     def _pause_s(self) -> float:
         due = [self._next_tick_s, self._tracker.next_due_s()]
-        if not self._event_supervisor.is_inbox_away:
-            due.append(self._next_run_s)
+        if self._labeller_supervisor.labeller is not None and not self._event_supervisor.is_inbox_absent:
+            due.append(self._schedule.due_s)
         return min(due_s for due_s in due if due_s is not None) - self._clock()

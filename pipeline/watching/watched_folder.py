@@ -1,4 +1,4 @@
-"""The watched folder: is it there, what kind of file system is it, and what is one path in it."""
+"""The watched folder: whether it is there, which of its paths are photos, and whether it is on a network share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.sources.file_names import display_name
 from pipeline.sources.walk import WalkRules, name_filter
 
 MARKER_NAME = ".watch-folder"
-# No event crosses these when another machine writes, whatever inotify says.
+# On these file systems a write by another machine makes no event here, although inotify accepts the watch.
 _NETWORK_TYPES = frozenset(
     [
         *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "drvfs", "glusterfs", "gpfs", "lustre", "ncpfs"),
@@ -27,7 +27,7 @@ _MOUNT_INFO = Path("/proc/self/mountinfo")
 class WatchedFolder:
     """A folder that photos arrive in, with the rules that say which files are photos.
 
-    A hidden marker file tells the folder from the empty mount point it may lie on, and is the heartbeat of events.
+    A hidden marker file distinguishes the folder from the empty mount point below it, and is the heartbeat of events.
     """
 
     def __init__(self, folder: Path, rules: WalkRules) -> None:
@@ -35,14 +35,14 @@ class WatchedFolder:
         self.rules = rules
         self.marker = self.folder / MARKER_NAME
         self.has_marker = False
-        self._wanted = name_filter(rules)
+        self._is_included = name_filter(rules)
         self._identity = (0, 0)
 
-    def enter(self) -> None:
-        """Put the marker there; without permission to, the folder is told by its identity alone.
+    def place_marker(self) -> None:
+        """Make the marker; without permission to, the folder is recognised by its device and inode alone.
 
         Raises:
-            InputMissingError: it is no folder, or cannot be listed.
+            InputMissingError: the path is no folder, or cannot be listed.
         """
         try:
             with os.scandir(self.folder):
@@ -54,14 +54,14 @@ class WatchedFolder:
             self.marker.touch()
             self.has_marker = True
 
-    def leave(self) -> None:
-        """Take the marker away."""
+    def remove_marker(self) -> None:
+        """Delete the marker."""
         if self.has_marker:
             with contextlib.suppress(OSError):
                 self.marker.unlink()
 
-    def absent_because(self) -> str | None:
-        """Return why the folder is not what it was, None where it is."""
+    def absence_reason(self) -> str | None:
+        """Return why the folder is not the one that was marked, None if it is."""
         try:
             if self.has_marker:
                 os.stat(self.marker)
@@ -77,14 +77,12 @@ class WatchedFolder:
             return error.strerror or str(error)
         return "it is empty and not the folder it was" if is_empty and identity != self._identity else None
 
-    def look(self, path: str) -> FileRef | None:
-        """Return the photo at `path`; None where there is none, or none that is wanted."""
-        root = f"{self.folder}/"
-        if not path.startswith(root):
+    def stat(self, path: str) -> FileRef | None:
+        """Return the photo at `path` as it is now; None if there is none, or the rules exclude it."""
+        if not path.startswith(f"{self.folder}/"):
             return None
-        relative = path[len(root) :]
-        name = self._wanted_name(relative)
-        if name is None or self._is_avoided(relative):
+        name = self._included_name(path)
+        if name is None:
             return None
         try:
             facts = os.stat(path, follow_symlinks=self.rules.follow_links)
@@ -94,38 +92,39 @@ class WatchedFolder:
             return None
         return FileRef(name, path, facts.st_size, facts.st_mtime_ns // 1000, facts.st_ino)
 
-    def wants(self, path: str) -> bool:
-        """Tell whether a file at `path`, there or not, belongs to it by its name."""
-        relative = path[len(str(self.folder)) + 1 :]
-        return self._wanted_name(relative) is not None and not self._is_avoided(relative)
+    def includes(self, path: str) -> bool:
+        """Tell whether the rules include a file at `path`, whether it exists or not."""
+        return self._included_name(path) is not None
 
-    def wants_folder(self, path: str) -> bool:
-        """Tell whether photos in a folder below the inbox belong to it."""
-        relative = path[len(str(self.folder)) + 1 :]
-        return self._wants_folders_of(display_name(relative) + "/") and not self._is_avoided(relative)
+    def includes_folder(self, path: str) -> bool:
+        """Tell whether the rules include photos in the folder at `path`."""
+        return self._includes_parents_of(self.row_name(path) + "/") and not self._is_avoided(path)
 
-    def name_of(self, path: str) -> str:
+    def row_name(self, path: str) -> str:
         """Return the row name of a path below the folder."""
-        return display_name(path[len(str(self.folder)) + 1 :])
+        return display_name(self._relative(path))
 
     def is_on_network(self) -> bool:
-        """Tell whether the folder's file system is one whose changes make no events here."""
+        """Tell whether the folder is on a network share: changes by other machines make no events here."""
         kind = file_system_type(self.folder)
         return kind in _NETWORK_TYPES or kind.startswith("fuse")
 
-    def _wanted_name(self, relative: str) -> str | None:
-        if any(part.startswith(".") for part in relative.split("/")):
+    def _relative(self, path: str) -> str:
+        return path[len(str(self.folder)) + 1 :]
+
+    def _included_name(self, path: str) -> str | None:
+        relative = self._relative(path)
+        if any(part.startswith(".") for part in relative.split("/")) or self._is_avoided(path):
             return None
         name = display_name(relative)
-        return name if self._wants_folders_of(name) and self._wanted(name, False) else None
+        return name if self._includes_parents_of(name) and self._is_included(name, False) else None
 
-    def _wants_folders_of(self, name: str) -> bool:
+    def _includes_parents_of(self, name: str) -> bool:
         slashes = [index for index, character in enumerate(name) if character == "/"]
-        return all(self._wanted(name[: slash + 1], True) for slash in slashes)
+        return all(self._is_included(name[: slash + 1], True) for slash in slashes)
 
-    def _is_avoided(self, relative: str) -> bool:
-        path = self.folder / relative
-        return any(str(place) in self.rules.avoid for place in (path, *path.parents))
+    def _is_avoided(self, path: str) -> bool:
+        return any(str(place) in self.rules.avoid for place in (Path(path), *Path(path).parents))
 
     def _identity_now(self) -> tuple[int, int]:
         facts = os.stat(self.folder)
@@ -133,7 +132,7 @@ class WatchedFolder:
 
 
 def file_system_type(folder: Path) -> str:
-    """Return the kernel's name for the type of the file system that `folder` lies on, "" where it is not known."""
+    """Return the kernel's name for the type of the file system of `folder`, "" if it is unknown."""
     best, kind = -1, ""
     try:
         lines = _MOUNT_INFO.read_text(encoding="utf-8", errors="surrogateescape").splitlines()

@@ -1,8 +1,9 @@
-"""The loop of `watch-folder` without processes or waiting: a labeller in this process, a clock moved by hand."""
+"""The loop of `watch-folder` without processes or waiting: a labeller in this process, a clock that tests move."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +18,14 @@ from pipeline.records import FileRef, ItemError, Row
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.sources.walk import WalkRules
 from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
-from pipeline.watching.control import StopRequests, Wakeup
+from pipeline.watching.control import LoopControl
 from pipeline.watching.daemon import Daemon
 from pipeline.watching.done_action import DoneAction
 from pipeline.watching.event_supervisor import EventSupervisor, WatchIntervals
-from pipeline.watching.labeller_supervisor import LabellerSupervisor
+from pipeline.watching.labeller_supervisor import LabellerSupervisor, RunningLabeller
 from pipeline.watching.pending_files import PendingFiles
 from pipeline.watching.row_committer import RowCommitter
+from pipeline.watching.scan_schedule import ScanSchedule
 from pipeline.watching.scanner import Scanner
 from pipeline.watching.settle_tracker import SettleTracker
 from pipeline.watching.watched_folder import WatchedFolder
@@ -33,7 +35,7 @@ SETTLE_S, FLUSH_S, POLL_S = 2.0, 1.0, 5.0
 
 @dataclass
 class Clock:
-    """Seconds that pass only when told to, and a wall clock beside them that may jump."""
+    """Seconds that pass only by `advance`, and a wall clock beside them that may jump."""
 
     now_s: float = 1000.0
     wall_us: int = 1_790_000_000_000_000
@@ -46,8 +48,8 @@ class Clock:
         self.wall_us += int(seconds * 1e6)
 
 
-class MovedByHand(Protocol):
-    """A clock with a wall clock beside it."""
+class MovableClock(Protocol):
+    """A clock that a test moves, with a wall clock beside it."""
 
     wall_us: int
 
@@ -57,9 +59,9 @@ class MovedByHand(Protocol):
 
 @dataclass
 class FakeLabeller:
-    """Reads each file as the decoders do and labels it with its first byte."""
+    """Reads each file as the decoders do and labels the file with its first byte."""
 
-    clock: MovedByHand
+    clock: MovableClock
     restarts: int = 0
     before_read: Callable[[FileRef], None] = lambda ref: None
     errors: dict[str, list[ItemError]] = field(default_factory=dict)
@@ -88,81 +90,89 @@ class FakeLabeller:
             )
 
     def close(self) -> None:
-        """Nothing runs."""
+        """There are no processes to end."""
 
 
 class Watched:
-    """A daemon over `folder`/inbox and `folder`/labels that is turned by hand."""
+    """A daemon over `folder`/inbox and `folder`/labels whose turns the test calls; `with` ends it."""
 
     def __init__(
         self,
         folder: Path,
-        clock: MovedByHand,
+        clock: MovableClock,
         done: str = "keep",
         rows_per_part: int = 5,
         settle_s: float = SETTLE_S,
-        rhythm: WatchIntervals = WatchIntervals(poll_s=POLL_S),  # noqa: B008 - frozen
+        intervals: WatchIntervals = WatchIntervals(poll_s=POLL_S),  # noqa: B008 - frozen
     ) -> None:
+        self._is_killed = False
         self.clock = clock
         self.inbox = folder / "inbox"
         self.labels = folder / "labels"
         (self.labels / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
         self.stats = DaemonStats()
+        self.control = LoopControl()
         self.labeller = FakeLabeller(clock)
         self.sink = AppendDataset(self.labels, "parquet", 1, rows_per_part)
         target = folder / "done" if done == "move" else None
-        done_action = DoneAction(folder / "inbox", delete=done == "delete", target=target)
-        inbox = WatchedFolder(folder / "inbox", WalkRules())
-        self.scanner = Scanner(inbox, POLL_S, clock)
-        self.tracker = SettleTracker(settle_s, clock)
+        done_action = DoneAction(self.inbox, delete=done == "delete", target=target)
+        inbox = WatchedFolder(self.inbox, WalkRules())
+        self.schedule = ScanSchedule(intervals.scan_s, clock)
+        self.scanner = Scanner(inbox, self.schedule, clock)
         self.row_committer = RowCommitter(self.sink, done_action, FLUSH_S, clock, self.stats)
+        tracker = SettleTracker(settle_s, clock)
         self.pending_files = PendingFiles(
-            inbox, self.scanner, self.tracker, self.sink, self.stats, self.row_committer.known
+            inbox, self.scanner, tracker, self.sink, self.stats, self.row_committer.finish_labelled
         )
-        self.wakeup = Wakeup()
-        self.event_supervisor = EventSupervisor(
-            inbox, self.scanner, self.pending_files, rhythm, self.stats, self.wakeup.ring, clock
-        )
-        self.event_supervisor.enter()
-        self.event_supervisor.begin()
-        self.labeller_supervisor = LabellerSupervisor(lambda: self.labeller, self.stats, clock)
+        self.event_supervisor = EventSupervisor(inbox, self.schedule, intervals, self.stats, self.control.wake, clock)
+        self.event_supervisor.mark_inbox()
+        self.event_supervisor.start()
+        self.labeller_supervisor = LabellerSupervisor[RunningLabeller](lambda: self.labeller, self.stats, clock)
+        reporter = StatusReporter(self.stats, SdNotify(), [], None, clock)
         self.daemon = Daemon(
             self.event_supervisor,
-            self.scanner,
-            self.tracker,
             self.pending_files,
             self.row_committer,
             self.labeller_supervisor,
-            False,
             self.stats,
-            StatusReporter(self.stats, SdNotify(), [], None, clock),
-            self.wakeup,
-            StopRequests(),
+            reporter,
+            self.control,
             clock,
         )
 
     def run_for(self, seconds: float, step_s: float = 0.5) -> None:
-        """Let `seconds` pass, and the loop turn all along."""
+        """Let `seconds` pass, with a turn of the loop every `step_s`."""
         for _ in range(round(seconds / step_s)):
             self.daemon.turn()
             self.clock.advance(step_s)
         self.daemon.turn()
 
     def drain(self) -> None:
-        """Let enough time pass for whatever lies there to get its row."""
+        """Let enough time pass for every photo in the inbox to get its row."""
         self.run_for(POLL_S + SETTLE_S + FLUSH_S + 2.0)
 
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_killed:
+            self.kill()
+
     def kill(self) -> None:
-        """End it as SIGKILL does: what is not on disk is forgotten."""
-        self.wakeup.close()
+        """End the daemon as SIGKILL does: what is not on disk is lost."""
+        self.control.close()
         self.sink.close()
+        self._is_killed = True
+
+
+Watch = Callable[..., Watched]
 
 
 def rows_in(labels: Path) -> list[tuple[str, str | None]]:
     """Return name and content digest of every row below `labels`, sorted."""
     rows: list[Any] = []
     for path in labels.glob("date=*/part-*.parquet"):
-        # Opened once: a part that is still open may be renamed over at any moment.
+        # Opened once: the daemon may replace a part that is not full at any moment.
         with pq.ParquetFile(path) as part:
             table = part.read(["file_name", "sha256"])
         rows += zip(table["file_name"].to_pylist(), table["sha256"].to_pylist(), strict=True)
@@ -170,6 +180,15 @@ def rows_in(labels: Path) -> list[tuple[str, str | None]]:
     return found
 
 
+def put(folder: Path, name: str, content: bytes, mtime_s: int = 1_700_000_000) -> tuple[str, str]:
+    """Write a photo into `folder`/inbox; returns the row that the photo must get."""
+    path = folder / "inbox" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (mtime_s, mtime_s))
+    return name, digest(content)
+
+
 def digest(content: bytes) -> str:
-    """Return the digest a row of `content` carries."""
+    """Return the digest in the row of a photo with `content`."""
     return hashlib.sha256(content).hexdigest()

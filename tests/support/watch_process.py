@@ -1,4 +1,4 @@
-"""A real `watch-folder` in a real process, and what tests ask of it."""
+"""A real `watch-folder` in a real process, with its rows, status and log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PATIENCE_S = 90.0 * SCALE
 
 
 def photo(number: int) -> bytes:
-    """Return a small photo unlike that of any other number."""
+    """Return a small photo that differs from that of any other number."""
     picture = Image.new("RGB", (36, 34), list(COLOURS.values())[number % len(COLOURS)])
     picture.putpixel((0, 0), (number & 255, number >> 8 & 255, number >> 16 & 255))
     stream = BytesIO()
@@ -34,10 +34,10 @@ def photo(number: int) -> bytes:
     return stream.getvalue()
 
 
-def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    """Return when `is_so`; fail where it takes absurdly long."""
+def wait_until(is_true: Callable[[], bool], what: str) -> None:
+    """Return when `is_true` returns True; fail if that takes absurdly long."""
     until_s = time.monotonic() + _PATIENCE_S
-    while not is_so():
+    while not is_true():
         assert time.monotonic() < until_s, f"waited for {what} in vain"
         time.sleep(0.05)
 
@@ -61,11 +61,11 @@ class WatchFolder:
             return subprocess.Popen(self._command, stderr=log, env=self._environment)
 
     def start_again(self) -> None:
-        """Start another process like the one that ended."""
+        """Start the same command again after its process ended."""
         self.process = self._start()
 
     def wait_until_ready(self) -> None:
-        """Return when the process that was started last watches and labels."""
+        """Return when the last started process watches and labels."""
         wait_until(self._is_ready, "the start")
 
     def _is_ready(self) -> bool:
@@ -73,25 +73,25 @@ class WatchFolder:
         return self.logged().count("watching by") == self._starts
 
     def logged(self) -> str:
-        """Return what it has written to stderr."""
+        """Return what all processes so far have written to stderr."""
         return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
 
     def status(self) -> dict[str, Any]:
-        """Return the figures it keeps for `watch-folder status`."""
+        """Return the figures of the status file that `watch-folder status` reads."""
         path = self.labels / STATE_FOLDER / "status.json"
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
     def rows(self) -> list[tuple[str, str | None]]:
-        """Return name and digest of every row there is at this instant."""
+        """Return name and digest of every row in the labels at this instant."""
         return rows_in(self.labels)
 
     def rows_of(self, prefix: str) -> list[tuple[str, str | None]]:
-        """Return the rows of the names that begin with `prefix`."""
+        """Return the rows whose names begin with `prefix`."""
         return [row for row in self.rows() if row[0].startswith(prefix)]
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Ask it to end and return its exit code."""
+        """Send the process a signal to end, and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(timeout=_PATIENCE_S)
 
@@ -103,6 +103,6 @@ class WatchFolder:
             self.kill()
 
     def kill(self) -> None:
-        """End it as the out-of-memory killer does."""
+        """Kill the process as the out-of-memory killer does."""
         self.process.kill()
         self.process.wait()

@@ -31,9 +31,9 @@ def test_the_former_name_of_torchs_loader_is_still_understood() -> None:
 
 @pytest.fixture(params=list(LoaderKind))
 def loader(request: pytest.FixtureRequest, tiny_model: Artifact) -> Iterator[Loader]:
-    slab = Slab.sized(_SLOTS, 4, tiny_model.preprocessing.crop_size)
+    slab = Slab.sized(_SLOTS, 4, tiny_model.preprocessing.crop.crop_size)
     plan = LoaderPlan(2, 2, (), 60.0, 4 << 30, 4 << 30, request.param)
-    loader = Loader(DecodeRules(tiny_model.preprocessing, ReadLimits()), slab, plan)
+    loader = Loader(DecodeRules(tiny_model.preprocessing.crop, ReadLimits()), slab, plan)
     with contextlib.closing(slab), contextlib.closing(loader):
         loader.start_fork_server()
         loader.prepare()

@@ -1,4 +1,4 @@
-"""`watch-folder` against a model: whatever happens to files and processes, each name and content has one row."""
+"""`watch-folder` against a model: whatever happens to files and processes, each name and content gets one row."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ _SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 class _KilledError(BaseException):
-    """The end of a process at a moment that a test chose."""
+    """Ends a process at a moment that the test chooses."""
 
 
-class FakeWatcher:
-    """Hints as a test gives them: some, none, or false ones."""
+class FakeEvents:
+    """Hints as the test sets them: true ones, none, or false ones."""
 
     def __init__(self) -> None:
         self.hints = Hints()
 
-    def take(self) -> Hints:
+    def pop_hints(self) -> Hints:
         hints, self.hints = self.hints, Hints()
         return hints
 
-    def trouble(self) -> str | None:
+    def failure_reason(self) -> str | None:
         return None
 
     def watch_count(self) -> int:
         return 1 << 30
 
-    def excuse(self) -> None:
-        """Nothing is expected."""
+    def reset_heartbeat(self) -> None:
+        """There is no heartbeat."""
 
 
 class InboxAgainstModel(RuleBasedStateMachine):
-    """The model: what every name holds now, what it ever held, and what must have its row."""
+    """The model: the content of every name now, all its contents so far, and the rows that must exist."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,13 +59,13 @@ class InboxAgainstModel(RuleBasedStateMachine):
         self.mtime_ns = 1_700_000_000_000_000_000
         self.files: dict[str, bytes] = {}
         self.history: dict[str, set[str]] = defaultdict(set)
-        self.owed: set[tuple[str, str]] = set()
+        self.required: set[tuple[str, str]] = set()
 
     @initialize()
     def start(self) -> None:
         self.watched = Watched(self.folder, self.clock)
-        self.watcher = FakeWatcher()
-        self.watched.pending_files.watcher = self.watcher  # type: ignore[assignment]  # a stand-in with the same methods
+        self.events = FakeEvents()
+        self.watched.event_supervisor._observer = self.events  # type: ignore[assignment]  # the same methods
 
     @rule(name=NAMES, content=CONTENTS)
     def create_or_overwrite(self, name: str, content: bytes) -> None:
@@ -97,15 +97,15 @@ class InboxAgainstModel(RuleBasedStateMachine):
 
     @rule(name=NAMES, hint=st.sampled_from(Hint))
     def event_arrives(self, name: str, hint: Hint) -> None:
-        self.watcher.hints.files[str(self.inbox / name)] = hint
+        self.events.hints.files[str(self.inbox / name)] = hint
 
     @rule(folder=st.sampled_from(["sub", "sub/deep"]))
     def folder_event_arrives(self, folder: str) -> None:
-        self.watcher.hints.folders.add(str(self.inbox / folder))
+        self.events.hints.folders.add(str(self.inbox / folder))
 
     @rule()
-    def events_are_lost(self) -> None:
-        self.watcher.hints = Hints(scan=True)
+    def events_are_dropped(self) -> None:
+        self.events.hints = Hints(scan=True)
 
     @rule(seconds=st.sampled_from([0.1, 0.5, SETTLE_S, 5.0]))
     def time_passes(self, seconds: float) -> None:
@@ -153,15 +153,15 @@ class InboxAgainstModel(RuleBasedStateMachine):
     @rule()
     def left_alone(self) -> None:
         self.watched.drain()
-        self.owed |= {(name, digest(content)) for name, content in self.files.items()}
-        assert self.owed <= set(rows_in(self.watched.labels))
+        self.required |= {(name, digest(content)) for name, content in self.files.items()}
+        assert self.required <= set(rows_in(self.watched.labels))
 
     @invariant()
-    def no_row_twice_and_none_of_thin_air(self) -> None:
+    def every_row_is_of_a_real_photo_and_there_once(self) -> None:
         rows = rows_in(self.folder / "labels")
         assert len(rows) == len(set(rows))
         assert all(content in self.history[name] for name, content in rows)
-        assert self.owed <= set(rows)
+        assert self.required <= set(rows)
 
     def teardown(self) -> None:
         self.left_alone()
@@ -177,7 +177,7 @@ class InboxAgainstModel(RuleBasedStateMachine):
         self._set_time(name)
 
     def _set_time(self, name: str) -> None:
-        # Real clocks tick too coarsely for writes this close together.
+        # Times from the real clock might be equal for two writes this close together.
         self.mtime_ns += 1_000_000
         os.utime(self.inbox / name, ns=(self.mtime_ns, self.mtime_ns))
 

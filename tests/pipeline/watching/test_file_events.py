@@ -1,4 +1,4 @@
-"""watchdog's events as hints, with the real observer: what is heard, and what happens when nothing is."""
+"""watchdog's events as hints, with the real observer: which arrive, and what happens when none does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.sources.walk import WalkRules
-from pipeline.watching import file_events as watcher_module
+from pipeline.watching import file_events
 from pipeline.watching.event_supervisor import WatchIntervals
 from pipeline.watching.file_events import FileEvents, Hints
 from pipeline.watching.settle_tracker import Hint
@@ -21,7 +21,7 @@ from tests.support.watch_process import wait_until
 
 
 class RealTime:
-    """A clock that may be pushed forward."""
+    """The real clock, which a test may set forward."""
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
@@ -36,14 +36,12 @@ class RealTime:
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[Watched]:
-    """A loop with the real observer and no timed scan for a week."""
+    """A daemon with the real observer and no timed scan for a week."""
     (tmp_path / "inbox").mkdir()
-    made = Watched(tmp_path, RealTime(), settle_s=0.0, rhythm=WatchIntervals(rescan_s=7 * 86400.0))
-    made.scanner.set_interval(7 * 86400.0)
-    made.daemon.turn()
-    yield made
-    made.event_supervisor.end()
-    made.kill()
+    with Watched(tmp_path, RealTime(), settle_s=0.0, intervals=WatchIntervals(rescan_s=7 * 86400.0)) as made:
+        made.daemon.turn()
+        yield made
+        made.event_supervisor.stop()
 
 
 def _gets_its_row(watched: Watched, name: str) -> None:
@@ -58,37 +56,37 @@ def _gets_its_row(watched: Watched, name: str) -> None:
     wait_until(has_row, f"the row of {name}")
 
 
-def _threads(watched: Watched) -> FileEvents:
-    assert watched.pending_files.watcher is not None
-    return watched.pending_files.watcher
+def _observer(watched: Watched) -> FileEvents:
+    assert watched.event_supervisor._observer is not None
+    return watched.event_supervisor._observer
 
 
-def test_a_dead_observer_thread_is_replaced_and_no_photo_lost(watched: Watched) -> None:
+def test_a_dead_observer_thread_is_replaced_and_every_photo_found(watched: Watched) -> None:
     _gets_its_row(watched, "before.jpg")
-    first = _threads(watched)
+    first = _observer(watched)
     for emitter in list(first._observer.emitters):
         emitter.stop()
         emitter.join()
-    (watched.inbox / "unheard.jpg").write_bytes(b"unheard.jpg")
+    (watched.inbox / "unnoticed.jpg").write_bytes(b"unnoticed.jpg")
     _gets_its_row(watched, "after.jpg")
-    assert _threads(watched) is not first and watched.stats.observer_restarts == 1
+    assert _observer(watched) is not first and watched.stats.observer_restarts == 1
     assert len(rows_in(watched.labels)) == 3
 
 
-def test_an_observer_that_went_deaf_is_found_by_its_heartbeat(
+def test_an_observer_without_events_is_found_by_its_heartbeat(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _gets_its_row(watched, "before.jpg")
-    first = _threads(watched)
-    monkeypatch.setattr(first, "_on_event", lambda event: None)
+    first = _observer(watched)
+    monkeypatch.setattr(first, "on_any_event", lambda event: None)
     for emitter in first._observer.emitters:
         monkeypatch.setattr(emitter, "queue_event", lambda event: None)
-    (watched.inbox / "unheard.jpg").write_bytes(b"unheard.jpg")
+    (watched.inbox / "unnoticed.jpg").write_bytes(b"unnoticed.jpg")
 
     def is_replaced() -> bool:
         watched.daemon.turn()
         watched.clock.advance(1.0)
-        return _threads(watched) is not first
+        return _observer(watched) is not first
 
     wait_until(is_replaced, "a new observer")
     _gets_its_row(watched, "after.jpg")
@@ -96,15 +94,15 @@ def test_an_observer_that_went_deaf_is_found_by_its_heartbeat(
 
 
 def test_a_healthy_observer_is_not_replaced_while_nothing_arrives(watched: Watched) -> None:
-    first = _threads(watched)
+    first = _observer(watched)
     for _ in range(40):
         watched.daemon.turn()
-        wait_until(lambda: first._beat_sent_s is None, "the heartbeat")
+        wait_until(lambda: first._heartbeat_sent_s is None, "the heartbeat")
         watched.clock.advance(1.0)
-    assert _threads(watched) is first and watched.stats.observer_restarts == 0
+    assert _observer(watched) is first and watched.stats.observer_restarts == 0
 
 
-def test_a_heartbeat_that_the_inbox_refuses_is_not_taken_for_deafness(
+def test_an_observer_is_not_replaced_because_the_inbox_refuses_the_heartbeat(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_file = os.open
@@ -114,19 +112,19 @@ def test_a_heartbeat_that_the_inbox_refuses_is_not_taken_for_deafness(
             raise OSError(errno.EROFS, "Read-only file system")
         return open_file(path, flags)
 
-    first = _threads(watched)
-    wait_until(lambda: first._beat_sent_s is None, "the first heartbeat")
+    first = _observer(watched)
+    wait_until(lambda: first._heartbeat_sent_s is None, "the first heartbeat")
     monkeypatch.setattr(os, "open", refuse)
     descriptors = len(os.listdir("/proc/self/fd"))
     for _ in range(60):
         watched.daemon.turn()
         watched.clock.advance(1.0)
-    assert _threads(watched) is first and watched.stats.observer_restarts == 0
+    assert _observer(watched) is first and watched.stats.observer_restarts == 0
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def test_more_hints_than_there_is_room_for_become_one_scan(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher_module, "CAPACITY_HINTS", 5)
+def test_more_hints_than_the_capacity_become_one_scan(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_events, "CAPACITY_HINTS", 5)
     for number in range(20):
         (watched.inbox / f"{number}.jpg").write_bytes(bytes([number]))
 
@@ -138,30 +136,30 @@ def test_more_hints_than_there_is_room_for_become_one_scan(watched: Watched, mon
     wait_until(has_all, "all rows")
 
 
-def test_renames_and_closes_are_heard_as_what_they_are_and_reading_is_not_heard(watched: Watched) -> None:
+def test_renames_and_closes_give_their_hints_and_reading_gives_none(watched: Watched) -> None:
     hidden = watched.inbox / ".upload"
     hidden.write_bytes(b"x")
     hidden.rename(watched.inbox / "a.jpg")
     (watched.inbox / "b.jpg").write_bytes(b"y")
-    heard = Hints()
+    found = Hints()
 
-    def is_heard() -> bool:
-        heard.files.update(_threads(watched).take().files)
-        return len(heard.files) >= 2
+    def has_both() -> bool:
+        found.files.update(_observer(watched).pop_hints().files)
+        return len(found.files) >= 2
 
-    wait_until(is_heard, "the hints")
+    wait_until(has_both, "the hints")
     time.sleep(0.2)
-    heard.files.update(_threads(watched).take().files)
-    assert heard.files == {str(watched.inbox / "a.jpg"): Hint.ARRIVED, str(watched.inbox / "b.jpg"): Hint.CLOSED}
+    found.files.update(_observer(watched).pop_hints().files)
+    assert found.files == {str(watched.inbox / "a.jpg"): Hint.RENAMED, str(watched.inbox / "b.jpg"): Hint.CLOSED}
     (watched.inbox / "a.jpg").read_bytes()
     time.sleep(0.2)
-    assert _threads(watched).take() == Hints()
+    assert _observer(watched).pop_hints() == Hints()
 
 
 @pytest.mark.parametrize(
     ("kind", "is_network"), [("nfs4", True), ("cifs", True), ("fuse.sshfs", True), ("ext4", False), ("tmpfs", False)]
 )
-def test_network_shares_are_known_by_their_file_system(
+def test_network_shares_are_recognised_by_their_file_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, is_network: bool
 ) -> None:
     mounts = tmp_path / "mountinfo"
