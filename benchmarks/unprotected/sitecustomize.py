@@ -59,7 +59,7 @@ _UNPROTECT: dict[str, Callable[[ModuleType], None]] = {
     "pipeline.sources.read_file": _read,
     "pipeline.loading.decode_worker": _decoder,
     "pipeline.loading.worker_monitor": _monitor,
-    "models.system.child_process": _child,
+    "models.system.worker": _child,
     "models.system.watchdog": _watchdog,
     "models.system.atomic_file": _atomic_file,
 }

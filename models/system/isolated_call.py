@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from models.errors import ModelError
 from models.system.watchdog import TICK_S, Watchdog
-from models.system.worker import Worker, WorkerGoneError, WorkerOptions, start_worker
+from models.system.worker import WORKER_GONE, Worker, WorkerOptions, start_worker
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -32,29 +32,29 @@ def isolated_call(
     worker = start_worker(_answer, WorkerOptions(has_own_threads=True), pickle.dumps((function, args, kwargs)))
     patience_s = 0.0
     try:
-        while True:
-            kind, payload = _next_message(worker)
-            if kind == "notice":
-                notify(payload)
-                continue
-            patience_s = _END_PATIENCE_S
-            if kind == "error":
-                raise payload
-            return payload  # type: ignore[no-any-return]
-    except WorkerGoneError:
-        cause = worker.end(_END_PATIENCE_S)
-        raise ModelError(f"the process that prepared the model ended before its work was done: {cause}") from None
+        while (message := _next_message(worker)) is not None and message[0] == "notice":
+            notify(message[1])
+        patience_s = _END_PATIENCE_S
     finally:
-        if not worker.connection.closed:
-            worker.end(patience_s)
+        cause = worker.end(patience_s)
+    if message is None:
+        raise ModelError(f"the process that prepared the model ended before its work was done: {cause}")
+    kind, payload = message
+    if kind == "error":
+        raise payload
+    return payload  # type: ignore[no-any-return]
 
 
-def _next_message(worker: Worker) -> tuple[str, Any]:
+def _next_message(worker: Worker) -> tuple[str, Any] | None:
+    """Wait for a message, None where the worker has ended."""
     watchdog = Watchdog()
-    while not worker.connection.poll(TICK_S):
-        for fault in watchdog.inspect([(worker.pid, None)]).values():
-            worker.kill(fault.reason)
-    message: tuple[str, Any] = worker.receive()
+    try:
+        while not worker.connection.poll(TICK_S):
+            for _, reason in watchdog.inspect([(worker.pid, None)]).values():
+                worker.kill(reason)
+        message: tuple[str, Any] = worker.connection.recv()
+    except WORKER_GONE:
+        return None
     return message
 
 

@@ -1,36 +1,51 @@
 """One supervised worker: a child process at the end of a pipe, from its start to its end with a named cause.
 
 Classifier workers, decode workers, the process map and isolated calls all are such workers. A `Watchdog` finds those
-that will never answer.
+that will never answer. torch starts the workers of its own DataLoader; they go through `enter_child` as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
-import pickle
+import resource
+import signal
 import socket
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from multiprocessing.reduction import ForkingPickler
-from typing import Any, Concatenate, Literal, ParamSpec
+from typing import Literal, TypeVarTuple
 
-from models.system.child_process import enter_child, limit_memory, starting_children
-from models.system.process_state import cause_of_end, kill_and_wait
+from models.system.parent_death import die_with_parent
+from models.system.process_state import cause_of_end, kill_and_wait, mapped_bytes
 
-P = ParamSpec("P")
+Args = TypeVarTuple("Args")
 
-_STARTS = 3
-_JOIN_S = 5.0
+# What the connection of a worker raises that has ended, or has read nothing for 5 s.
+WORKER_GONE = (EOFError, OSError)
 # An idle worker that does not read within this time has been suspended (SIGSTOP).
 _SEND_TIMEOUT_S = 5
+_STARTS = 3
+_JOIN_S = 5.0
+# -P keeps the working directory out of a child's imports.
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+# A child's helper threads come from its engine alone.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_forking_pid = 0
 
 
-class WorkerGoneError(Exception):
-    """A worker has ended, or does not read its messages."""
+def _note_forking_pid() -> None:
+    global _forking_pid
+    _forking_pid = os.getpid()
+
+
+# A fork server imports this module before it forks, so each process that it forks knows its parent.
+os.register_at_fork(before=_note_forking_pid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +64,11 @@ class WorkerOptions:
 
 @dataclass(slots=True)
 class Worker:
-    """A running child process and this process's end of its pipe."""
+    """A running child process and this process's end of its pipe, whose methods raise WORKER_GONE."""
 
     process: BaseProcess
     connection: Connection
-    _killed_because: str = field(default="")
+    killed_because: str = ""
 
     @property
     def pid(self) -> int:
@@ -61,39 +76,9 @@ class Worker:
         assert self.process.pid is not None
         return self.process.pid
 
-    def send(self, message: object) -> None:
-        """Send a message; see `send_bytes`."""
-        self.send_bytes(ForkingPickler.dumps(message))
-
-    def send_bytes(self, content: bytes | memoryview) -> None:
-        """Send a message that is pickled already.
-
-        Raises:
-            WorkerGoneError: the worker has ended, or has read nothing for 5 s.
-        """
-        try:
-            self.connection.send_bytes(content)
-        except OSError as error:
-            raise WorkerGoneError from error
-
-    def receive(self) -> Any:
-        """Return the worker's next message; see `receive_bytes`."""
-        return pickle.loads(self.receive_bytes())
-
-    def receive_bytes(self, longest: int | None = None) -> bytes:
-        """Return the worker's next message as it was sent, at most `longest` bytes of it.
-
-        Raises:
-            WorkerGoneError: the worker has ended.
-        """
-        try:
-            return self.connection.recv_bytes(longest)
-        except (EOFError, OSError) as error:
-            raise WorkerGoneError from error
-
     def kill(self, because: str = "") -> None:
         """End the process at once and return when it is gone; `because` is the cause that `end` then names."""
-        self._killed_because = self._killed_because or because
+        self.killed_because = because
         kill_and_wait([self.pid])
 
     def end(self, patience_s: float = 0.0) -> str:
@@ -107,76 +92,103 @@ class Worker:
         exit_code = self.process.exitcode
         if exit_code is not None:
             self.process.close()
-        return self._killed_because or cause_of_end(exit_code)
+        return self.killed_because or cause_of_end(exit_code)
 
 
-def start_worker(
-    function: Callable[Concatenate[Connection, P], None],
-    options: WorkerOptions,
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> Worker:
-    """Start a process that runs `function(connection, *args, **kwargs)`, `connection` being its end of a pipe.
+def start_worker(function: Callable[[Connection, *Args], None], options: WorkerOptions, *args: *Args) -> Worker:
+    """Start a process that runs `function(connection, *args)`, `connection` being its end of a pipe.
 
     `function` is of a module's top level. The worker ends with this process, however this process ends.
 
     Raises:
         OSError: the system does not let it start.
     """
-    call = _PickledLater((function, args, kwargs))
     for _ in range(_STARTS):
-        try:
-            return _start_once(call, options)
-        except (OSError, EOFError) as error:
-            # Processes are short for a moment, or the fork server was killed a moment ago.
-            reason = error
-    raise OSError(f"a process cannot be started: {reason}") from reason
-
-
-def _start_once(call: _PickledLater, options: WorkerOptions) -> Worker:
-    connection, childs_end = multiprocessing.Pipe()
-    try:
-        _limit_send_time(connection)
+        connection, childs_end = multiprocessing.Pipe()
+        # A socket object closes its descriptor, so it gets a copy.
+        with socket.socket(fileno=os.dup(connection.fileno())) as pipe:
+            pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_S, 0))
         context = multiprocessing.get_context(options.method)
         process = context.Process(  # type: ignore[attr-defined]  # typed for single methods only
             target=_run,
-            args=(childs_end, os.getpid(), options.memory_bytes, call),
+            args=(os.getpid(), options.memory_bytes, function, childs_end, *args),
             name=options.name,
             daemon=not options.has_own_threads,
         )
-        with starting_children(options.has_own_threads):
-            process.start()
-    except BaseException:
-        connection.close()
-        raise
-    finally:
-        childs_end.close()
-    return Worker(process, connection)
+        try:
+            with starting_children(options.has_own_threads):
+                process.start()
+            return Worker(process, connection)
+        except BaseException as error:
+            connection.close()
+            if not isinstance(error, WORKER_GONE):
+                raise
+            # Processes are short for a moment, or the fork server was killed a moment ago.
+            reason = error
+        finally:
+            childs_end.close()
+    raise OSError(f"a process cannot be started: {reason}") from reason
 
 
-def _limit_send_time(connection: Connection) -> None:
-    # A socket object closes its descriptor, so it gets a copy.
-    with socket.socket(fileno=os.dup(connection.fileno())) as pipe:
-        pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_S, 0))
-
-
-class _PickledLater:
-    """A call that arrives in the child as bytes.
-
-    Unpickling a call imports its modules, which takes seconds in which the parent may be killed. Before that, the child
-    must have asked to die with its parent.
-    """
-
-    def __init__(self, call: tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]) -> None:
-        self._call = call
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return bytes, (bytes(ForkingPickler.dumps(self._call)),)
-
-
-def _run(connection: Connection, starting_pid: int, memory_bytes: int | None, call: bytes) -> None:
+def _run(
+    starting_pid: int,
+    memory_bytes: int | None,
+    function: Callable[[Connection, *Args], None],
+    connection: Connection,
+    *args: *Args,
+) -> None:
     enter_child(starting_pid)
-    function, args, kwargs = pickle.loads(call)
     if memory_bytes is not None:
         limit_memory(memory_bytes)
-    function(connection, *args, **kwargs)
+    function(connection, *args)
+
+
+@contextlib.contextmanager
+def starting_children(has_own_threads: bool = False) -> Iterator[None]:
+    """Start child processes inside the block: they ignore Ctrl-C from their first instruction on.
+
+    A child's libraries use one thread, unless it `has_own_threads`. Ctrl-C is held back meanwhile: it reaches this
+    process when the block ends.
+    """
+    # The resource tracker lifts the mask when it starts, so it must run before.
+    resource_tracker.ensure_running()
+    # A child that knows this process's main module imports it, and a command line is not for children.
+    main = vars(sys.modules["__main__"])
+    main_origin: dict[str, object] = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
+    main["__spec__"] = None
+    environment = _SAFE_PATH if has_own_threads else _SAFE_PATH | _ONE_THREAD
+    before = {name: os.environ.get(name) for name in environment}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        main.update(main_origin)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def enter_child(starting_pid: int = 0) -> None:
+    """Prepare this process, a child: it ends with its parent and leaves the terminal's signals to its parent.
+
+    The parent is the process that forked this one, or `starting_pid` where this one is a program of its own.
+    """
+    die_with_parent(_forking_pid or starting_pid)
+    # Ctrl-C reaches all processes of the terminal's group; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def limit_memory(further_bytes: int) -> None:
+    """Bound this process's address space to what it has now and `further_bytes` more, within its hard limit."""
+    limit_bytes = mapped_bytes(os.getpid()) + further_bytes
+    _, hard_bytes = resource.getrlimit(resource.RLIMIT_AS)
+    if hard_bytes != resource.RLIM_INFINITY:
+        # A limit above the hard one is refused.
+        limit_bytes = min(limit_bytes, hard_bytes)
+    resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, hard_bytes))

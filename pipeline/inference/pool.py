@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from multiprocessing.connection import wait
 
-from models.system.watchdog import TICK_S, FaultKind, Watchdog
-from models.system.worker import WorkerGoneError
+from models.system.watchdog import TICK_S, Fault, Watchdog
+from models.system.worker import WORKER_GONE
 from pipeline.errors import WorkerDiedError
 from pipeline.inference.worker import Answer, ClassifierSetup, LoadFailed, Ready, Task
 from pipeline.inference.worker_handle import ClassifierWorker, Job, Piece, start_classifier
@@ -128,8 +128,8 @@ class Pool:
                 worker.since_s = time.monotonic()
             worker.pieces.append((self._number, piece))
             try:
-                worker.worker.send(Task(self._number, piece.job.batch.slot, piece.start, piece.stop))
-            except WorkerGoneError:
+                worker.worker.connection.send(Task(self._number, piece.job.batch.slot, piece.start, piece.stop))
+            except WORKER_GONE:
                 self._restart(worker)
 
     def _receive(self, timeout_s: float) -> None:
@@ -137,8 +137,8 @@ class Pool:
         for connection in wait(list(by_connection), timeout_s):
             worker = by_connection[connection]  # type: ignore[index]  # wait() returns what it was given
             try:
-                message = worker.worker.receive()
-            except WorkerGoneError:
+                message = worker.worker.connection.recv()
+            except WORKER_GONE:
                 self._restart(worker)
                 continue
             self._take(worker, message)
@@ -207,11 +207,12 @@ class Pool:
     def _inspect_workers(self) -> None:
         """Once a tick, kill workers that will never answer, which then restart as dead ones, and replace grown ones."""
         by_pid = {worker.worker.pid: worker for worker in self._workers}
-        for pid, fault in self._watchdog.inspect((pid, worker.busy_since_s) for pid, worker in by_pid.items()).items():
+        faults = self._watchdog.inspect((pid, worker.busy_since_s) for pid, worker in by_pid.items())
+        for pid, (fault, reason) in faults.items():
             worker = by_pid[pid]
-            if fault.kind is FaultKind.GROWN:
-                logger.info("a classifier worker has %s; it is replaced", fault.reason)
+            if fault is Fault.GROWN:
+                logger.info("a classifier worker has %s; it is replaced", reason)
                 worker.worker.end(_END_PATIENCE_S)
                 self._workers[self._workers.index(worker)] = start_classifier(self._setup, worker.cpus)
             else:
-                worker.worker.kill(fault.reason)
+                worker.worker.kill(reason)

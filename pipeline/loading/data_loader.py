@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 
 from models.system.watchdog import TICK_S
-from models.system.worker import Worker, WorkerGoneError, WorkerOptions, start_worker
+from models.system.worker import WORKER_GONE, Worker, WorkerOptions, start_worker
 from pipeline.loading.decode_worker import DecodeDataset, Work
 
 # A worker that is decoding reads nothing, so no more than surely fits into its pipe is sent ahead.
@@ -90,7 +90,7 @@ class DataLoader:
             self._hand_out()
             if not self._decoded and not self._receive():
                 return NotDecoded.EXHAUSTED
-        except WorkerGoneError:
+        except WORKER_GONE:
             return NotDecoded.WORKER_GONE
         return Decoded(self._decoded.popleft()) if self._decoded else NotDecoded.PENDING
 
@@ -117,7 +117,7 @@ class DataLoader:
             self._next_work = None
             decoder.sent_bytes.append(len(content))
             with _killed_on_failure(decoder.worker):
-                decoder.worker.send_bytes(content)
+                decoder.worker.connection.send_bytes(content)
 
     def _receive(self) -> bool:
         """Wait a tick for slots; False where no worker is at work."""
@@ -125,7 +125,7 @@ class DataLoader:
         for connection in wait(list(busy), TICK_S) if busy else ():
             decoder = busy[connection]  # type: ignore[index]  # wait() returns what it was given
             with _killed_on_failure(decoder.worker):
-                self._decoded.append(int.from_bytes(decoder.worker.receive_bytes(_ANSWER_BYTES)))
+                self._decoded.append(int.from_bytes(decoder.worker.connection.recv_bytes(_ANSWER_BYTES)))
             decoder.sent_bytes.popleft()
         return bool(busy)
 
@@ -135,7 +135,7 @@ def _killed_on_failure(worker: Worker) -> Iterator[None]:
     """Kill the worker where talking to it fails, so that its board row no longer changes when it is read."""
     try:
         yield
-    except WorkerGoneError:
+    except WORKER_GONE:
         worker.kill()
         raise
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.system.child_process import limit_memory
+from models.system.worker import limit_memory
 from pipeline.decoding.decode import DecodeRules, decode_file
 from pipeline.loading.decode_results import DecodeResults
 from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts

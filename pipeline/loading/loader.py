@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from pipeline.decoding.decode import DecodeRules
 from pipeline.errors import WorkerDiedError
@@ -30,15 +29,6 @@ from pipeline.system.shared_array import Slab
 _FRUITLESS_RESTARTS = 5
 _STARTS = 5
 _START_PAUSE_S = 0.05
-
-
-class MultiprocessingDataLoader(Protocol):
-    """What `DataLoader` and `TorchDataLoader` have in common; see the former."""
-
-    def prepare(self) -> None: ...
-    def start_pass(self) -> None: ...
-    def take(self) -> Decoded | NotDecoded: ...
-    def discard(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +58,7 @@ class Loader:
         dataset = DecodeDataset(rules, slab, self._outcomes, self._monitor.board, plan.memory_bytes, plan.cpu_sets)
         self._sampler = BatchSampler(slab.batch_size)
         make = TorchDataLoader if plan.kind is LoaderKind.TORCH else DataLoader
-        self._data_loader: MultiprocessingDataLoader = make(
+        self._data_loader = make(
             dataset,
             self._sampler,
             num_workers=plan.workers,

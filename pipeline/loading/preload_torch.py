@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.system.gc_pause import garbage_collector_paused
+from pipeline.loading.fork_server import garbage_collector_paused
 
 with garbage_collector_paused():
     import torch

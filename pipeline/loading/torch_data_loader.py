@@ -10,48 +10,32 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from models.system.child_process import enter_child, starting_children
 from models.system.watchdog import TICK_S
-from pipeline.loading.batch_sampler import BatchSampler
-from pipeline.loading.data_loader import Decoded, NotDecoded
-from pipeline.loading.decode_worker import DecodeDataset
-from pipeline.loading.fork_server import forked_processes
-from pipeline.system.gc_pause import garbage_collector_paused
+from models.system.worker import enter_child, starting_children
+from pipeline.loading.data_loader import DataLoader, Decoded, NotDecoded
+from pipeline.loading.fork_server import forked_processes, garbage_collector_paused
 
 if TYPE_CHECKING:
-    from torch.utils.data import DataLoader
+    import torch.utils.data
 
 _SHUTDOWN_WAIT_S = 5.0
 
 
-class TorchDataLoader:
-    """torch's DataLoader with the interface of ours."""
+class TorchDataLoader(DataLoader):
+    """torch's DataLoader with the arguments and the methods of ours."""
 
-    def __init__(
-        self,
-        dataset: DecodeDataset,
-        batch_sampler: BatchSampler,
-        num_workers: int,
-        prefetch_factor: int,
-        worker_init_fn: Callable[[int], None],
-    ) -> None:
-        self._dataset = dataset
-        self._batch_sampler = batch_sampler
-        self._num_workers = num_workers
-        self._prefetch_factor = prefetch_factor
-        self._worker_init_fn = worker_init_fn
-        self._loader: DataLoader[Any] | None = None
-        self._source: Iterator[int] | None = None
+    _loader: torch.utils.data.DataLoader[Any] | None = None
+    _source: Iterator[int] | None = None
 
     def prepare(self) -> None:
         """Import torch and make the DataLoader, which the first pass then finds ready."""
         if self._loader is not None:
             return
         with garbage_collector_paused():
-            from torch.utils.data import DataLoader
+            import torch.utils.data
 
         with _without_advice():
-            self._loader = DataLoader(
+            self._loader = torch.utils.data.DataLoader(
                 self._dataset,  # type: ignore[arg-type]  # a map-style dataset by __getitems__ alone
                 batch_sampler=self._batch_sampler,  # type: ignore[arg-type]  # lazy: a sampler without a length
                 num_workers=self._num_workers,

@@ -15,7 +15,7 @@ from multiprocessing.context import ForkServerProcess
 import numpy as np
 
 from models.system.process_state import cause_of_end, is_alive, kill_and_wait
-from models.system.watchdog import FaultKind, Watchdog
+from models.system.watchdog import Fault, Watchdog
 from pipeline.loading.decode_worker import BOARD_PID, BOARD_POSITION, IDLE
 from pipeline.loading.fork_server import forked_processes
 from pipeline.records import ErrorClass
@@ -59,16 +59,16 @@ class WorkerMonitor:
         """Once a tick, kill workers that are late, suspended or grown; return the photos that took too long."""
         crashed: list[CrashedPhoto] = []
         rows = {pid: row for row, pid in enumerate(self.board.array[:, BOARD_PID].tolist())}
-        for pid, fault in self._watchdog.inspect(self._busy_since_s()).items():
-            level = logging.INFO if fault.kind is FaultKind.GROWN else logging.WARNING
-            logger.log(level, "a decode worker is killed: %s", fault.reason)
-            self._killed[pid] = fault.reason
+        for pid, (fault, reason) in self._watchdog.inspect(self._busy_since_s()).items():
+            level = logging.INFO if fault is Fault.GROWN else logging.WARNING
+            logger.log(level, "a decode worker is killed: %s", reason)
+            self._killed[pid] = reason
             row = rows.get(pid)
             _, slot, position, _ = (0, 0, IDLE, 0) if row is None else self.board.array[row].tolist()
             kill_and_wait([pid])
-            if fault.kind is FaultKind.LATE:
-                crashed.append(CrashedPhoto(slot, position, ErrorClass.TIMEOUT, fault.reason))
-            if fault.kind is not FaultKind.SUSPENDED and row is not None:
+            if fault is Fault.LATE:
+                crashed.append(CrashedPhoto(slot, position, ErrorClass.TIMEOUT, reason))
+            if fault is not Fault.SUSPENDED and row is not None:
                 # A photo that it began since it was inspected did not crash it.
                 self.board.array[row, BOARD_POSITION] = IDLE
         return crashed

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
 from models.system.watchdog import TICK_S, Watchdog
-from models.system.worker import Worker, WorkerGoneError, WorkerOptions, start_worker
+from models.system.worker import WORKER_GONE, Worker, WorkerOptions, start_worker
 
 _OPTIONS = WorkerOptions(memory_bytes=4 << 30)
 
@@ -69,22 +69,22 @@ def _hand_out(function: Callable[[Item], object], item: Item, worker: Worker | N
     """Give `item` to `worker`, to a new worker where there is none or it has ended meanwhile."""
     if worker is not None:
         try:
-            worker.send(item)
+            worker.connection.send(item)
             return _Task(worker, item, time.monotonic())
-        except WorkerGoneError:
+        except WORKER_GONE:
             worker.end()
     worker = start_worker(_serve, _OPTIONS, function)
     # One that ends before it has read its first item is noticed where its answer is waited for.
-    with contextlib.suppress(WorkerGoneError):
-        worker.send(item)
+    with contextlib.suppress(*WORKER_GONE):
+        worker.connection.send(item)
     return _Task(worker, item, time.monotonic())
 
 
 def _take(worker: Worker, has_answered: bool) -> tuple[Any, Worker | None]:
     """Return the answer, and the worker for more items; neither where the worker has ended or will not answer."""
     if has_answered:
-        with contextlib.suppress(WorkerGoneError):
-            return worker.receive(), worker
+        with contextlib.suppress(*WORKER_GONE):
+            return worker.connection.recv(), worker
     worker.end()
     return None, None
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from models.system.process_state import is_suspended
-from models.system.watchdog import FaultKind, Watchdog
+from models.system.watchdog import Fault, Watchdog
 
 
 class Clock:
@@ -38,8 +38,8 @@ def pid() -> Iterator[int]:
     process.wait()
 
 
-def kinds(watchdog: Watchdog, pid: int, busy_since_s: float | None) -> list[FaultKind]:
-    return [fault.kind for fault in watchdog.inspect([(pid, busy_since_s)]).values()]
+def kinds(watchdog: Watchdog, pid: int, busy_since_s: float | None) -> list[Fault]:
+    return [fault for fault, _ in watchdog.inspect([(pid, busy_since_s)]).values()]
 
 
 def suspend(pid: int) -> None:
@@ -49,7 +49,7 @@ def suspend(pid: int) -> None:
 
 
 def test_a_worker_at_one_item_beyond_the_limit_is_late(clock: Clock, pid: int) -> None:
-    watchdog = Watchdog(10, None, clock)
+    watchdog = Watchdog(10, clock=clock)
     began_s = clock.now_s
     for _ in range(10):
         clock.tick()
@@ -57,12 +57,11 @@ def test_a_worker_at_one_item_beyond_the_limit_is_late(clock: Clock, pid: int) -
     clock.tick()
     assert kinds(watchdog, pid, None) == []
     clock.tick()
-    (fault,) = watchdog.inspect([(pid, began_s)]).values()
-    assert (fault.kind, fault.reason) == (FaultKind.LATE, "no result within 10 s")
+    assert watchdog.inspect([(pid, began_s)]) == {pid: (Fault.LATE, "no result within 10 s")}
 
 
 def test_no_worker_is_late_because_this_process_was_asleep(clock: Clock, pid: int) -> None:
-    watchdog = Watchdog(10, None, clock)
+    watchdog = Watchdog(10, clock=clock)
     began_s = clock.now_s
     clock.tick(8 * 3600)
     assert kinds(watchdog, pid, began_s) == []
@@ -70,11 +69,11 @@ def test_no_worker_is_late_because_this_process_was_asleep(clock: Clock, pid: in
         clock.tick()
         assert kinds(watchdog, pid, began_s) == []
     clock.tick()
-    assert kinds(watchdog, pid, began_s) == [FaultKind.LATE]
+    assert kinds(watchdog, pid, began_s) == [Fault.LATE]
 
 
 def test_a_worker_is_suspended_when_two_ticks_find_it_halted(clock: Clock, pid: int) -> None:
-    watchdog = Watchdog(None, None, clock)
+    watchdog = Watchdog(clock=clock)
     suspend(pid)
     clock.tick()
     assert kinds(watchdog, pid, clock.now_s) == []
@@ -82,7 +81,7 @@ def test_a_worker_is_suspended_when_two_ticks_find_it_halted(clock: Clock, pid: 
     clock.tick()
     assert kinds(watchdog, pid, clock.now_s) == []
     suspend(pid)
-    for found in ([], [FaultKind.SUSPENDED]):
+    for found in ([], [Fault.SUSPENDED]):
         clock.tick()
         assert kinds(watchdog, pid, None) == found
 
@@ -92,7 +91,7 @@ def test_a_worker_that_has_grown_is_reported_when_it_is_idle(clock: Clock, pid: 
     clock.tick()
     assert kinds(watchdog, pid, clock.now_s) == []
     clock.tick()
-    assert kinds(watchdog, pid, None) == [FaultKind.GROWN]
+    assert kinds(watchdog, pid, None) == [Fault.GROWN]
     clock.tick()
     assert kinds(Watchdog(10, 1 << 40, clock), pid, None) == []
 

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from models.system.child_process import limit_memory
 from models.system.process_state import is_alive, mapped_bytes, process_state
-from models.system.worker import Worker, WorkerGoneError, WorkerOptions, start_worker
+from models.system.worker import WORKER_GONE, Worker, WorkerOptions, limit_memory, start_worker
 
 SPAWN = WorkerOptions()
 
@@ -59,8 +58,8 @@ def echo() -> Iterator[Worker]:
 
 
 def test_a_worker_answers_and_ends_by_itself_when_its_pipe_closes(echo: Worker) -> None:
-    echo.send("one")
-    assert echo.receive() == "heard one"
+    echo.connection.send("one")
+    assert echo.connection.recv() == "heard one"
     assert echo.end(patience_s=30) == "exit code 0"
 
 
@@ -70,8 +69,8 @@ def test_a_worker_answers_and_ends_by_itself_when_its_pipe_closes(echo: Worker) 
 )
 def test_the_end_of_a_worker_has_a_named_cause(deed: str, cause: str) -> None:
     worker = start_worker(_end_by, SPAWN, deed)
-    with pytest.raises(WorkerGoneError):
-        worker.receive()
+    with pytest.raises(WORKER_GONE):
+        worker.connection.recv()
     assert worker.end(patience_s=30) == cause
 
 
@@ -85,22 +84,22 @@ def test_a_worker_killed_for_a_reason_names_that_reason_and_is_gone(echo: Worker
 
 def test_a_busy_worker_is_ended_at_once_even_when_suspended() -> None:
     worker = start_worker(_sleep, SPAWN)
-    assert worker.receive() == "asleep"
+    assert worker.connection.recv() == "asleep"
     os.kill(worker.pid, signal.SIGSTOP)
     assert worker.end() == "SIGKILL: killed; out of memory?"
 
 
 def test_a_worker_that_reads_nothing_does_not_hold_up_its_parent_for_ever(echo: Worker) -> None:
-    echo.send("one")
-    echo.receive()
+    echo.connection.send("one")
+    echo.connection.recv()
     os.kill(echo.pid, signal.SIGSTOP)
-    with pytest.raises(WorkerGoneError):
-        echo.send("x" * (1 << 24))
+    with pytest.raises(WORKER_GONE):
+        echo.connection.send("x" * (1 << 24))
 
 
 def test_a_worker_leaves_signals_to_its_parent_and_keeps_to_one_thread() -> None:
     worker = start_worker(_tell_of_itself, SPAWN)
-    handlers, threads, limits, _ = worker.receive()
+    handlers, threads, limits, _ = worker.connection.recv()
     worker.end(patience_s=30)
     assert handlers == [signal.SIG_IGN, signal.SIG_DFL, signal.SIG_IGN]
     assert threads == ["1", "1"]
@@ -109,7 +108,7 @@ def test_a_worker_leaves_signals_to_its_parent_and_keeps_to_one_thread() -> None
 
 def test_a_worker_may_map_only_so_much_more_memory() -> None:
     worker = start_worker(_tell_of_itself, WorkerOptions(memory_bytes=1 << 30))
-    _, _, (soft, hard), mapped = worker.receive()
+    _, _, (soft, hard), mapped = worker.connection.recv()
     worker.end(patience_s=30)
     assert mapped <= soft <= mapped + (1 << 30)
     assert hard == resource.getrlimit(resource.RLIMIT_AS)[1]
@@ -129,7 +128,7 @@ import os, signal
 from models.system.worker import WorkerOptions, start_worker
 from tests.models.system.test_worker import _sleep
 worker = start_worker(_sleep, WorkerOptions())
-worker.receive()
+worker.connection.recv()
 print(worker.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
