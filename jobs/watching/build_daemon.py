@@ -97,10 +97,12 @@ def _daemon(
     shared = options.labelling
     avoid = frozenset() if done_action.target is None else frozenset({str(done_action.target)})
     inbox = WatchedFolder(shared.photos, WalkRules(shared.include, shared.exclude, avoid=avoid))
-    intervals = WatchIntervals(options.rhythm.rescan_s, poll_interval(options.rhythm.poll_s, inbox), options.once)
+    rhythm = options.rhythm
+    poll_s = poll_interval(rhythm.poll_s, inbox)
+    intervals = WatchIntervals(rhythm.settle_s, rhythm.flush_s, rhythm.rescan_s, poll_s, options.once)
     schedule = ScanSchedule(intervals.scan_s, clock)
-    tracker = SettleTracker(options.rhythm.settle_s, clock)
-    row_committer = RowCommitter(sink, done_action, options.rhythm.flush_s, clock, stats)
+    tracker = SettleTracker(intervals.settle_s, clock)
+    row_committer = RowCommitter(sink, done_action, intervals.flush_s, clock, stats)
     scanner = Scanner(inbox, schedule, clock)
     pending_files = PendingFiles(inbox, scanner, tracker, sink, stats, row_committer.finish_labelled)
     event_supervisor = EventSupervisor(inbox, schedule, intervals, stats, control.wake, clock)

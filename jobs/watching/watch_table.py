@@ -16,7 +16,7 @@ from pipeline.records import RunSummary
 from pipeline.sources.walk import WalkRules
 from pipeline.tables.part_store import state_folder
 from pipeline.watching.event_supervisor import WatchIntervals
-from pipeline.watching.table_watch import TableIntervals, TableWatch
+from pipeline.watching.table_watch import TableWatch
 from pipeline.watching.watched_folder import WatchedFolder
 
 
@@ -25,8 +25,8 @@ def watch_table(options: LabelDirOptions, watching: RhythmOptions) -> int:
     out = options.out.resolve()
     avoid = frozenset({str(out), str(state_folder(out))})
     inbox = WatchedFolder(options.photos, WalkRules(options.include, options.exclude, options.follow_links, avoid))
-    watch_intervals = WatchIntervals(watching.rescan_s, poll_interval(watching.poll_s, inbox))
-    intervals = TableIntervals(watching.flush_s, watching.settle_s, watch_intervals)
+    poll_s = poll_interval(watching.poll_s, inbox)
+    intervals = WatchIntervals(watching.settle_s, watching.flush_s, watching.rescan_s, poll_s)
     with requests_by_signal() as control:
         TableWatch(inbox, partial(started, options), intervals, control, _tell, time.monotonic).run()
     return ExitCode.OK

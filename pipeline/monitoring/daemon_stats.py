@@ -6,7 +6,7 @@ import logging
 import time
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -69,21 +69,9 @@ class DaemonStats:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the figures as values that JSON can hold."""
-        return {
-            "health": self.health,
-            "mode": self.mode,
-            "model": self.model,
-            "labelled": self.labelled,
-            "failed": dict(self.failed.most_common()),
-            "unchanged": self.unchanged,
-            "vanished": self.vanished,
-            "queue_depth": self.queue_depth,
-            "rows_not_durable": self.rows_not_durable,
-            "oldest_unlabelled_s": round(self.oldest_unlabelled_s, 3),
-            "rescan_finds": self.rescan_finds,
-            "observer_restarts": self.observer_restarts,
-            "process_restarts": self.process_restarts,
-            "last_success_at": self.last_success_at,
-            "started_at": self.started_at,
-            "mean_lag_s": round(self.lag.sum_s / max(1, sum(self.lag.counts)), 3),
-        }
+        figures = {figure.name: getattr(self, figure.name) for figure in fields(self)}
+        del figures["lag"], figures["problems"]
+        figures["failed"] = dict(self.failed.most_common())
+        figures["oldest_unlabelled_s"] = round(self.oldest_unlabelled_s, 3)
+        figures["mean_lag_s"] = round(self.lag.sum_s / max(1, sum(self.lag.counts)), 3)
+        return {"health": self.health, **figures}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -163,13 +164,9 @@ class Daemon:
     def _pause_s(self) -> float:
         if self._may_label() and self._pending_files.has_ready:
             return 0.0
-        now_s = self._clock()
-        due = [self._next_tick_s, self._row_committer.due_s(is_pause=True)]
-        if now_s < self._next_update_s:
-            due.append(self._next_update_s)
-        elif not self._event_supervisor.is_inbox_absent:
-            due.append(self._pending_files.next_due_s())
-        return min(due_s for due_s in due if due_s is not None) - now_s
+        is_absent = self._event_supervisor.is_inbox_absent
+        update_s = math.inf if is_absent else max(self._next_update_s, self._pending_files.next_due_s())
+        return min(self._next_tick_s, self._row_committer.due_s(is_pause=True), update_s) - self._clock()
 
     def _flush_last_rows(self) -> None:
         try:

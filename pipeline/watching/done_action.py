@@ -78,29 +78,21 @@ def _has_content(path: Path, digest: bytes) -> bool:
 
 
 def _remove(path: Path, entry: Entry) -> bool:
-    """Delete the photo of a row; another photo that took its name at the last moment stays."""
     claimed = path.with_name(f".{path.name}.{_CLAIMED}")
-    path.rename(claimed)
-    if not _is_photo_of(entry, claimed):
-        _restore_name(claimed, path)
-        return False
-    claimed.unlink()
-    return True
+    is_claimed = _rename(path, claimed, entry)
+    if is_claimed:
+        claimed.unlink()
+    return is_claimed
 
 
 def _move(path: Path, destination: Path, entry: Entry) -> bool:
-    """Move the photo of a row; another photo that took its name at the last moment stays."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.rename(destination)
+        return _rename(path, destination, entry)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
         return _move_by_copy(path, destination, entry)
-    if not _is_photo_of(entry, destination):
-        _restore_name(destination, path)
-        return False
-    return True
 
 
 def _move_by_copy(path: Path, destination: Path, entry: Entry) -> bool:
@@ -118,9 +110,14 @@ def _move_by_copy(path: Path, destination: Path, entry: Entry) -> bool:
     return is_removed
 
 
-def _restore_name(renamed: Path, path: Path) -> None:
-    """Give a photo without a row its name back; a photo that has the name by now is newer and replaces it."""
-    if not os.path.lexists(path):
-        renamed.rename(path)
+def _rename(path: Path, new_path: Path, entry: Entry) -> bool:
+    """Rename the photo of a row; False if another photo took its name at the last moment, which keeps that name."""
+    path.rename(new_path)
+    if _is_photo_of(entry, new_path):
+        return True
+    if os.path.lexists(path):
+        # An even newer photo has the name by now: it replaces the renamed one, as it would have without the rename.
+        new_path.unlink()
     else:
-        renamed.unlink()
+        new_path.rename(path)
+    return False

@@ -31,9 +31,12 @@ POLL_S = 5.0
 class WatchIntervals:
     """How the inbox is watched: by events and a scan every `rescan_s`; with `poll_s`, by that scan alone.
 
-    `once`: by one scan, and no more.
+    `once`: by one scan, and no more. `settle_s` is how long a new photo must stay unchanged, `flush_s` the shortest
+    time from one commit of rows to the next.
     """
 
+    settle_s: float
+    flush_s: float
     rescan_s: float = 300.0
     poll_s: float | None = None
     once: bool = False

@@ -10,17 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
+from watchdog import events
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers.inotify import InotifyObserver
 
 from pipeline.watching.settle_tracker import Hint
@@ -31,8 +22,8 @@ HEARTBEAT_EVERY_S = 10.0
 _HEARTBEAT_LATE_S = 10.0
 # Opening and reading make events too, and this program opens and reads all day.
 _EVENTS: list[type[FileSystemEvent]] = [
-    *(FileCreatedEvent, FileModifiedEvent, FileClosedEvent, FileMovedEvent, FileDeletedEvent),
-    *(DirCreatedEvent, DirMovedEvent),
+    *(events.FileCreatedEvent, events.FileModifiedEvent, events.FileClosedEvent, events.FileMovedEvent),
+    *(events.FileDeletedEvent, events.DirCreatedEvent, events.DirMovedEvent),
 ]
 _HINTS = {"closed": Hint.CLOSED, "created": Hint.CHANGED, "modified": Hint.CHANGED, "deleted": Hint.CHANGED}
 
@@ -45,10 +36,8 @@ class Hints:
     folders: set[str] = field(default_factory=set)
     scan: bool = False
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing has happened."""
-        return not (self.files or self.folders or self.scan)
+    def __bool__(self) -> bool:
+        return bool(self.files or self.folders or self.scan)
 
 
 class FileEvents(FileSystemEventHandler):
@@ -136,13 +125,13 @@ class FileEvents(FileSystemEventHandler):
             self._heartbeat_sent_s = None
             return
         with self._lock:
-            was_empty = self._hints.is_empty
+            was_empty = not self._hints
             if event.event_type != "moved":
                 self._add_hint(source, event.is_directory, _HINTS[event.event_type])
             else:
                 self._add_hint(source, False, Hint.CHANGED)
                 self._add_hint(target, event.is_directory, Hint.RENAMED)
-            is_first = was_empty and not self._hints.is_empty
+            is_first = was_empty and bool(self._hints)
         if is_first:
             # The loop pops all hints when it wakes, so a photo that grows write by write does not wake it each time.
             self._wake()

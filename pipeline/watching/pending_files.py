@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 from pipeline.monitoring.daemon_stats import DaemonStats
@@ -57,10 +58,9 @@ class PendingFiles:
         """Return how long the file that has waited longest is known, 0 if no file waits."""
         return self._tracker.oldest_age_s()
 
-    def next_due_s(self) -> float | None:
-        """Return the time from which `update` has work to do without a hint; None if it has none."""
-        due = [self._tracker.next_due_s(), self._scanner.next_due_s() if self._has_room else None]
-        return min((due_s for due_s in due if due_s is not None), default=None)
+    def next_due_s(self) -> float:
+        """Return the time from which `update` has work to do without a hint, infinity if it has none."""
+        return min(self._tracker.next_due_s(), self._scanner.next_due_s() if self._has_room else math.inf)
 
     def update(self, hints: Hints | None) -> None:
         """Look at the files that events name and at those whose wait is over, and list the next step of a scan.

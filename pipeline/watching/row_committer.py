@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -77,17 +78,16 @@ class RowCommitter:
             self._stats.unchanged += 1
             self._unchanged.append(entry_of(row))
 
-    def due_s(self, is_pause: bool) -> float | None:
-        """Return the time of the next commit, None if there is nothing to commit; sooner in a pause of the rows."""
+    def due_s(self, is_pause: bool) -> float:
+        """Return the time of the next commit, infinity if there is nothing to commit; sooner in a pause of the rows."""
         if self._oldest_s is None:
-            return None
+            return math.inf
         due_s = self._last_flush_s + self._flush_s if is_pause else self._oldest_s + self._flush_s
         return max(due_s, self._retry_at_s)
 
     def flush_if_due(self, is_pause: bool) -> None:
         """Commit if it is time; while the disk refuses, the pauses between two attempts grow."""
-        due_s = self.due_s(is_pause)
-        if due_s is None or self._clock() < due_s:
+        if self._clock() < self.due_s(is_pause):
             return
         try:
             self.flush()

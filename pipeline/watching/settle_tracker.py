@@ -16,6 +16,7 @@ its row at the end.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,11 +87,10 @@ class SettleTracker:
 
     def oldest_age_s(self) -> float:
         """Return how long the file that has waited longest is known, 0 if no file waits."""
-        waiting = next(iter(self._waiting.values()), None)
-        in_progress = next(iter(self._in_progress.values()), None)
-        firsts = [waiting.first_noticed_s] if waiting else []
-        firsts += [in_progress.noticed_s] if in_progress else []
-        return self._clock() - min(firsts) if firsts else 0.0
+        now_s = self._clock()
+        waiting_s = next((file.first_noticed_s for file in self._waiting.values()), now_s)
+        in_progress_s = next((file.noticed_s for file in self._in_progress.values()), now_s)
+        return now_s - min(waiting_s, in_progress_s)
 
     def notice(self, ref: FileRef, hint: Hint = Hint.CHANGED) -> bool:
         """Take what `stat` says of a file without a row; False if there is no room for the file."""
@@ -133,9 +133,9 @@ class SettleTracker:
             else:
                 self.notice(ref)
 
-    def next_due_s(self) -> float | None:
-        """Return the time of the next `recheck`; None if no file waits."""
-        return self._due[0][0] if self._due else None
+    def next_due_s(self) -> float:
+        """Return the time of the next `recheck`, infinity if no file waits."""
+        return self._due[0][0] if self._due else math.inf
 
     def pop_ready(self) -> InProgress | None:
         """Hand out the file that has been ready longest; None if no file is ready."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from pipeline.errors import InputMissingError, LabelDirError, WorkerDiedError
 from pipeline.labeller import Labeller
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.sd_notify import SdNotify
-from pipeline.records import FileRef, Row, RunSummary
+from pipeline.records import FileRef, RunSummary
 from pipeline.run import Hooks, RunRequest, run
 from pipeline.watching.control import LoopControl
 from pipeline.watching.event_supervisor import EventSupervisor, WatchIntervals
@@ -22,15 +23,6 @@ _TICK_S = 1.0
 _BACKOFF_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 
 
-@dataclass(frozen=True, slots=True)
-class TableIntervals:
-    """`flush_s`: publish at most this often; `settle_s`: how long a new photo must stay unchanged."""
-
-    flush_s: float
-    settle_s: float
-    watch: WatchIntervals
-
-
 class TableWatch:
     """Runs until a stop is requested. `start` returns the run to repeat and its labeller, again after a reload."""
 
@@ -38,7 +30,7 @@ class TableWatch:
         self,
         inbox: WatchedFolder,
         start: Callable[[], tuple[RunRequest, Labeller]],
-        intervals: TableIntervals,
+        intervals: WatchIntervals,
         control: LoopControl,
         on_run: Callable[[RunSummary], None],
         clock: Callable[[], float],
@@ -53,10 +45,8 @@ class TableWatch:
         self._stats = DaemonStats()
         self._sd_notify = SdNotify()
         self._tracker = SettleTracker(intervals.settle_s, clock)
-        self._schedule = ScanSchedule(intervals.watch.scan_s, clock)
-        self._event_supervisor = EventSupervisor(
-            inbox, self._schedule, intervals.watch, self._stats, control.wake, clock
-        )
+        self._schedule = ScanSchedule(intervals.scan_s, clock)
+        self._event_supervisor = EventSupervisor(inbox, self._schedule, intervals, self._stats, control.wake, clock)
         self._labeller_supervisor = LabellerSupervisor(self._start_labeller, self._stats, clock)
         self._settled: dict[str, FileRef] | None = None
         self._failures = 0
@@ -119,7 +109,7 @@ class TableWatch:
         settled = [] if is_first else [file.ref for file in iter(self._tracker.pop_ready, None)]
         self._settled = None if is_first else {ref.name: ref for ref in settled}
         hooks = Hooks(
-            on_row=self._on_row,
+            on_row=lambda _row, _kept: self._tick(),
             time_is_up=lambda: self._control.stop_requested,
             is_at_rest=self._is_settled,
             on_walked=self._refuse_an_absent_inbox,
@@ -165,9 +155,6 @@ class TableWatch:
         if is_changed or self._tracker.ready_count:
             self._schedule.due_s = min(self._schedule.due_s, self._last_run_s + self._flush_s)
 
-    def _on_row(self, _row: Row, _kept: int) -> None:
-        self._tick()
-
     def _tick(self) -> None:
         if self._clock() >= self._next_tick_s:
             self._next_tick_s = self._clock() + _TICK_S
@@ -175,7 +162,6 @@ class TableWatch:
             self._event_supervisor.check()
 
     def _pause_s(self) -> float:
-        due = [self._next_tick_s, self._tracker.next_due_s()]
-        if self._labeller_supervisor.labeller is not None and not self._event_supervisor.is_inbox_absent:
-            due.append(self._schedule.due_s)
-        return min(due_s for due_s in due if due_s is not None) - self._clock()
+        can_run = self._labeller_supervisor.labeller is not None and not self._event_supervisor.is_inbox_absent
+        run_s = self._schedule.due_s if can_run else math.inf
+        return min(self._next_tick_s, self._tracker.next_due_s(), run_s) - self._clock()

@@ -36,7 +36,7 @@ class WatchedFolder:
         self.marker = self.folder / MARKER_NAME
         self.has_marker = False
         self._is_included = name_filter(rules)
-        self._identity = (0, 0)
+        self._marked_as: os.stat_result | None = None
 
     def place_marker(self) -> None:
         """Make the marker; without permission to, the folder is recognised by its device and inode alone.
@@ -47,7 +47,7 @@ class WatchedFolder:
         try:
             with os.scandir(self.folder):
                 pass
-            self._identity = self._identity_now()
+            self._marked_as = os.stat(self.folder)
         except OSError as error:
             raise InputMissingError(f"{self.folder} cannot be listed: {error.strerror}") from error
         with contextlib.suppress(OSError):
@@ -66,7 +66,7 @@ class WatchedFolder:
             if self.has_marker:
                 os.stat(self.marker)
                 return None
-            identity = self._identity_now()
+            facts = os.stat(self.folder)
             with os.scandir(self.folder) as entries:
                 is_empty = next(entries, None) is None
         except FileNotFoundError:
@@ -75,7 +75,8 @@ class WatchedFolder:
             return "the folder is gone"
         except OSError as error:
             return error.strerror or str(error)
-        return "it is empty and not the folder it was" if is_empty and identity != self._identity else None
+        is_same = self._marked_as is not None and os.path.samestat(facts, self._marked_as)
+        return "it is empty and not the folder it was" if is_empty and not is_same else None
 
     def stat(self, path: str) -> FileRef | None:
         """Return the photo at `path` as it is now; None if there is none, or the rules exclude it."""
@@ -125,10 +126,6 @@ class WatchedFolder:
 
     def _is_avoided(self, path: str) -> bool:
         return any(str(place) in self.rules.avoid for place in (Path(path), *Path(path).parents))
-
-    def _identity_now(self) -> tuple[int, int]:
-        facts = os.stat(self.folder)
-        return facts.st_dev, facts.st_ino
 
 
 def file_system_type(folder: Path) -> str:

@@ -103,7 +103,7 @@ class Watched:
         done: str = "keep",
         rows_per_part: int = 5,
         settle_s: float = SETTLE_S,
-        intervals: WatchIntervals = WatchIntervals(poll_s=POLL_S),  # noqa: B008 - frozen
+        poll_s: float | None = POLL_S,
     ) -> None:
         self._is_killed = False
         self.clock = clock
@@ -117,6 +117,7 @@ class Watched:
         target = folder / "done" if done == "move" else None
         done_action = DoneAction(self.inbox, delete=done == "delete", target=target)
         inbox = WatchedFolder(self.inbox, WalkRules())
+        intervals = WatchIntervals(settle_s, FLUSH_S, rescan_s=7 * 86400.0, poll_s=poll_s)
         self.schedule = ScanSchedule(intervals.scan_s, clock)
         self.scanner = Scanner(inbox, self.schedule, clock)
         self.row_committer = RowCommitter(self.sink, done_action, FLUSH_S, clock, self.stats)

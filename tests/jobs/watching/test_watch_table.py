@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -36,6 +38,12 @@ def start(tmp_path: Path, tiny_model: Artifact) -> Iterator[Start]:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def own_model(tmp_path: Path, tiny_model: Artifact) -> Path:
+    """A copy of the tiny model that a test may replace."""
+    return Path(shutil.copyfile(tiny_model.path, tmp_path / "model.onnx"))
 
 
 def _table(out: Path) -> dict[str, str]:
@@ -97,5 +105,67 @@ def test_photos_that_are_away_for_a_while_keep_their_rows(tmp_path: Path, start:
     (tmp_path / "unmounted").rename(photos)
     (photos / "b.png").write_bytes(photo(2))
     wait_until(lambda: len(pd.read_csv(out)) == 2, "what came meanwhile")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+
+
+def test_a_broken_model_at_a_reload_keeps_the_old_one_and_a_good_one_labels_again(
+    tmp_path: Path, start: Start, own_model: Path
+) -> None:
+    photos, out, log = tmp_path / "photos", tmp_path / "out.parquet", tmp_path / "log.txt"
+    photos.mkdir()
+    good = own_model.read_bytes()
+    (photos / "a.png").write_bytes(photo(2))
+    process = start("out.parquet", "-m", str(own_model))
+    wait_until(lambda: len(_table(out)) == 1, "the first pass")
+    own_model.write_bytes(b"no model")
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "the old one stays" in log.read_text(), "the warning")
+    (photos / "b.png").write_bytes(photo(2))
+    wait_until(lambda: len(_table(out)) == 2, "a row by the old model")
+
+    (tmp_path / "new.onnx").write_bytes(good.replace(b'"red"', b'"rot"'))
+    (tmp_path / "new.onnx").replace(own_model)
+    process.send_signal(signal.SIGHUP)
+    wait_until(lambda: _labels(out) == ["rot", "rot"], "the rows by the new model")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+
+
+def _labels(out: Path) -> list[str]:
+    with pq.ParquetFile(out) as file:
+        return [str(label) for label in file.read(["label_1"])["label_1"].to_pylist()]
+
+
+def test_dead_workers_whose_model_is_missing_are_restarted_when_it_is_back(
+    tmp_path: Path, start: Start, own_model: Path
+) -> None:
+    photos, out, log = tmp_path / "photos", tmp_path / "out.parquet", tmp_path / "log.txt"
+    photos.mkdir()
+    (photos / "a.png").write_bytes(photo(1))
+    process = start("out.parquet", "-m", str(own_model))
+    wait_until(lambda: len(_table(out)) == 1, "the first pass")
+    own_model.rename(tmp_path / "elsewhere.onnx")
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.kill()
+    (photos / "b.png").write_bytes(photo(2))
+    wait_until(lambda: "labelling: cannot read the model" in log.read_text(), "a restart without the model")
+    assert process.poll() is None, log.read_text()
+    (tmp_path / "elsewhere.onnx").rename(own_model)
+    wait_until(lambda: len(_table(out)) == 2, "the row of the restarted workers")
+    assert "labelling: resolved" in log.read_text()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+
+
+def test_a_fresh_watch_labels_everything_once_and_then_follows(tmp_path: Path, start: Start) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out.parquet"
+    photos.mkdir()
+    (photos / "a.png").write_bytes(photo(1))
+    process = start("out.parquet", "--fresh")
+    wait_until(lambda: set(_table(out)) == {"a.png"}, "the first pass")
+    (photos / "b.png").write_bytes(photo(2))
+    wait_until(lambda: "b.png" in _table(out), "the second row")
+    assert set(_table(out)) == {"a.png", "b.png"}
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0

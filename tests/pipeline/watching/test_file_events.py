@@ -12,7 +12,6 @@ import pytest
 
 from pipeline.sources.walk import WalkRules
 from pipeline.watching import file_events
-from pipeline.watching.event_supervisor import WatchIntervals
 from pipeline.watching.file_events import FileEvents, Hints
 from pipeline.watching.settle_tracker import Hint
 from pipeline.watching.watched_folder import MARKER_NAME, WatchedFolder, file_system_type
@@ -38,7 +37,7 @@ class RealTime:
 def watched(tmp_path: Path) -> Iterator[Watched]:
     """A daemon with the real observer and no timed scan for a week."""
     (tmp_path / "inbox").mkdir()
-    with Watched(tmp_path, RealTime(), settle_s=0.0, intervals=WatchIntervals(rescan_s=7 * 86400.0)) as made:
+    with Watched(tmp_path, RealTime(), settle_s=0.0, poll_s=None) as made:
         made.daemon.turn()
         yield made
         made.event_supervisor.stop()
