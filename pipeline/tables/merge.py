@@ -14,8 +14,8 @@ from pipeline.tables.arrow import pa
 class SortedTable:
     """A table whose rows are sorted by file name, each name once.
 
-    Of two tables the one with the higher `generation` is newer. `first_name` lets a merge open it only when its turn
-    comes; `batches` opens it and streams it.
+    Of two tables the one with the higher `generation` is newer. With `first_name` a merge opens the table only when
+    that name is due; `batches` opens the table and streams its rows.
     """
 
     generation: int
@@ -25,7 +25,7 @@ class SortedTable:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Consecutive rows of one table: `rows`, of which the first is row `offset` of table `table`."""
+    """Consecutive rows of one table; the first of `rows` is row `offset` of table number `table`."""
 
     table: int
     offset: int
@@ -38,7 +38,7 @@ def names_of(batch: pa.RecordBatch) -> list[str]:
 
 
 class _Cursor:
-    """A position in one table; its batches are opened when the position is first read."""
+    """A position in one table, which is opened when the position is first read."""
 
     def __init__(self, index: int, table: SortedTable) -> None:
         self.index = index
@@ -65,7 +65,7 @@ class _Cursor:
 
     @property
     def is_open(self) -> bool:
-        """Whether `head` has been read from the table, not only promised."""
+        """Whether `head` is a name read from the table, and not yet `first_name` as its maker gave it."""
         return self._batches is not None
 
     def has_more(self) -> bool:
@@ -100,11 +100,11 @@ def merge(tables: Sequence[SortedTable]) -> Iterator[Slice]:
     while heap:
         cursor = heapq.heappop(heap)
         if cursor.is_open:
-            # The newest row of a name comes first; its older twins are passed over one by one.
-            is_twin = cursor.head == last_name
-            limit = cursor.head if is_twin else heap[0].head if heap else None
+            # The newest row of a name comes first; older rows of that name are dropped one by one.
+            is_older = cursor.head == last_name
+            limit = cursor.head if is_older else heap[0].head if heap else None
             taken = cursor.take_until(limit)
-            if not is_twin:
+            if not is_older:
                 yield taken
                 last_name = taken.rows.column("file_name")[-1].as_py()
         if cursor.has_more():
