@@ -1,4 +1,4 @@
-"""Folder -> Iterator[FileRef]: names in the table's order; never reads pixels."""
+"""Folder -> Iterator[FileRef]: names in the order of the table; no file is opened."""
 
 from __future__ import annotations
 
@@ -15,35 +15,18 @@ from pathlib import Path
 from pipeline.records import FileRef
 from pipeline.sources.file_names import display_name
 
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".apng",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".heic",
-        ".heif",
-    ]
-)
+_IMAGE_SUFFIXES = ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .bmp .dib .gif .tif .tiff .avif .heic .heif"
+IMAGE_SUFFIXES = frozenset(_IMAGE_SUFFIXES.split())
 
 
 @dataclass(frozen=True, slots=True)
 class WalkRules:
     """Which names belong to the run.
 
-    `include` and `exclude` are shell patterns on the name relative to the folder; one without a slash matches the
-    last part alone. With `include`, it decides instead of the file's ending. `avoid` holds absolute paths never
-    entered: the output and what lies beside it. Files last changed before `modified_since_us` (UTC) are passed over.
+    `include` and `exclude` are shell patterns on the name relative to the folder; a pattern without a slash matches
+    the last part of the name alone. `include` replaces the test of the file's ending. `avoid` holds absolute paths
+    that are never entered: the output and its state folder. Files last changed before `modified_since_us` (UTC) are
+    skipped.
     """
 
     include: tuple[str, ...] = ()
@@ -55,7 +38,7 @@ class WalkRules:
 
 @dataclass(slots=True)
 class WalkCounts:
-    """What the walk entered and what it passed over, counted while it goes."""
+    """How much the walk has entered and skipped so far."""
 
     skipped: int = 0
     skipped_links: int = 0
@@ -79,12 +62,12 @@ def walk(
 ) -> Iterator[FileRef]:
     """Yield the image files below `folder`, sorted by row name, in memory bounded by the largest single folder.
 
-    `prefix` is put before every name: "a/b/" where `folder` lies there in the run's own folder. Unsorted, the files
-    come as the file system has them, in memory that does not depend on their number.
+    `prefix` is put before every name: "a/b/" where `folder` is the folder a/b of the run. Unsorted, the files come in
+    the order of the file system, in memory that does not depend on their number.
 
-    Hidden entries, files with other endings, links (unless followed) and whatever is no regular file are counted in
-    `counts`, not yielded. A file that is gone before its `stat` is not yielded; one that
-    has none for another reason is, with size and time 0.
+    Hidden entries, files with other endings, links (unless followed) and entries that are no regular files are counted
+    in `counts`, not yielded. A file that vanished before its `stat` is not yielded; a file whose `stat` fails for
+    another reason is yielded with size and time 0.
 
     Raises:
         OSError: `folder` itself cannot be listed.
@@ -114,7 +97,7 @@ def walk(
 def _scan(
     folder: _Folder, rules: WalkRules, wanted: Callable[[str, bool], bool], counts: WalkCounts
 ) -> Iterator[FileRef | _Folder]:
-    """List one folder at once (so that a failure raises here), then yield its files and folders in row order."""
+    """List one folder at once, so that a failure raises here; its files and folders then come in row order."""
     with os.scandir(folder.path) as entries:
         # "a/b" sorts after "a.txt" in the table, so a folder takes part under its name with the slash.
         names = sorted(_row_keys(entries, rules, counts))
@@ -124,7 +107,7 @@ def _scan(
 def _scan_unsorted(
     folder: _Folder, rules: WalkRules, wanted: Callable[[str, bool], bool], counts: WalkCounts
 ) -> Iterator[FileRef | _Folder]:
-    """Open one folder at once, as `_scan` does, and list it while its entries are used."""
+    """Open one folder at once, as `_scan` does, and list the folder while its entries are used."""
     entries = os.scandir(folder.path)
 
     def listed() -> Iterator[FileRef | _Folder]:
@@ -152,7 +135,7 @@ def _is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow_links)
     except OSError:
-        # A link to itself, or into a folder that is closed to us; it costs itself, not its neighbours.
+        # A link to itself, or into a folder without permission: this entry is no folder, its neighbours are listed.
         return False
 
 
@@ -188,7 +171,7 @@ def _entries(
             if follow_links and error.errno == errno.ELOOP:
                 counts.skipped_links += 1
             else:
-                # It is there and cannot be looked at: opening it says why, in a row of its own.
+                # The file is there: opening it gives the reason, for an error row.
                 yield FileRef(row_name, path, 0, 0)
             continue
         mtime_us = facts.st_mtime_ns // 1000
@@ -199,7 +182,7 @@ def _entries(
 
 
 def _descend(folder: _Folder, path: str, rules: WalkRules) -> tuple[tuple[int, int], ...] | None:
-    """Return the chain of folders with `path` at its end, or None where a followed link closes a loop."""
+    """Return the identities of `path` and the folders above it, or None where a followed link closes a loop."""
     here = _identity(path, rules)
     if here and here[0] in folder.ancestors:
         return None
@@ -217,7 +200,7 @@ def _identity(path: str, rules: WalkRules) -> tuple[tuple[int, int], ...]:
 
 
 def name_filter(rules: WalkRules) -> Callable[[str, bool], bool]:
-    """Return what tells of a row name, and whether it is a folder's (with a slash at its end), if it is wanted."""
+    """Return a function of a row name, and of whether the name is a folder's (it ends in a slash): is it wanted?"""
     include = _matcher(rules.include)
     exclude = _matcher(rules.exclude)
 
