@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,21 +65,22 @@ class LibTorch:
         if torch is None or torch.origin is None:
             raise OSError("torch is not installed")
         library = ctypes.CDLL(str(Path(torch.origin).with_name("lib") / "libtorch_cpu.so"))
-        self._from_memory = library.aoti_torch_create_tensor_from_blob
-        size_pointer, kind = POINTER(c_int64), (c_int32, c_int32, c_int32)
-        arguments = (c_void_p, c_int64, size_pointer, size_pointer, c_int64, *kind, POINTER(c_void_p))
-        self._from_memory.argtypes = arguments
+
+        def function(name: str, *arguments: Any) -> Callable[..., int]:
+            found: Any = getattr(library, name)
+            found.argtypes = arguments
+            return found  # type: ignore[no-any-return]
+
+        sizes, kind, result = POINTER(c_int64), (c_int32, c_int32, c_int32), POINTER(c_void_p)
+        self._from_memory = function(
+            "aoti_torch_create_tensor_from_blob", c_void_p, c_int64, sizes, sizes, c_int64, *kind, result
+        )
         self._kind = (library.aoti_torch_dtype_uint8(), library.aoti_torch_device_type_cpu(), 0)
-        self._new_list = library.torch_new_list_reserve_size
-        self._new_list.argtypes = [c_size_t, POINTER(c_void_p)]
-        self._append = library.torch_list_push_back
-        self._append.argtypes = [c_void_p, c_uint64]
-        self._call = library.torch_call_dispatcher
-        self._call.argtypes = [c_char_p, c_char_p, POINTER(c_uint64), c_uint64]
-        self._memory_of = library.aoti_torch_get_data_ptr
-        self._memory_of.argtypes = [c_void_p, POINTER(c_void_p)]
-        self._delete = library.aoti_torch_delete_tensor_object
-        self._delete.argtypes = [c_void_p]
+        self._new_list = function("torch_new_list_reserve_size", c_size_t, result)
+        self._append = function("torch_list_push_back", c_void_p, c_uint64)
+        self._call = function("torch_call_dispatcher", c_char_p, c_char_p, POINTER(c_uint64), c_uint64)
+        self._memory_of = function("aoti_torch_get_data_ptr", c_void_p, result)
+        self._delete = function("aoti_torch_delete_tensor_object", c_void_p)
 
     def resize(self, pixels: Pixels, side: int, interpolation: Interpolation) -> Pixels:
         """Resize contiguous `pixels`; see `resize`."""

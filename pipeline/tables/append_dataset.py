@@ -18,9 +18,9 @@ from pipeline.errors import LabelDirError
 from pipeline.records import FileRef, Row
 from pipeline.tables.arrow import pa
 from pipeline.tables.growing_part import GrowingPart
-from pipeline.tables.reader import previous_table, refuse_foreign
+from pipeline.tables.reader import read_rows, top_k_of_rows
 from pipeline.tables.row_index import Entry, PartStamp, RowIndex, entry_of, identity_of
-from pipeline.tables.schema import schema, to_batch
+from pipeline.tables.schema import to_batch
 
 logger = logging.getLogger(__name__)
 
@@ -128,13 +128,10 @@ class AppendDataset:
     def _reopened(self, path: Path) -> pa.Table | None:
         """Return the rows of a part that can take more; None for a part that is full or of another format or width."""
         try:
-            if refuse_foreign(path) != self._top_k:
-                return None
-            part = previous_table(path, self._top_k)
+            rows = read_rows(path)
         except LabelDirError:
             return None
-        rows = pa.Table.from_batches(part.batches() if part else [], schema(self._top_k))
-        return rows if rows.num_rows < self._rows_per_part else None
+        return rows if top_k_of_rows(rows) == self._top_k and rows.num_rows < self._rows_per_part else None
 
     def _recover(self) -> None:
         """Bring the index up to date with the parts, and remove the temporary files that a killed writer left."""
@@ -174,13 +171,11 @@ class AppendDataset:
 
 
 def _entries(path: Path) -> Iterator[Entry]:
-    top_k = refuse_foreign(path)
-    part = None if top_k is None else previous_table(path, top_k)
-    for batch in part.batches() if part else ():
-        columns = [batch.column(name) for name in ("file_name", "sha256", "error", "size_bytes")]
-        columns.append(batch.column("mtime").cast(pa.int64()))
-        for name, sha256, error, size_bytes, mtime_us in zip(*(each.to_pylist() for each in columns), strict=True):
-            yield Entry(name, identity_of(sha256, error, size_bytes), size_bytes, mtime_us)
+    rows = read_rows(path)
+    columns = [rows.column(name) for name in ("file_name", "sha256", "error", "size_bytes")]
+    columns.append(rows.column("mtime").cast(pa.int64()))
+    for name, sha256, error, size_bytes, mtime_us in zip(*(column.to_pylist() for column in columns), strict=True):
+        yield Entry(name, identity_of(sha256, error, size_bytes), size_bytes, mtime_us)
 
 
 def _day_of(row: Row) -> str:
