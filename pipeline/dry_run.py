@@ -1,4 +1,4 @@
-"""What a run would do, found by looking at names, sizes and times alone."""
+"""What a run would do, found from names, sizes and times alone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 from pipeline.errors import InputMissingError
 from pipeline.run import RunRequest
-from pipeline.sources.walk import WalkCounts, WalkRules, walk
-from pipeline.tables.incremental import Refresh
+from pipeline.sources.walk import WalkCounts, walk
+from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.reader import previous_table
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """How many photos a run would label, rows it would keep and remove, and files it would pass over."""
+    """How many photos a run would label, rows it would keep and remove, and files it would skip."""
 
     pending: int
     kept: int
@@ -22,22 +22,20 @@ class DryRun:
 
 
 def preview(request: RunRequest) -> DryRun:
-    """Count what `request` would do; nothing is written.
+    """Return the counts of what `request` would do; nothing is written.
 
     Raises:
         InputMissingError: `photos` is no folder, or cannot be listed.
-        UsageError: `out` holds something that is not a table of label-dir.
+        UsageError: `out` is not a table of label-dir.
         OutputError: `out` cannot be read.
     """
     if not request.photos.is_dir():
         raise InputMissingError(f"{request.photos} is not a folder")
     previous = None if request.fresh else previous_table(request.out, request.plan.top_k)
-    refresh = Refresh([previous] if previous else [], request.artifact.model_id)
-    avoid = frozenset({str(request.out.resolve())})
-    rules = WalkRules(request.include, request.exclude, request.follow_links, avoid, request.modified_since_us)
+    update = IncrementalUpdate([previous] if previous else [], request.artifact.model_id)
     counts = WalkCounts()
     try:
-        pending = sum(1 for _ in refresh.pending(walk(request.photos.resolve(), rules, counts)))
+        pending = sum(1 for _ in update.pending(walk(request.photos.resolve(), request.walk_rules, counts)))
     except OSError as error:
         raise InputMissingError(f"{request.photos} cannot be listed: {error.strerror}") from error
-    return DryRun(pending, refresh.kept, refresh.removed, counts.skipped)
+    return DryRun(pending, update.kept, update.removed, counts.skipped)

@@ -1,4 +1,4 @@
-"""What passes between stages: small, frozen and typed."""
+"""The records that pass between stages: small, frozen and typed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class ErrorClass(StrEnum):
     - empty: the file has no bytes.
     - truncated: the data ends before the picture does; half a picture is never labelled.
     - not_an_image: the content is no picture of a known format, whatever the name says.
-    - unsupported_format: a picture of a format that is not decoded (SVG, PDF, raw ...), or lacks its plugin.
+    - unsupported_format: a picture of a format that is not decoded (SVG, PDF, raw ...), or whose plugin is missing.
     - too_large: more bytes or pixels than the limits allow, or more memory than a decoder may have.
-    - permission: the file may not be read.
+    - permission: no permission to read the file.
     - vanished: the file was gone when it was to be read.
     - changed: the file changed each time it was read.
-    - io: the disk or the file system failed, or what was found is no regular file.
-    - timeout: the photo kept a decoder busy beyond the time for one photo.
-    - worker_crash: processes died with this photo, each time it was tried.
+    - io: the disk or the file system failed, or the entry is no regular file.
+    - timeout: decoding the photo took longer than the time for one photo.
+    - worker_crash: processes died with this photo at each attempt.
     - decode: the picture is damaged.
     """
 
@@ -40,14 +40,14 @@ class ErrorClass(StrEnum):
     DECODE = "decode"
 
 
-# Errors of the moment and not of the bytes: an unchanged file with one of them is tried again by the next run.
+# Errors that may pass without a change of the file: the next run retries an unchanged file with such an error.
 PASSING_ERRORS = frozenset({ErrorClass.PERMISSION, ErrorClass.VANISHED, ErrorClass.CHANGED, ErrorClass.IO})
 
 
 class FileRef(NamedTuple):
-    """A file the walk found: its row's name, where it is, and what `stat` said (`mtime_us`: since 1970, UTC).
+    """A file that the walk found: the name of its row, its path and its `stat` (`mtime_us`: since 1970, UTC).
 
-    A tuple, because a walk makes millions: a frozen dataclass takes three times as long to make.
+    A tuple, because a walk makes millions: making a frozen dataclass takes three times as long.
     """
 
     name: str
@@ -70,7 +70,7 @@ class ItemError:
 
 @dataclass(frozen=True, slots=True)
 class PhotoFacts:
-    """What is known of the bytes that were decoded; width and height are of the stored image, upright."""
+    """Facts about the file whose bytes were decoded; width and height are of the stored image, upright."""
 
     width: int
     height: int
@@ -81,7 +81,7 @@ class PhotoFacts:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Decoded files of one slab slot; the photos among `outcomes` lie in the slot in this order, without gaps."""
+    """The files of one slot and their outcomes; the pixels of the photos lie in the slot in order, without gaps."""
 
     slot: int
     refs: tuple[FileRef, ...]
@@ -89,7 +89,7 @@ class Batch:
 
     @property
     def photo_count(self) -> int:
-        """How many pictures of the slot are filled."""
+        """How many photos have pixels in the slot."""
         return sum(isinstance(outcome, PhotoFacts) for outcome in self.outcomes)
 
 
@@ -103,7 +103,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """A batch that came back: one prediction or error for each of its photos, in slot order."""
+    """A batch with its results: one prediction or error for each of its photos, in slot order."""
 
     batch: Batch
     predictions: tuple[Prediction | ItemError, ...]
@@ -111,7 +111,7 @@ class Classified:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table: the facts of one file and its labels, or why there are none."""
+    """One row of the table: the facts of one file, and its labels or its error."""
 
     file_name: str
     error: ItemError | None
@@ -128,10 +128,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a run did, for its last line and its exit code.
+    """The counts of a run, for its last line and its exit code.
 
-    `copied` counts photos that have the bytes, and now the labels, of others. `failed` counts files opened now;
-    `kept_failed_by_class` those among the `kept` rows that have no label either.
+    `copied` counts photos that took the labels of a row with the same bytes. `failed` counts error rows made in this
+    run; `kept_failed_by_class` counts the error rows among the `kept` rows.
     """
 
     labelled: int
@@ -151,10 +151,10 @@ class RunSummary:
 
     @property
     def has_failures(self) -> bool:
-        """Whether the table has rows without a label, or misses files of folders that could not be listed."""
+        """Whether the table has error rows, or lacks files of folders that could not be listed."""
         return bool(self.failed or self.kept_failed_by_class or self.unreadable_folders)
 
     @property
     def images_per_s(self) -> float:
-        """Photos opened (labelled or failed) per second, from the warm start of the machinery on."""
+        """Photos opened (labelled or failed) per second, from the moment all processes were ready."""
         return (self.labelled + self.failed) / self.labelling_s if self.labelling_s > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Chains the stages for one folder and one table; the only file that knows them all."""
+"""A whole run, from one folder to one table: the only file that knows all stages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.records import FileRef, Row, RunSummary
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.file_lock import held
-from pipeline.tables.incremental import Refresh
+from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.label_reuse import LabelReuse
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import PartStore, state_folder
@@ -47,15 +47,23 @@ class RunRequest:
     fresh: bool = False
     modified_since_us: int | None = None
 
+    @property
+    def walk_rules(self) -> WalkRules:
+        """Which files of `photos` belong to the run: never `out` itself."""
+        out = self.out.resolve()
+        avoid = frozenset({str(out), str(state_folder(out))})
+        return WalkRules(self.include, self.exclude, self.follow_links, avoid, self.modified_since_us)
+
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """What a door may follow and steer: the moment work begins, each row with the rows kept so far, a wish to stop.
+    """Calls by which a command follows and steers a run.
 
-    `stop_requested` returns the number of the signal that asks for the end, 0 while there is none. `time_is_up` ends
-    the work too, but as planned: the table is published with what there is, and the summary says it is cut short.
-    A file that is not `is_at_rest` has no row for now. `on_walked` is called when the folder was listed to its end, and
-    may raise to leave the table as it was.
+    `on_begin` is called when the first photo is about to be labelled, `on_row` with each new row and the number of
+    rows kept so far. `on_walked` is called when the folder was listed to its end, and may raise to leave the table as
+    it was. `stop_requested` returns the number of the signal that asks for the end, 0 while there is none.
+    `time_is_up` ends the run too, but as planned: the table is published with the rows there are, and the summary
+    says that the run is cut short. A file for which `is_at_rest` is false gets no row in this run.
     """
 
     on_begin: Callable[[], None] = lambda: None
@@ -67,7 +75,7 @@ class Hooks:
 
 
 def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> RunSummary:
-    """Bring `request.out` up to date and say what was done; a `labeller` that runs already is used and left running.
+    """Bring `request.out` up to date and return the counts; a `labeller` that runs already is used and left running.
 
     Raises:
         UsageError: `out` has no known ending, is no file, or holds something else.
@@ -81,94 +89,81 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
     if not request.photos.is_dir():
         what = "is not a folder" if request.photos.exists() else "does not exist"
         raise InputMissingError(f"{request.photos} {what}")
-    state = state_folder(out)
     with contextlib.ExitStack() as stack:
         with _output_errors(out):
-            stack.enter_context(held(state / "lock", str(request.out)))
-        return _Run(request, hooks, out, state, labeller).up_to_date()
+            stack.enter_context(held(state_folder(out) / "lock", str(request.out)))
+        return _Run(request, hooks, out, labeller).up_to_date()
 
 
 class _Run:
-    def __init__(self, request: RunRequest, hooks: Hooks, out: Path, state: Path, labeller: Labeller | None) -> None:
-        self._running_labeller = labeller
+    def __init__(self, request: RunRequest, hooks: Hooks, out: Path, labeller: Labeller | None) -> None:
         self._request = request
         self._hooks = hooks
         self._out = out
+        self._running_labeller = labeller
         self._top_k = request.plan.top_k
-        self._store = PartStore(state, self._top_k)
+        self._store = PartStore(state_folder(out), self._top_k)
         self._counts = WalkCounts()
-        self._rules = WalkRules(
-            request.include,
-            request.exclude,
-            request.follow_links,
-            frozenset({str(out), str(state)}),
-            request.modified_since_us,
-        )
-        self._failed: Counter[str] = Counter()
         self._labelled = 0
-        self._copied = 0
-        self._adopted = 0
+        self._reused = 0
+        self._failed: Counter[str] = Counter()
         self._labelling_s = 0.0
         self._is_cut_short = False
 
     def up_to_date(self) -> RunSummary:
         began_s = time.monotonic()
         with _output_errors(self._out):
-            previous = self._previous_tables()
-        model_id = self._request.artifact.model_id
-        refresh = Refresh(previous, model_id, self._counts.is_unreadable)
-        copies = LabelReuse(previous, model_id, self._request.plan.limits, self._take_copy)
+            table, parts = self._previous_tables()
+        previous, model_id = [*table, *parts], self._request.artifact.model_id
+        update = IncrementalUpdate(previous, model_id, self._counts.is_unreadable)
+        reuse = LabelReuse(previous, model_id, self._request.plan.limits, self._take_reused)
         try:
-            self._label(refresh, copies)
+            self._label(update, reuse)
         finally:
-            # Also when a stop or a failure cuts the run short: what is labelled is kept.
+            # Also after a stop or a failure: the rows there are make the next run shorter.
             with _output_errors(self._out):
-                copies.finish()
+                reuse.flush()
                 self._store.commit()
         if stop := self._hooks.stop_requested():
             raise Interrupted(stop)
+        has_changed = self._labelled or self._reused or self._failed or update.removed or parts
         with _output_errors(self._out):
-            if self._has_changed(refresh):
-                export(refresh.result(self._store.written()), self._out, self._top_k)
+            if has_changed or not self._out.exists():
+                export(update.result(self._store.committed()), self._out, self._top_k)
             self._store.discard()
-        return self._summary(refresh, time.monotonic() - began_s)
+        return self._summary(update, time.monotonic() - began_s)
 
-    def _summary(self, refresh: Refresh, elapsed_s: float) -> RunSummary:
+    def _summary(self, update: IncrementalUpdate, elapsed_s: float) -> RunSummary:
         return RunSummary(
             labelled=self._labelled,
-            kept=refresh.kept,
+            kept=update.kept,
             failed=self._failed.total(),
             failed_by_class=dict(self._failed.most_common()),
             skipped=self._counts.skipped,
             skipped_links=self._counts.skipped_links,
             unreadable_folders=len(self._counts.unreadable_folders),
-            removed=refresh.removed,
+            removed=update.removed,
             elapsed_s=elapsed_s,
             labelling_s=self._labelling_s,
             out=self._request.out,
             is_cut_short=self._is_cut_short,
-            copied=self._copied,
-            kept_failed_by_class=dict(refresh.kept_failed.most_common()),
+            copied=self._reused,
+            kept_failed_by_class=dict(update.kept_failed.most_common()),
         )
 
-    def _previous_tables(self) -> list[SortedTable]:
+    def _previous_tables(self) -> tuple[list[SortedTable], list[SortedTable]]:
+        """Return the old table, if there is one to bring up to date, and the parts of an interrupted run."""
         refuse_foreign(self._out)
-        previous = None if self._request.fresh else previous_table(self._out, self._top_k)
-        parts = self._store.adopt()
-        if self._request.fresh and self._store.begin_anew():
+        table = None if self._request.fresh else previous_table(self._out, self._top_k)
+        parts = self._store.recover()
+        if self._request.fresh and self._store.start_fresh():
             parts = []
         temporary_of(self._out).unlink(missing_ok=True)
-        self._adopted = len(parts)
-        return [*([previous] if previous else []), *parts]
+        return [table] if table else [], parts
 
-    def _has_changed(self, refresh: Refresh) -> bool:
-        return bool(
-            self._labelled or self._failed or self._copied or refresh.removed or self._adopted or not self._out.exists()
-        )
-
-    def _label(self, refresh: Refresh, copies: LabelReuse) -> None:
-        pending = refresh.pending(self._until_stopped(self._walked()), lambda: self._is_cut_short)
-        pending = copies.without(filter(self._hooks.is_at_rest, pending))
+    def _label(self, update: IncrementalUpdate, reuse: LabelReuse) -> None:
+        changed = update.pending(self._until_stopped(self._walked()), lambda: self._is_cut_short)
+        pending = reuse.unknown(filter(self._hooks.is_at_rest, changed))
         first = next(pending, None)
         if first is None:
             return
@@ -179,9 +174,9 @@ class _Run:
             try:
                 for row in labeller.rows(chain([first], pending), self._commit_if_due):
                     self._take(row)
-                    self._hooks.on_row(row, refresh.kept)
+                    self._hooks.on_row(row, update.kept)
             finally:
-                # Before the processes end, which may take a while.
+                # Ending the processes may take a while, in which a kill would cost these rows.
                 with _output_errors(self._out):
                     self._store.commit()
                 self._labelling_s = time.monotonic() - began_s
@@ -196,10 +191,10 @@ class _Run:
             with _output_errors(self._out):
                 self._store.commit()
 
-    def _take_copy(self, row: Row) -> None:
+    def _take_reused(self, row: Row) -> None:
         self._store.add(row)
         self._commit_if_due()
-        self._copied += 1
+        self._reused += 1
 
     def _take(self, row: Row) -> None:
         self._store.add(row)
@@ -210,9 +205,8 @@ class _Run:
             self._failed[row.error.error_class] += 1
 
     def _walked(self) -> Iterator[FileRef]:
-        photos = self._request.photos.resolve()
         try:
-            yield from walk(photos, self._rules, self._counts)
+            yield from walk(self._request.photos.resolve(), self._request.walk_rules, self._counts)
             self._hooks.on_walked()
         except OSError as error:
             raise InputMissingError(f"{self._request.photos} cannot be listed: {error.strerror}") from error
@@ -222,13 +216,13 @@ class _Run:
             if self._hooks.stop_requested() or self._hooks.time_is_up():
                 self._is_cut_short = True
                 return
-            # Among millions of unchanged files no row comes, and those that came before wait.
+            # While millions of unchanged files are passed over, no new row comes to commit the rows before.
             self._commit_if_due()
             yield ref
 
 
 def _checked_out(out: Path) -> Path:
-    """Return `out` with links resolved, so that replacing it does not cut a link the user made."""
+    """Return `out` with links resolved, so that the run replaces the file and not a link to the file."""
     if out.suffix.lower() not in OUT_SUFFIXES:
         raise UsageError(f"{out} must end in .parquet or .csv")
     with _output_errors(out):

@@ -1,4 +1,4 @@
-"""The day a photo was taken, as its camera wrote it; read from headers alone, in processes that may crash."""
+"""The day a photo was taken, from its EXIF header, read in worker processes that may crash."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -25,44 +24,41 @@ _TIMEOUT_S = 20.0
 _SCHEMA = pa.schema([pa.field("sha256", pa.string(), nullable=False), pa.field("day", pa.string())])
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    sha256: str
-    path: str
+def days_taken(paths_by_sha256: Mapping[str, str], cache: Path, processes: int) -> dict[str, str | None]:
+    """Return for each photo, by the sha256 of its bytes, the day it was taken (`YYYY-MM-DD`), None without such a day.
 
+    The days are kept in file `cache`; only photos that are not in it are opened.
 
-def days_taken(paths_by_sha256: Mapping[str, str], memory: Path, processes: int) -> dict[str, str | None]:
-    """Return for each photo, by the sha256 of its bytes, the day it was taken (`YYYY-MM-DD`), None where it is unsaid.
-
-    What is found is remembered in file `memory`; only photos not in it are opened. Raises OSError.
+    Raises:
+        OSError: `cache` cannot be written.
     """
-    known = _remembered(memory)
-    questions = [_Question(sha256, path) for sha256, path in paths_by_sha256.items() if sha256 not in known]
-    if questions:
-        for question, day in process_map(_day_taken, questions, processes, _TIMEOUT_S):
-            known[question.sha256] = day
-        ordered = sorted(known)
-        columns = [pa.array(ordered, pa.string()), pa.array([known[sha256] for sha256 in ordered], pa.string())]
-        with replacing(memory) as stream:
-            pq.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA), stream)
+    known = _cached(cache)
+    new = [(sha256, path) for sha256, path in paths_by_sha256.items() if sha256 not in known]
+    if new:
+        for (sha256, _), day in process_map(_day_taken, new, processes, _TIMEOUT_S):
+            known[sha256] = day
+        rows = [{"sha256": sha256, "day": day} for sha256, day in sorted(known.items())]
+        with replacing(cache) as stream:
+            pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), stream)
     return {sha256: known[sha256] for sha256 in paths_by_sha256}
 
 
-def _remembered(memory: Path) -> dict[str, str | None]:
+def _cached(cache: Path) -> dict[str, str | None]:
     try:
-        table = pq.read_table(memory, schema=_SCHEMA)
+        table = pq.read_table(cache, schema=_SCHEMA)
     except (OSError, pa.ArrowException):
         return {}
     return {str(row["sha256"]): row["day"] for row in table.to_pylist()}
 
 
-def _day_taken(question: _Question) -> str | None:
-    found = read_file(question.path, ReadLimits(follow_links=True))
+def _day_taken(photo: tuple[str, str]) -> str | None:
+    _, path = photo
+    found = read_file(path, ReadLimits(follow_links=True))
     return None if isinstance(found, ItemError) else day_in_exif(found.content)
 
 
 def day_in_exif(content: bytes) -> str | None:
-    """Return the day in the EXIF data of a photo's bytes (`YYYY-MM-DD`); None where there is none that can be read."""
+    """Return the day in the EXIF data of a photo's bytes (`YYYY-MM-DD`); None where no day can be read."""
     format_name, is_allowed = sniff(content)
     if format_name is None or not is_allowed:
         return None
@@ -76,6 +72,6 @@ def day_in_exif(content: bytes) -> str | None:
                     if isinstance(value, str) and (day := _DAY.match(value)):
                         return "-".join(day.groups())
     except Exception:
-        # EXIF is a parser of its own with failures of its own; the photo has just no day.
+        # The EXIF parser raises errors of any class; such a photo has no day.
         return None
     return None

@@ -21,7 +21,7 @@ from pipeline.decoding.turbo_jpeg import sound_jpeg_pixels
 from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts
 from pipeline.sources.read_file import FileBytes, ReadLimits, read_file
 
-# The caps of ReadLimits decide, by the header, before Pillow's own guess at a bomb could.
+# ReadLimits.pixels is checked against the header instead; Pillow's own limit would refuse large honest photos.
 Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION_TAG = 0x0112
@@ -37,21 +37,21 @@ _SIXTEEN_BIT = 65535.0
 
 @dataclass(frozen=True, slots=True)
 class DecodeRules:
-    """How a photo becomes a model's input, and what it may cost."""
+    """How a photo becomes the input of a model, and how large it may be."""
 
     crop: Crop
     limits: ReadLimits
-    # A JPEG's cosine blocks can be decoded at 1/2, 1/4 or 1/8; off only to check that the shortcut costs no labels.
+    # JPEGs are decoded at 1/2, 1/4 or 1/8 size where that is enough; False only to measure what that changes.
     scaled_decoding: bool = True
-    # What resizes and crops; None is what the models' accuracy was measured with.
+    # Resizes and crops instead of `centre_square`, with which the accuracy of the models was measured.
     resize: Callable[[Image.Image, Crop], NDArray[np.uint8]] | None = None
 
 
 def decode_file(ref: FileRef, rules: DecodeRules, pixels: NDArray[np.uint8]) -> PhotoFacts | ItemError:
-    """Read and decode `ref` into `pixels` (uint8 [crop_size, crop_size, 3], RGB), or say why not.
+    """Read and decode `ref` into `pixels` (uint8 [crop_size, crop_size, 3], RGB); return its facts or the error.
 
     The photo is turned upright by its EXIF orientation, scaled so that its shortest side is `resize_size`, and
-    cropped at the centre, in one resampling step. Never raises for what a file contains.
+    cropped at the centre, in one resampling step. No content of a file raises an exception.
     """
     found = read_file(ref.path, rules.limits)
     if isinstance(found, ItemError):
@@ -63,7 +63,7 @@ def decode_file(ref: FileRef, rules: DecodeRules, pixels: NDArray[np.uint8]) -> 
 
 
 def decode_bytes(content: bytes, rules: DecodeRules, pixels: NDArray[np.uint8]) -> tuple[int, int] | ItemError:
-    """Decode `content` into `pixels` and return the upright photo's width and height, or why it has none."""
+    """Decode `content` into `pixels`; return width and height of the upright photo, or the reason why not."""
     format_name, allowed = sniff(content)
     if format_name is None:
         return ItemError(ErrorClass.NOT_AN_IMAGE, "the content is no picture of a known format")
@@ -75,7 +75,7 @@ def decode_bytes(content: bytes, rules: DecodeRules, pixels: NDArray[np.uint8]) 
             return _decode(content, format_name, rules, pixels)
     except MemoryError:
         return ItemError(ErrorClass.TOO_LARGE, "decoding needs more memory than a decoder may have")
-    except Exception as error:  # decoders raise whatever they like
+    except Exception as error:  # decoders raise errors of any class
         return _decoder_error(error, format_name, content)
 
 
@@ -93,15 +93,15 @@ def _decode(
         if rules.scaled_decoding:
             side = int(rules.crop.resize_size * _DRAFT_MARGIN)
             image.draft("RGB", (side, side))
-        is_ours = format_name == "JPEG" and rules.resize is None
-        photo: Image.Image | NDArray[np.uint8] | None = sound_jpeg_pixels(content, image) if is_ours else None
+        is_plain_jpeg = format_name == "JPEG" and rules.resize is None
+        photo: Image.Image | NDArray[np.uint8] | None = sound_jpeg_pixels(content, image) if is_plain_jpeg else None
         if photo is None:
             image.load()
             photo = _to_rgb(image)
         if format_name != "JPEG":
-            # TIFF and HEIF decoders turn the picture themselves; only a JPEG's draft has another size than the file.
+            # TIFF and HEIF decoders turn the picture on loading; only a JPEG may be loaded smaller than it is.
             width, height = image.size
-        # Asked only now: some formats load in getexif(), and a failed first load lets a second one pass half grey.
+        # Not before load(): getexif() loads some formats, and after a load that failed the next load returns half grey.
         orientation = _orientation(image)
         pixels[...] = _square(photo, rules, orientation)
     return (height, width) if orientation in _SIDEWAYS else (width, height)
@@ -116,7 +116,7 @@ def _has_decoder(format_name: str) -> bool:
 
 
 def _square(photo: Image.Image | NDArray[np.uint8], rules: DecodeRules, orientation: int) -> NDArray[np.uint8]:
-    """Resize, crop and turn; turning last costs least, and the crop is centred, so the order does not matter."""
+    """Resize, crop and turn: turning the small square is cheapest, and of a centred crop gives the same pixels."""
     if rules.resize is not None and isinstance(photo, Image.Image):
         square = rules.resize(photo, rules.crop)
     else:

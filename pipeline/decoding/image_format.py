@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, never by its name."""
+"""The format of a picture from its first bytes, never from its name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 
 
 def sniff(content: bytes) -> tuple[str | None, bool]:
-    """Return the name of the format that `content` starts like (None: no picture), and whether it may be decoded."""
+    """Return the name of the format that `content` begins like (None: no picture), and whether it is decoded."""
     for start, name in _ALLOWED_STARTS:
         if content.startswith(start):
             return name, True
@@ -52,7 +52,7 @@ def sniff(content: bytes) -> tuple[str | None, bool]:
 
 
 def ends_early(format_name: str, content: bytes) -> bool:
-    """Tell whether the mark that ends a whole file of this format is missing."""
+    """Tell whether the end mark of this format is missing."""
     if format_name == "JPEG":
         return b"\xff\xd9" not in content[-4096:]
     if format_name == "PNG":

@@ -1,7 +1,7 @@
 """An RGB photo -> the centre square a model reads, resized by torch.
 
 Pillow's own resize of the same square takes three times the CPU: torch's antialiased resize of interleaved uint8 uses
-the wide registers of the CPU, and gives the same pixels but for a rounding.
+the vector registers of the CPU, and gives the same pixels except for rounding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image
 from models.spec import Crop
 from pipeline.decoding.torch_resize import resize
 
-# Averaging whole pixels down to twice the target first costs no visible quality, and bounds what is filtered.
+# Averaging whole pixels down to twice the target first costs no visible quality, and limits the work of the filter.
 _REDUCING_GAP = 2
 
 
@@ -38,9 +38,9 @@ def centre_square(photo: Image.Image | NDArray[np.uint8], crop: Crop) -> NDArray
 
 
 def _centred(length: int, side: float) -> tuple[int, int]:
-    """Return where about `side` pixels in the exact middle of `length` begin and end: as many on either side of them.
+    """Return begin and end of about `side` pixels in the exact middle of `length`: both margins are equal.
 
-    Off the middle by half a pixel, a JPEG decoded at a quarter changes 1% more of its labels than one that is not.
+    Half a pixel off the middle, photos decoded at a quarter of their size change 1% more of their labels.
     """
     margin = max(0, round((length - side) / 2))
     return margin, max(length - margin, margin + 1)

@@ -1,4 +1,4 @@
-"""A photo's thumbnail: what the model sees of it, small; made in processes that may crash, kept by content."""
+"""Thumbnails: the square that the model reads, small; made in processes that may crash, cached by content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TIMEOUT_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class ThumbnailOrder:
-    """A thumbnail of `side` x `side` pixels to be made of file `path` and kept as `cached`."""
+    """A thumbnail of `side` x `side` pixels to make of file `path` and to keep as `cached`."""
 
     path: str
     cached: str
@@ -36,17 +36,17 @@ class ThumbnailOrder:
 
 
 def cache_folder() -> Path:
-    """The folder of thumbnails made so far: below $XDG_CACHE_HOME, or where this system keeps caches."""
+    """Return the folder of cached thumbnails: below $XDG_CACHE_HOME, or where this system keeps caches."""
     return platformdirs.user_cache_path("label-dir") / "thumbnails"
 
 
 def cached_path(sha256: str, side: int) -> Path:
-    """Where the thumbnail of the photo with these bytes is kept."""
+    """Return the file for the thumbnail of the photo with these bytes."""
     return cache_folder() / str(side) / sha256[:2] / f"{sha256[2:]}.webp"
 
 
 def make_thumbnails(orders: Iterable[ThumbnailOrder], processes: int) -> Iterator[tuple[ThumbnailOrder, bool]]:
-    """Make what is ordered in parallel; yield each order as it is finished, and whether there is a thumbnail now."""
+    """Make thumbnails in parallel; yield each order when it is finished, and whether its thumbnail was made."""
     for order, made in process_map(_make, orders, processes, _TIMEOUT_S):
         yield order, bool(made)
 
@@ -65,7 +65,7 @@ def _make(order: ThumbnailOrder) -> bool:
 
 
 def _centre_square(image: Image.Image, crop: Crop) -> NDArray[np.uint8]:
-    """Do with Pillow what models have torch for: the eye forgives, and a process starts at once and stays small."""
+    """Return the same square as `centre_square`, by Pillow: a process without torch starts at once and stays small."""
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
@@ -75,7 +75,7 @@ def _centre_square(image: Image.Image, crop: Crop) -> NDArray[np.uint8]:
 
 
 def _keep(path: Path, content: bytes) -> bool:
-    """Write in one step, but not durably: what a loss of power takes is made again."""
+    """Write in one step, without fsync: a thumbnail that a power cut damages is made again."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def _keep(path: Path, content: bytes) -> bool:
 
 
 def read_thumbnail(sha256: str, side: int) -> bytes | None:
-    """Return the thumbnail kept for these bytes, a WebP file, None where there is none that is whole."""
+    """Return the cached thumbnail for these bytes, a WebP file; None where there is no whole one."""
     try:
         content = cached_path(sha256, side).read_bytes()
     except OSError:

@@ -1,7 +1,7 @@
 """torch's antialiased resize of uint8 through its C interface: loaded in 0.2 s, where `import torch` takes 2 s.
 
 The interface is torch's stable ABI, https://docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html, and its
-header torch/csrc/stable/c/shim.h. Where a torch lacks the interface, the same operator is called through Python.
+header torch/csrc/stable/c/shim.h. With a torch that lacks the interface, the same operator is called through Python.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from models.spec import Interpolation
 
 logger = logging.getLogger(__name__)
 
-# The interface is that of torch 2.13, as the operator dispatcher is told; later ones go on understanding it.
+# The operator dispatcher is told that the caller uses the interface of torch 2.13, which later versions keep.
 _ABI_VERSION = 2 << 56 | 13 << 48
 _OPERATORS = {"bicubic": b"aten::_upsample_bicubic2d_aa", "bilinear": b"aten::_upsample_bilinear2d_aa"}
 _CHANNELS = 3
@@ -33,7 +34,7 @@ Resize = Callable[[Pixels, int, Interpolation], Pixels]
 def resize(pixels: Pixels, side: int, interpolation: Interpolation) -> Pixels:
     """Resize `pixels`, uint8 [height, width, 3], with antialiasing to uint8 [side, side, 3].
 
-    The threads of torch are those of OMP_NUM_THREADS when it is first called.
+    torch uses as many threads as OMP_NUM_THREADS says at the first call.
     """
     return _implementation()(np.ascontiguousarray(pixels), side, interpolation)
 
@@ -45,7 +46,7 @@ def _implementation() -> Resize:
         library.resize(np.zeros((2, 2, _CHANNELS), np.uint8), 1, "bicubic")
     except (OSError, AttributeError) as error:
         logger.warning(
-            "torch's C interface cannot be used (%s): its Python interface takes 2 s and half a gigabyte to load", error
+            "torch's C interface cannot be used (%s); importing all of torch takes 2 s and half a gigabyte", error
         )
         return resize_by_python
     return library.resize
@@ -64,29 +65,22 @@ class LibTorch:
         if torch is None or torch.origin is None:
             raise OSError("torch is not installed")
         library = ctypes.CDLL(str(Path(torch.origin).with_name("lib") / "libtorch_cpu.so"))
-        self._from_memory = library.aoti_torch_create_tensor_from_blob
-        self._from_memory.argtypes = [
-            c_void_p,
-            c_int64,
-            POINTER(c_int64),
-            POINTER(c_int64),
-            c_int64,
-            c_int32,
-            c_int32,
-            c_int32,
-            POINTER(c_void_p),
-        ]
+
+        def function(name: str, *arguments: Any) -> Callable[..., int]:
+            found: Any = getattr(library, name)
+            found.argtypes = arguments
+            return found  # type: ignore[no-any-return]
+
+        sizes, kind, result = POINTER(c_int64), (c_int32, c_int32, c_int32), POINTER(c_void_p)
+        self._from_memory = function(
+            "aoti_torch_create_tensor_from_blob", c_void_p, c_int64, sizes, sizes, c_int64, *kind, result
+        )
         self._kind = (library.aoti_torch_dtype_uint8(), library.aoti_torch_device_type_cpu(), 0)
-        self._new_list = library.torch_new_list_reserve_size
-        self._new_list.argtypes = [c_size_t, POINTER(c_void_p)]
-        self._append = library.torch_list_push_back
-        self._append.argtypes = [c_void_p, c_uint64]
-        self._call = library.torch_call_dispatcher
-        self._call.argtypes = [c_char_p, c_char_p, POINTER(c_uint64), c_uint64]
-        self._memory_of = library.aoti_torch_get_data_ptr
-        self._memory_of.argtypes = [c_void_p, POINTER(c_void_p)]
-        self._delete = library.aoti_torch_delete_tensor_object
-        self._delete.argtypes = [c_void_p]
+        self._new_list = function("torch_new_list_reserve_size", c_size_t, result)
+        self._append = function("torch_list_push_back", c_void_p, c_uint64)
+        self._call = function("torch_call_dispatcher", c_char_p, c_char_p, POINTER(c_uint64), c_uint64)
+        self._memory_of = function("aoti_torch_get_data_ptr", c_void_p, result)
+        self._delete = function("aoti_torch_delete_tensor_object", c_void_p)
 
     def resize(self, pixels: Pixels, side: int, interpolation: Interpolation) -> Pixels:
         """Resize contiguous `pixels`; see `resize`."""
@@ -94,20 +88,20 @@ class LibTorch:
         _check(self._new_list(2, byref(sizes)))
         for _ in range(2):
             _check(self._append(sizes, side))
-        # The operator's arguments are (self, output_size, align_corners, scales_h, scales_w); it takes what they own,
-        # and leaves its result in the place of the first.
+        # The operator's arguments are (self, output_size, align_corners, scales_h, scales_w); the operator frees them
+        # and puts its result in the place of the first.
         stack = (c_uint64 * 5)(tensor.value or 0, sizes.value or 0, 0, 0, 0)
         _check(self._call(_OPERATORS[interpolation], b"", stack, _ABI_VERSION))
         resized, memory = c_void_p(stack[0]), c_void_p()
         _check(self._memory_of(resized, byref(memory)))
-        # The result keeps the layout of what it was made of: channels innermost.
+        # The result has the layout of the input: channels innermost.
         result: Pixels = np.empty((side, side, _CHANNELS), np.uint8)
         ctypes.memmove(result.ctypes.data, memory, result.nbytes)
         _check(self._delete(resized))
         return result
 
     def _tensor(self, pixels: Pixels) -> c_void_p:
-        """Show `pixels` to torch as [1, 3, height, width] with the channels innermost: what it need not rearrange."""
+        """Return `pixels` as torch's tensor [1, 3, height, width], channels innermost, without a copy."""
         height, width, _ = pixels.shape
         tensor = c_void_p()
         shape = (c_int64 * 4)(1, _CHANNELS, height, width)
@@ -117,7 +111,7 @@ class LibTorch:
 
 
 def resize_by_python(pixels: Pixels, side: int, interpolation: Interpolation) -> Pixels:
-    """Do what `resize` does, with all of torch loaded."""
+    """Resize as `resize` does, with all of torch imported."""
     import torch
 
     photo = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)

@@ -1,6 +1,6 @@
-"""The pixels of a sound JPEG by libjpeg-turbo's own interface: the same as Pillow's, and without its fourth channel.
+"""The pixels of an undamaged JPEG by libjpeg-turbo's own interface: the same pixels as Pillow's, in less time.
 
-Pillow keeps RGB in four bytes a pixel; filling the fourth in and taking it out again costs a tenth of a photo's time.
+Pillow keeps RGB in four bytes a pixel; adding and removing the fourth byte costs a tenth of the time of a photo.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from PIL import Image
 
 
 def sound_jpeg_pixels(content: bytes, image: Image.Image) -> NDArray[np.uint8] | None:
-    """Decode `content`, which `image` was opened from, at the size that `image` has by now (`Image.draft`).
+    """Return the pixels of `content`, from which `image` was opened, at the present size of `image` (`Image.draft`).
 
-    Returns uint8 [height, width, 3]; None where Pillow is to decide: the colours are not three, or anything is amiss,
-    if only a warning.
+    Returns uint8 [height, width, 3]; None where Pillow must decode: the colours are not RGB, or libjpeg-turbo reports
+    an error or a warning.
     """
     if image.mode != "RGB":
         return None

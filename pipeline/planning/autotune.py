@@ -1,4 +1,4 @@
-"""Finds the sizes with which this machine labels a user's own photos fastest."""
+"""The search for the sizes with which this machine labels a user's own photos fastest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.system.cpus import Machine, usable_cores
 
 _SECONDS_PER_TRIAL = 3.0
 _FINAL_TRIALS = 2
-# A lucky trial is a few per cent above its like; the default gives way only to more.
+# Trials of the same sizes differ by a few per cent; other sizes replace the default only when they gain more.
 _CLEARLY = 1.03
 
 Measure = Callable[[Sizes], float]
@@ -23,7 +23,7 @@ Tell = Callable[[str], None]
 
 
 def tune(artifact: Artifact, machine: Machine, settings: Settings, refs: Sequence[FileRef], tell: Tell) -> Sizes:
-    """Try plans on `refs`, about a minute in all, and return the fastest sizes; those in `settings` do not count.
+    """Try plans on `refs` for about a minute and return the fastest sizes; sizes in `settings` are ignored.
 
     Raises:
         WorkerDiedError: the processes cannot be kept alive.
@@ -42,7 +42,7 @@ def tune(artifact: Artifact, machine: Machine, settings: Settings, refs: Sequenc
 
 
 def search(default: Sizes, cores: int, measure: Measure) -> Sizes:
-    """Vary one figure after the other, keep what is clearly faster, and let the default and the best meet once more."""
+    """Vary one size after the other, keep what is clearly faster, and compare the best with the default once more."""
     best, best_rate = default, measure(default)
     for alternatives in (_thread_choices, _decoder_choices, _batch_choices):
         for sizes in alternatives(best, cores):
@@ -59,7 +59,7 @@ def search(default: Sizes, cores: int, measure: Measure) -> Sizes:
 
 
 def photos_per_s(artifact: Artifact, plan: LabellerPlan, refs: Sequence[FileRef], seconds: float) -> float:
-    """Label `refs` over and over for `seconds` from the first result on, and return the rate."""
+    """Label `refs` again and again for `seconds` from the first result on, and return the rate."""
     until_s = float("inf")
 
     def endless() -> Iterator[FileRef]:

@@ -1,4 +1,4 @@
-"""How many processes, threads and photos at a time: from the machine, what was tuned on it, and what the user sets."""
+"""How many processes, threads and photos a batch: from the machine, from tuning, and from what the user sets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DECODER_RECYCLE_BYTES = 3 << 30
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user may set; None leaves it to the machine."""
+    """What the user may set; None leaves the choice to the machine."""
 
     batch_size: int | None = None
     workers: int | None = None
@@ -38,7 +38,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The figures that decide the speed: classifier processes, threads of each, decode processes, photos per batch."""
+    """The sizes that decide the speed: classifier processes, threads of each, decode processes, photos per batch."""
 
     pool: int
     threads: int
@@ -47,13 +47,13 @@ class Sizes:
 
 
 def default_sizes(machine: Machine) -> Sizes:
-    """A classifier of one thread and a decoder for every usable core."""
+    """Return the default: a classifier of one thread and a decoder for every usable core."""
     cores = usable_cores(machine)
     return Sizes(cores, 1, cores, DEFAULT_BATCH_SIZE)
 
 
 def chosen_sizes(machine: Machine, settings: Settings, tuned: Sizes | None = None) -> Sizes:
-    """What the user set, else what was tuned on this machine, else the default; threads alone set the processes too."""
+    """Return what the user set, else what was tuned, else the default; `threads` alone decides the classifiers too."""
     base = tuned or default_sizes(machine)
     threads = settings.threads or base.threads
     pool = settings.pool or (max(1, usable_cores(machine) // threads) if settings.threads else base.pool)
@@ -61,7 +61,7 @@ def chosen_sizes(machine: Machine, settings: Settings, tuned: Sizes | None = Non
 
 
 def plan_for(machine: Machine, settings: Settings, tuned: Sizes | None = None) -> LabellerPlan:
-    """Fill in what `settings` leaves open, from what was `tuned` on this machine where there is such."""
+    """Return the plan by `settings`; what they leave open is as `tuned` on this machine, or else the default."""
     sizes = chosen_sizes(machine, settings, tuned)
     sets = cpu_sets(machine, sizes.pool, sizes.threads)
     return LabellerPlan(
@@ -84,10 +84,10 @@ def plan_for(machine: Machine, settings: Settings, tuned: Sizes | None = None) -
 
 
 def _decoder_sets(machine: Machine, sizes: Sizes, sets: tuple[CpuSet, ...]) -> tuple[CpuSet, ...]:
-    """Give each decoder the cores of one classifier, none a place of its own where that would leave cores idle.
+    """Return for each classifier the cores that its decoders share; nothing where pinning would leave cores idle.
 
-    A decoder that wanders evicts from each core's cache what the classifier there works on: 5% of the photos per second
-    on two cores.
+    A decoder that moves between cores evicts the data of their classifiers from the caches: that costs 5% of the photos
+    per second on two cores.
     """
     cores_in_use = min(len(sets) * sizes.threads, usable_cores(machine))
     if cores_in_use < usable_cores(machine) or sizes.workers % len(sets):
@@ -96,7 +96,7 @@ def _decoder_sets(machine: Machine, sizes: Sizes, sets: tuple[CpuSet, ...]) -> t
 
 
 def explained(machine: Machine, settings: Settings, tuned: Sizes | None, photo_bytes: int) -> list[str]:
-    """Say in lines for a person what the plan is and where each figure comes from.
+    """Return lines for a person: the plan, and where each size comes from.
 
     `photo_bytes` is the size of a model's input.
     """
@@ -118,7 +118,7 @@ def explained(machine: Machine, settings: Settings, tuned: Sizes | None, photo_b
         f"decoders      {sizes.workers}: {why(settings.workers, 'one per usable core')}",
         f"loader        {_LOADERS_EXPLAINED[settings.loader]}",
         f"batch         {sizes.batch_size} photos: {why(settings.batch_size, 'large enough, and small in memory')}",
-        f"pixel memory  {plan.slots} batches, {slab_mb:.0f} MB: two per process and one over, so that none waits",
+        f"pixel memory  {plan.slots} batches, {slab_mb:.0f} MB: two per process and one more, so that none waits",
     ]
 
 

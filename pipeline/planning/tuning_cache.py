@@ -1,4 +1,4 @@
-"""What `--tune` found, kept per model, engine, CPU and CPU budget; anything unreadable counts as not tuned."""
+"""Sizes found by `--tune`, kept per model, engine, CPU and CPU budget; an unreadable file counts as not tuned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from models.manifest import cache_folder
-from models.system.atomic_file import replacing
+from models.system.atomic_file import write_atomically
 from models.system.cpu_kind import this_cpu
 from pipeline.errors import OutputError
 from pipeline.planning.plan import Sizes
@@ -16,13 +16,13 @@ from pipeline.system.cpus import Machine
 
 
 def tuned_path(model_id: str, engine: str, machine: Machine) -> Path:
-    """Where the sizes for this model on this machine lie."""
+    """Return the file for the sizes of this model on this machine."""
     key = repr((model_id, engine, this_cpu().key, machine))
     return cache_folder().parent / "tuned" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
 def read_tuned(path: Path) -> Sizes | None:
-    """Return the sizes kept in `path`, None where there are none that can be used."""
+    """Return the sizes kept in `path`, None where they are missing or unusable."""
     try:
         sizes = Sizes(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError):
@@ -34,11 +34,9 @@ def write_tuned(path: Path, sizes: Sizes) -> None:
     """Keep `sizes` in `path`.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: `path` cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as stream:
-            stream.write(json.dumps(asdict(sizes)).encode())
+        write_atomically(path, json.dumps(asdict(sizes)).encode())
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error

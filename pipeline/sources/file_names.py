@@ -1,4 +1,4 @@
-"""How a file's name is written where people and programs read it: tables, CSV, terminals and logs."""
+"""How a file's name is written in tables, CSV files, terminals and logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 def display_name(path: str) -> str:
     r"""Return `path` as valid Unicode: bytes that are not UTF-8 become `\xNN`.
 
-    A backslash already in the name that would read as such an escape becomes `\x5c`, so that no two names meet.
+    A backslash in the name that would read as such an escape becomes `\x5c`, so that no two files share a name.
     """
     if path.isascii() and "\\" not in path:
         return path
@@ -22,7 +22,7 @@ def display_name(path: str) -> str:
 
 
 def file_system_name(name: str) -> str:
-    """Undo `display_name`: the name as `os` functions take it."""
+    """Return the name that `os` functions take; the inverse of `display_name`."""
     if "\\" not in name:
         return name
     raw = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), os.fsencode(name))

@@ -1,4 +1,4 @@
-"""FileRef -> bytes: the one place that reads an untrusted file, once, and knows that it held still."""
+"""Path -> bytes: the one place that reads an untrusted file, whole, and checks that it did not change meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _READS_OF_A_CHANGING_FILE = 2
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
-    """What a file may cost: bytes read, pixels decoded; and whether links may be opened."""
+    """How many bytes of a file are read and how many pixels decoded at most; whether links are opened."""
 
     file_bytes: int = 1 << 30
     pixels: int = 200_000_000
@@ -30,7 +30,7 @@ class FileBytes:
 
 
 def read_file(path: str, limits: ReadLimits) -> FileBytes | ItemError:
-    """Read the file at `path` whole, or say why not; a file that changes while it is read is tried once more."""
+    """Return the whole content of the file at `path`, or why there is none; a file that changes is read twice."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if limits.follow_links else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags)
@@ -51,7 +51,7 @@ def read_file(path: str, limits: ReadLimits) -> FileBytes | ItemError:
 
 
 def _read_once(descriptor: int, limits: ReadLimits) -> FileBytes | ItemError | None:
-    """Return the content, why there is none, or None where the file changed meanwhile."""
+    """Return the content, or the reason why there is none; None where the file changed meanwhile."""
     before = os.fstat(descriptor)
     if not stat.S_ISREG(before.st_mode):
         return ItemError(ErrorClass.IO, "not a regular file")

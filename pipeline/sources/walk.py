@@ -1,4 +1,4 @@
-"""Folder -> Iterator[FileRef]: names in the table's order; never reads pixels."""
+"""Folder -> Iterator[FileRef]: names in the order of the table; no file is opened."""
 
 from __future__ import annotations
 
@@ -15,35 +15,18 @@ from pathlib import Path
 from pipeline.records import FileRef
 from pipeline.sources.file_names import display_name
 
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".apng",
-        ".webp",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".heic",
-        ".heif",
-    ]
-)
+_IMAGE_SUFFIXES = ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .bmp .dib .gif .tif .tiff .avif .heic .heif"
+IMAGE_SUFFIXES = frozenset(_IMAGE_SUFFIXES.split())
 
 
 @dataclass(frozen=True, slots=True)
 class WalkRules:
     """Which names belong to the run.
 
-    `include` and `exclude` are shell patterns on the name relative to the folder; one without a slash matches the
-    last part alone. With `include`, it decides instead of the file's ending. `avoid` holds absolute paths never
-    entered: the output and what lies beside it. Files last changed before `modified_since_us` (UTC) are passed over.
+    `include` and `exclude` are shell patterns on the name relative to the folder; a pattern without a slash matches
+    the last part of the name alone. `include` replaces the test of the file's ending. `avoid` holds absolute paths
+    that are never entered: the output and its state folder. Files last changed before `modified_since_us` (UTC) are
+    skipped.
     """
 
     include: tuple[str, ...] = ()
@@ -55,7 +38,7 @@ class WalkRules:
 
 @dataclass(slots=True)
 class WalkCounts:
-    """What the walk entered and what it passed over, counted while it goes."""
+    """How much the walk has entered and skipped so far."""
 
     skipped: int = 0
     skipped_links: int = 0
@@ -79,20 +62,19 @@ def walk(
 ) -> Iterator[FileRef]:
     """Yield the image files below `folder`, sorted by row name, in memory bounded by the largest single folder.
 
-    `prefix` is put before every name: "a/b/" where `folder` lies there in the run's own folder. Unsorted, the files
-    come as the file system has them, in memory that does not depend on their number.
+    `prefix` is put before every name: "a/b/" where `folder` is the folder a/b of the run. Unsorted, the files come in
+    the order of the file system, in memory that does not depend on their number.
 
-    Hidden entries, files with other endings, links (unless followed) and whatever is no regular file are counted in
-    `counts`, not yielded. A file that is gone before its `stat` is not yielded; one that
-    has none for another reason is, with size and time 0.
+    Hidden entries, files with other endings, links (unless followed) and entries that are no regular files are counted
+    in `counts`, not yielded. A file that vanished before its `stat` is not yielded; a file whose `stat` fails for
+    another reason is yielded with size and time 0.
 
     Raises:
         OSError: `folder` itself cannot be listed.
     """
-    wanted = name_filter(rules)
-    root = _Folder(str(folder), prefix, _identity(str(folder), rules))
-    scan = _scan if is_sorted else _scan_unsorted
-    stack: list[Iterator[FileRef | _Folder]] = [scan(root, rules, wanted, counts)]
+    scanner = _Scanner(rules, counts)
+    scan = scanner.scan if is_sorted else scanner.scan_unsorted
+    stack = [scan(_Folder(str(folder), prefix, scanner.identity(str(folder))))]
     counts.folders += 1
     while stack:
         for found in stack[-1]:
@@ -100,7 +82,7 @@ def walk(
                 yield found
                 continue
             try:
-                stack.append(scan(found, rules, wanted, counts))
+                stack.append(scan(found))
                 counts.folders += 1
             except FileNotFoundError:
                 pass
@@ -111,113 +93,103 @@ def walk(
             stack.pop()
 
 
-def _scan(
-    folder: _Folder, rules: WalkRules, wanted: Callable[[str, bool], bool], counts: WalkCounts
-) -> Iterator[FileRef | _Folder]:
-    """List one folder at once (so that a failure raises here), then yield its files and folders in row order."""
-    with os.scandir(folder.path) as entries:
-        # "a/b" sorts after "a.txt" in the table, so a folder takes part under its name with the slash.
-        names = sorted(_row_keys(entries, rules, counts))
-    return _entries(folder, names, rules, wanted, counts)
+class _Scanner:
+    """Lists single folders by the rules of a walk."""
 
+    def __init__(self, rules: WalkRules, counts: WalkCounts) -> None:
+        self._rules = rules
+        self._counts = counts
+        self._wanted = name_filter(rules)
 
-def _scan_unsorted(
-    folder: _Folder, rules: WalkRules, wanted: Callable[[str, bool], bool], counts: WalkCounts
-) -> Iterator[FileRef | _Folder]:
-    """Open one folder at once, as `_scan` does, and list it while its entries are used."""
-    entries = os.scandir(folder.path)
+    def scan(self, folder: _Folder) -> Iterator[FileRef | _Folder]:
+        """List one folder at once, so that a failure raises here; its files and folders then come in row order."""
+        with os.scandir(folder.path) as entries:
+            # "a/b" sorts after "a.txt" in the table, so a folder takes part under its name with the slash.
+            names = sorted(self._row_keys(entries))
+        return self._entries(folder, names)
 
-    def listed() -> Iterator[FileRef | _Folder]:
-        with entries:
-            yield from _entries(folder, _row_keys(entries, rules, counts), rules, wanted, counts)
+    def scan_unsorted(self, folder: _Folder) -> Iterator[FileRef | _Folder]:
+        """Open one folder at once, as `scan` does, and list the folder while its entries are used."""
+        entries = os.scandir(folder.path)
 
-    return listed()
+        def listed() -> Iterator[FileRef | _Folder]:
+            with entries:
+                yield from self._entries(folder, self._row_keys(entries))
 
+        return listed()
 
-def _row_keys(entries: Iterable[os.DirEntry[str]], rules: WalkRules, counts: WalkCounts) -> Iterator[tuple[str, str]]:
-    follow_links = rules.follow_links
-    for entry in entries:
-        name = entry.name
-        if name[0] == ".":
-            counts.skipped += 1
-            continue
-        if not follow_links and entry.is_symlink():
-            counts.skipped_links += 1
-            continue
-        shown = name if name.isascii() and "\\" not in name else display_name(name)
-        yield (shown + "/" if _is_folder(entry, follow_links) else shown, name)
+    def identity(self, path: str) -> tuple[tuple[int, int], ...]:
+        """Return what tells a folder from every other where links are followed; nothing where they are not."""
+        if not self._rules.follow_links:
+            return ()
+        try:
+            facts = os.stat(path)
+        except OSError:
+            return ()
+        return ((facts.st_dev, facts.st_ino),)
+
+    def _row_keys(self, entries: Iterable[os.DirEntry[str]]) -> Iterator[tuple[str, str]]:
+        """Yield each name as in the table, with a slash after a folder's, and as in the file system."""
+        follow_links, counts = self._rules.follow_links, self._counts
+        for entry in entries:
+            name = entry.name
+            if name[0] == ".":
+                counts.skipped += 1
+                continue
+            if not follow_links and entry.is_symlink():
+                counts.skipped_links += 1
+                continue
+            shown = name if name.isascii() and "\\" not in name else display_name(name)
+            yield (shown + "/" if _is_folder(entry, follow_links) else shown, name)
+
+    def _entries(self, folder: _Folder, names: Iterable[tuple[str, str]]) -> Iterator[FileRef | _Folder]:
+        rules, counts, wanted = self._rules, self._counts, self._wanted
+        prefix, folder_path, avoid, follow_links = folder.prefix, folder.path, rules.avoid, rules.follow_links
+        since_us = -math.inf if rules.modified_since_us is None else rules.modified_since_us
+        for shown, name in names:
+            is_folder = shown[-1] == "/"
+            row_name = prefix + shown
+            path = f"{folder_path}/{name}"
+            if not wanted(row_name, is_folder) or path in avoid:
+                counts.skipped += not is_folder
+                continue
+            if is_folder:
+                identity = self.identity(path)
+                if identity and identity[0] in folder.ancestors:
+                    # A followed link closes a loop.
+                    counts.skipped_links += 1
+                else:
+                    yield _Folder(path, row_name, folder.ancestors + identity)
+                continue
+            try:
+                facts = os.stat(path, follow_symlinks=follow_links)
+            except FileNotFoundError:
+                counts.skipped_links += follow_links
+                continue
+            except OSError as error:
+                if follow_links and error.errno == errno.ELOOP:
+                    counts.skipped_links += 1
+                else:
+                    # The file is there: opening it gives the reason, for an error row.
+                    yield FileRef(row_name, path, 0, 0)
+                continue
+            mtime_us = facts.st_mtime_ns // 1000
+            if stat.S_ISREG(facts.st_mode) and mtime_us >= since_us:
+                yield FileRef(row_name, path, facts.st_size, mtime_us, facts.st_ino)
+            else:
+                counts.skipped += 1
 
 
 def _is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow_links)
     except OSError:
-        # A link to itself, or into a folder that is closed to us; it costs itself, not its neighbours.
+        # A link to itself, or into a folder without permission: this entry is no folder, its neighbours are listed.
         return False
 
 
-def _entries(
-    folder: _Folder,
-    names: Iterable[tuple[str, str]],
-    rules: WalkRules,
-    wanted: Callable[[str, bool], bool],
-    counts: WalkCounts,
-) -> Iterator[FileRef | _Folder]:
-    prefix, folder_path, avoid, follow_links = folder.prefix, folder.path, rules.avoid, rules.follow_links
-    since_us = -math.inf if rules.modified_since_us is None else rules.modified_since_us
-    for shown, name in names:
-        is_folder = shown[-1] == "/"
-        row_name = prefix + shown
-        path = f"{folder_path}/{name}"
-        if not wanted(row_name, is_folder) or path in avoid:
-            counts.skipped += not is_folder
-            continue
-        if is_folder:
-            ancestors = _descend(folder, path, rules)
-            if ancestors is None:
-                counts.skipped_links += 1
-            else:
-                yield _Folder(path, row_name, ancestors)
-            continue
-        try:
-            facts = os.stat(path, follow_symlinks=follow_links)
-        except FileNotFoundError:
-            counts.skipped_links += follow_links
-            continue
-        except OSError as error:
-            if follow_links and error.errno == errno.ELOOP:
-                counts.skipped_links += 1
-            else:
-                # It is there and cannot be looked at: opening it says why, in a row of its own.
-                yield FileRef(row_name, path, 0, 0)
-            continue
-        mtime_us = facts.st_mtime_ns // 1000
-        if stat.S_ISREG(facts.st_mode) and mtime_us >= since_us:
-            yield FileRef(row_name, path, facts.st_size, mtime_us, facts.st_ino)
-        else:
-            counts.skipped += 1
-
-
-def _descend(folder: _Folder, path: str, rules: WalkRules) -> tuple[tuple[int, int], ...] | None:
-    """Return the chain of folders with `path` at its end, or None where a followed link closes a loop."""
-    here = _identity(path, rules)
-    if here and here[0] in folder.ancestors:
-        return None
-    return folder.ancestors + here
-
-
-def _identity(path: str, rules: WalkRules) -> tuple[tuple[int, int], ...]:
-    if not rules.follow_links:
-        return ()
-    try:
-        facts = os.stat(path)
-    except OSError:
-        return ()
-    return ((facts.st_dev, facts.st_ino),)
-
-
 def name_filter(rules: WalkRules) -> Callable[[str, bool], bool]:
-    """Return what tells of a row name, and whether it is a folder's (with a slash at its end), if it is wanted."""
+    """Return a function of a row name, and of whether the name is a folder's (it ends in a slash): is it wanted?"""
     include = _matcher(rules.include)
     exclude = _matcher(rules.exclude)
 

@@ -1,7 +1,7 @@
 """Rows -> date=YYYY-MM-DD/part-NNNNN.parquet (or .csv): few files, each whole at any instant, none with a row twice.
 
-The part that is still open is written whole and renamed over itself until it is full or its day is over. What has a
-row is learned from the parts themselves, so that a killed process costs nothing but labelling again what had none.
+The open part is written whole and renamed over itself until the part is full or its day is over. The index of rows is
+derived from the parts themselves, so that after a crash only the photos without a row are labelled again.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import datetime
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice, takewhile
+from itertools import groupby, islice
 from pathlib import Path
 
 from models.system.atomic_file import sync_folder
 from pipeline.errors import LabelDirError
 from pipeline.records import FileRef, Row
-from pipeline.tables.arrow import pa, pc
+from pipeline.tables.arrow import pa
 from pipeline.tables.growing_part import GrowingPart
-from pipeline.tables.reader import previous_table, refuse_foreign
+from pipeline.tables.reader import read_rows, top_k_of_rows
 from pipeline.tables.row_index import Entry, PartStamp, RowIndex, entry_of, identity_of
-from pipeline.tables.schema import schema, to_batch
+from pipeline.tables.schema import to_batch
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _DAY_US = 86_400_000_000
 
 
 class AppendDataset:
-    """The labels in `folder`; one writer at a time, which its caller sees to."""
+    """The labels in `folder`; the caller makes sure that there is one writer at a time."""
 
     def __init__(self, folder: Path, part_format: str, top_k: int, rows_per_part: int = ROWS_PER_PART) -> None:
         self._folder = folder
@@ -48,16 +48,16 @@ class AppendDataset:
         self._recover()
 
     def close(self) -> None:
-        """Let go of the index; rows that were not committed are forgotten."""
+        """Close the index; rows that were not committed are discarded."""
         self._row_index.close()
 
     @property
     def pending(self) -> int:
-        """How many rows the next commit is to return: those that are not durable and in the index yet."""
+        """How many rows the next commit returns: those not yet both durable and in the index."""
         return len(self._pending) + len(self._durable)
 
     def find(self, refs: Sequence[FileRef]) -> dict[str, Entry]:
-        """Return the entries of those files that have a row, durable or not, and did not change since; by name."""
+        """Return, by name, the entries of those files that have a row, durable or not, and did not change since."""
         found = self._row_index.find(refs)
         for ref in refs:
             for entry in self._recent.get(ref.name, ()):
@@ -66,32 +66,31 @@ class AppendDataset:
         return found
 
     def is_durable(self, entry: Entry) -> bool:
-        """Tell whether a row that was found is in a part already."""
+        """Tell whether the row of an entry from `find` is in a part already."""
         return entry not in self._recent.get(entry.name, ())
 
     def add(self, row: Row) -> bool:
-        """Take a row; False, and nothing is taken, where this content has its row under this name already."""
+        """Take a row; return False, and take nothing, where this content has its row under this name already."""
         entry = entry_of(row)
         if any(known.identity == entry.identity for known in self._recent.get(entry.name, ())):
             return False
-        if self._row_index.has(entry):
-            self._row_index.touched(entry)
+        if self._row_index.contains(entry):
+            self._row_index.update_mtime(entry)
             return False
         self._pending.append(row)
         self._recent.setdefault(entry.name, []).append(entry)
         return True
 
     def commit(self) -> list[Row]:
-        """Make the rows taken so far durable and readable; returns them. What could not be written stays for later.
+        """Make the rows taken so far durable and readable, and return them; after an error the next commit retries.
 
         Raises:
             OSError: a part or the index cannot be written.
         """
         while self._pending:
-            day = _day(self._pending[0].labelled_at_us)
+            day, rows_of_day = next(groupby(self._pending, _day_of))
             part = self._part_for(day)
-            room = self._rows_per_part - part.rows
-            rows = list(islice(_of_first_day(self._pending), room))
+            rows = list(islice(rows_of_day, self._rows_per_part - part.rows))
             part.append(to_batch(rows, self._top_k))
             self._unrecorded.append((part.path, [entry_of(row) for row in rows]))
             self._durable += rows
@@ -110,15 +109,15 @@ class AppendDataset:
             self._open = None
 
     def _part_for(self, day: str) -> GrowingPart:
-        """Return the part of `day` that has room: the open one, the last one on disk, or a new one."""
+        """Return the part of `day` that takes more rows: the open part, the last part on disk, or a new part."""
         folder = self._folder / f"date={day}"
         if not folder.is_dir():
             folder.mkdir()
             sync_folder(self._folder)
         if self._open is not None and self._open.path.parent == folder and self._open.rows < self._rows_per_part:
             return self._open
-        numbers = [int(match[1]) for match in map(_PART_NAME.fullmatch, _names(folder)) if match]
-        last = max(numbers, default=0)
+        matches = (_PART_NAME.fullmatch(path.name) for path in folder.iterdir())
+        last = max((int(match[1]) for match in matches if match), default=0)
         path = folder / f"part-{last:05d}{self._suffix}"
         rows = self._reopened(path) if last else None
         if rows is None:
@@ -127,41 +126,41 @@ class AppendDataset:
         return self._open
 
     def _reopened(self, path: Path) -> pa.Table | None:
-        """Return the rows of a part that can take more; None where it is full, or of another format or width."""
+        """Return the rows of a part that can take more; None for a part that is full or of another format or width."""
         try:
-            if refuse_foreign(path) != self._top_k:
-                return None
-            part = previous_table(path, self._top_k)
+            rows = read_rows(path)
         except LabelDirError:
             return None
-        rows = pa.Table.from_batches([] if part is None else part.batches(), schema(self._top_k))
-        return rows if rows.num_rows < self._rows_per_part else None
+        return rows if top_k_of_rows(rows) == self._top_k and rows.num_rows < self._rows_per_part else None
 
     def _recover(self) -> None:
-        """Bring the index up to date with the parts; what a killed writer left unfinished goes."""
+        """Bring the index up to date with the parts, and remove the temporary files that a killed writer left."""
         for leftover in self._folder.glob("date=*/.part-*.tmp"):
             leftover.unlink()
         present = {stamp.path: stamp for stamp in map(self._stamp, self._parts())}
         known = self._row_index.parts()
         if any(stamp.path not in present for stamp in known):
             logger.warning("parts of the labels were removed; photos that had their rows there count as new")
-            self._row_index.forget_everything()
+            self._row_index.clear()
             known = set()
         for stamp in present.values():
-            if stamp not in known and not self._learn(stamp) and any(other.path == stamp.path for other in known):
-                # What it held is in the index, and no longer true.
+            if stamp not in known and not self._index(stamp) and any(other.path == stamp.path for other in known):
+                # The index still has the rows of the damaged part, which are gone.
                 self._recover()
                 return
 
     def _parts(self) -> list[Path]:
         return sorted(path for path in self._folder.glob("date=*/part-*") if _PART_NAME.fullmatch(path.name))
 
-    def _learn(self, stamp: PartStamp) -> bool:
+    def _index(self, stamp: PartStamp) -> bool:
+        """Put the rows of a part into the index; False where the part is damaged, and now set aside."""
         path = self._folder / stamp.path
         try:
             self._row_index.record(stamp, _entries(path))
         except LabelDirError as error:
-            logger.warning("%s; it is set aside, and its photos are labelled again where they still are", error)
+            logger.warning(
+                "%s; the part is set aside, and its photos are labelled again if they are still there", error
+            )
             path.replace(path.with_name(f".{path.name}.damaged"))
             return False
         return True
@@ -172,25 +171,12 @@ class AppendDataset:
 
 
 def _entries(path: Path) -> Iterator[Entry]:
-    top_k = refuse_foreign(path)
-    part = None if top_k is None else previous_table(path, top_k)
-    for batch in part.batches() if part else ():
-        columns = ("file_name", "sha256", "error", "size_bytes")
-        times = pc.cast(batch.column("mtime"), pa.int64()).to_pylist()
-        for name, sha256, error, size_bytes, mtime_us in zip(
-            *(batch.column(column).to_pylist() for column in columns), times, strict=True
-        ):
-            yield Entry(name, identity_of(sha256, error, size_bytes), size_bytes, mtime_us)
+    rows = read_rows(path)
+    columns = [rows.column(name) for name in ("file_name", "sha256", "error", "size_bytes")]
+    columns.append(rows.column("mtime").cast(pa.int64()))
+    for name, sha256, error, size_bytes, mtime_us in zip(*(column.to_pylist() for column in columns), strict=True):
+        yield Entry(name, identity_of(sha256, error, size_bytes), size_bytes, mtime_us)
 
 
-def _of_first_day(rows: Sequence[Row]) -> Iterator[Row]:
-    first_day = _day(rows[0].labelled_at_us)
-    return takewhile(lambda row: _day(row.labelled_at_us) == first_day, rows)
-
-
-def _day(time_us: int) -> str:
-    return (datetime.date(1970, 1, 1) + datetime.timedelta(days=time_us // _DAY_US)).isoformat()
-
-
-def _names(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir()]
+def _day_of(row: Row) -> str:
+    return (datetime.date(1970, 1, 1) + datetime.timedelta(days=row.labelled_at_us // _DAY_US)).isoformat()

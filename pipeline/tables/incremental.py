@@ -1,37 +1,40 @@
-"""What is already labelled: the walk beside the previous tables, both sorted, so that memory stays small."""
+"""Which rows of the previous tables still hold: the walk beside those tables, both sorted, in little memory."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count, repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.records import PASSING_ERRORS, FileRef
 from pipeline.tables.arrow import pa
-from pipeline.tables.merge import Slice, SortedTable, merge
+from pipeline.tables.merge import SortedTable, merge
 
-_KEYS = ("file_name", "size_bytes", "mtime", "model", "error")
+_COLUMNS = ("file_name", "size_bytes", "mtime", "model", "error")
 
-_OldRow = tuple[str, int, int, str, str | None, int, int]
+# The cells of _COLUMNS, the number of the table and the row's position there. A plain tuple: of millions of unchanged
+# files each costs one, and a named tuple takes half as long again.
+_PreviousRow = tuple[str, int, int, str, str | None, int, int]
 
 
-class Refresh:
+class IncrementalUpdate:
     """Decides for each file of a walk whether a row of the previous tables still holds.
 
-    A row holds when name, size and mtime are unchanged and it is of the same model, unless it tells of an error that
-    may have passed. Rows below a folder that could not be listed hold as they are: `is_unreadable` tells of a name
-    whether it is below one of those met so far.
+    A row holds when name, size and mtime are unchanged and the row is of the same model, unless its error may have
+    passed. Rows below a folder that could not be listed hold as they are: `is_unreadable` tells of a name whether the
+    name is below such a folder met so far.
     """
 
     def __init__(
         self, previous: Sequence[SortedTable], model_id: str, is_unreadable: Callable[[str], bool] = lambda name: False
     ) -> None:
-        self._is_unreadable = is_unreadable
         self._previous = tuple(previous)
         self._model_id = model_id
-        self._keep: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_) for _ in previous]
+        self._is_unreadable = is_unreadable
+        self._holds = [np.zeros(0, np.bool_) for _ in previous]
         self.kept = 0
         self.kept_failed: Counter[str] = Counter()
         self.removed = 0
@@ -39,72 +42,65 @@ class Refresh:
     def pending(self, refs: Iterator[FileRef], is_cut_short: Callable[[], bool] = lambda: False) -> Iterator[FileRef]:
         """Yield the files of `refs` (sorted by name) that have no row that holds.
 
-        Rows beyond the end of `refs` are of vanished files, unless `is_cut_short` says by then that there would have
-        been more files: those rows hold, unseen, as they are.
+        Rows beyond the end of `refs` are of vanished files and do not hold, unless `is_cut_short` says by then that
+        the walk stopped before its end: then these rows hold unseen.
         """
         rows = self._rows()
         row = next(rows, None)
         for ref in refs:
             while row is not None and row[0] < ref.name:
-                self._pass_over(row, self._is_unreadable(row[0]))
+                self._decide(row, self._is_unreadable(row[0]))
                 row = next(rows, None)
             if row is None or row[0] != ref.name:
                 yield ref
                 continue
-            old, row = row, next(rows, None)
-            if old[1:4] == (ref.size_bytes, ref.mtime_us, self._model_id) and _class_of(old) not in PASSING_ERRORS:
-                self._pass_over(old, holds=True)
+            known, row = row, next(rows, None)
+            if (
+                known[1:4] == (ref.size_bytes, ref.mtime_us, self._model_id)
+                and _error_class(known) not in PASSING_ERRORS
+            ):
+                self._decide(known, holds=True)
             else:
                 yield ref
         unseen_hold = row is not None and is_cut_short()
         while row is not None:
-            self._pass_over(row, unseen_hold or self._is_unreadable(row[0]))
+            self._decide(row, unseen_hold or self._is_unreadable(row[0]))
             row = next(rows, None)
 
     def result(self, new: Sequence[SortedTable]) -> Iterator[pa.RecordBatch]:
         """Yield the rows that hold and those of the tables `new`, sorted, each name once."""
-        old = len(self._previous)
         for piece in merge([*self._previous, *new]):
-            yield piece.rows if piece.table >= old else piece.rows.filter(pa.array(self._kept_of(piece)))
+            if piece.table < len(self._previous):
+                end = piece.offset + piece.rows.num_rows
+                yield piece.rows.filter(pa.array(self._grown(piece.table, end)[piece.offset : end]))
+            else:
+                yield piece.rows
 
-    def _pass_over(self, row: _OldRow, holds: bool) -> None:
+    def _decide(self, row: _PreviousRow, holds: bool) -> None:
         if not holds:
             self.removed += 1
             return
-        self._mark(row[5], row[6])
+        table, position = row[5:]
+        self._grown(table, position + 1)[position] = True
         self.kept += 1
         if row[4] is not None:
-            self.kept_failed[_class_of(row)] += 1
+            self.kept_failed[_error_class(row)] += 1
 
-    def _rows(self) -> Iterator[_OldRow]:
+    def _rows(self) -> Iterator[_PreviousRow]:
         for piece in merge(self._previous):
-            names, sizes, times, models, errors = (piece.rows.column(key) for key in _KEYS)
-            yield from zip(
-                names.to_pylist(),
-                sizes.to_pylist(),
-                times.cast(pa.int64()).to_pylist(),
-                models.to_pylist(),
-                errors.to_pylist(),
-                [piece.table] * len(names),
-                range(piece.offset, piece.offset + len(names)),
-                strict=True,
-            )
+            names, sizes, times, models, errors = map(piece.rows.column, _COLUMNS)
+            columns = (column.to_pylist() for column in (names, sizes, times.cast(pa.int64()), models, errors))
+            yield from zip(*columns, repeat(piece.table), count(piece.offset), strict=False)
 
-    def _mark(self, table: int, position: int) -> None:
-        keep = self._keep[table]
-        if position >= len(keep):
-            grown = np.zeros(max(2 * len(keep), position + 1, 8192), np.bool_)
-            grown[: len(keep)] = keep
-            self._keep[table] = keep = grown
-        keep[position] = True
-
-    def _kept_of(self, piece: Slice) -> NDArray[np.bool_]:
-        kept = np.zeros(piece.rows.num_rows, np.bool_)
-        known = self._keep[piece.table][piece.offset : piece.offset + piece.rows.num_rows]
-        kept[: len(known)] = known
-        return kept
+    def _grown(self, table: int, rows: int) -> NDArray[np.bool_]:
+        """Return which rows of a previous table hold, for at least its first `rows` rows."""
+        known = self._holds[table]
+        if rows > len(known):
+            self._holds[table] = np.zeros(max(2 * len(known), rows, 8192), np.bool_)
+            self._holds[table][: len(known)] = known
+        return self._holds[table]
 
 
-def _class_of(row: _OldRow) -> str:
+def _error_class(row: _PreviousRow) -> str:
     error = row[4]
     return "" if error is None else error.partition(":")[0]

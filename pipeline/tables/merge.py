@@ -14,8 +14,8 @@ from pipeline.tables.arrow import pa
 class SortedTable:
     """A table whose rows are sorted by file name, each name once.
 
-    Of two tables the one with the higher `generation` is newer. `first_name` lets a merge open it only when its turn
-    comes; `batches` opens it and streams it.
+    Of two tables the one with the higher `generation` is newer. With `first_name` a merge opens the table only when
+    that name is due: the iterator that `batches` returns opens the table at its first step.
     """
 
     generation: int
@@ -25,7 +25,7 @@ class SortedTable:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Consecutive rows of one table: `rows`, of which the first is row `offset` of table `table`."""
+    """Consecutive rows of one table; the first of `rows` is row `offset` of table number `table`."""
 
     table: int
     offset: int
@@ -38,14 +38,14 @@ def names_of(batch: pa.RecordBatch) -> list[str]:
 
 
 class _Cursor:
-    """A position in one table; its batches are opened when the position is first read."""
+    """A position in one table, which is opened by the first `advance`."""
 
-    def __init__(self, index: int, table: SortedTable) -> None:
-        self.index = index
+    def __init__(self, number: int, table: SortedTable) -> None:
         self.head = table.first_name
+        self.is_open = False
+        self._number = number
         self._generation = table.generation
-        self._open = table.batches
-        self._batches: Iterator[pa.RecordBatch] | None = None
+        self._batches = (batch for batch in table.batches() if batch.num_rows)
         self._batch: pa.RecordBatch | None = None
         self._names: list[str] = []
         self._position = 0
@@ -59,34 +59,22 @@ class _Cursor:
         assert self._batch is not None
         stop = len(self._names) if limit is None else bisect_left(self._names, limit, self._position)
         stop = max(stop, self._position + 1)
-        taken = Slice(self.index, self._offset + self._position, self._batch[self._position : stop])
+        taken = Slice(self._number, self._offset + self._position, self._batch[self._position : stop])
         self._position = stop
         return taken
 
-    @property
-    def is_open(self) -> bool:
-        """Whether `head` has been read from the table, not only promised."""
-        return self._batches is not None
-
-    def has_more(self) -> bool:
-        """Move to the next row; False at the end of the table."""
-        if self._position == len(self._names) and not self._next_batch():
-            return False
+    def advance(self) -> bool:
+        """Move `head` to the name of the next row; False at the end of the table."""
+        if self._position == len(self._names):
+            self._batch = next(self._batches, None)
+            if self._batch is None:
+                return False
+            self._offset += len(self._names)
+            self._names = names_of(self._batch)
+            self._position = 0
         self.head = self._names[self._position]
+        self.is_open = True
         return True
-
-    def _next_batch(self) -> bool:
-        if self._batches is None:
-            self._batches = self._open()
-        self._offset += len(self._names)
-        self._position = 0
-        self._names = []
-        for batch in self._batches:
-            if batch.num_rows:
-                self._batch = batch
-                self._names = names_of(batch)
-                return True
-        return False
 
 
 def merge(tables: Sequence[SortedTable]) -> Iterator[Slice]:
@@ -94,18 +82,18 @@ def merge(tables: Sequence[SortedTable]) -> Iterator[Slice]:
 
     Memory: one batch of each table whose names overlap with the current one.
     """
-    heap = [_Cursor(index, table) for index, table in enumerate(tables)]
+    heap = [_Cursor(number, table) for number, table in enumerate(tables)]
     heapq.heapify(heap)
     last_name: str | None = None
     while heap:
         cursor = heapq.heappop(heap)
         if cursor.is_open:
-            # The newest row of a name comes first; its older twins are passed over one by one.
-            is_twin = cursor.head == last_name
-            limit = cursor.head if is_twin else heap[0].head if heap else None
+            # The newest row of a name comes first; older rows of that name are dropped one by one.
+            is_older = cursor.head == last_name
+            limit = cursor.head if is_older else heap[0].head if heap else None
             taken = cursor.take_until(limit)
-            if not is_twin:
+            if not is_older:
                 yield taken
                 last_name = taken.rows.column("file_name")[-1].as_py()
-        if cursor.has_more():
+        if cursor.advance():
             heapq.heappush(heap, cursor)

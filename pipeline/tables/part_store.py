@@ -1,4 +1,4 @@
-"""Durable parts in a hidden folder beside the output, and what a dead run left there."""
+"""Durable parts in a hidden folder beside the output, and the parts that an interrupted run left there."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SECONDS_PER_PART = 10.0
 _FIRST_NAME_KEY = b"label_dir_first_name"
 # Number, and the beginning of the sha256 of the bytes: Parquet's own checksums leave headers and footer out.
 _PART_NAME = re.compile(r"part-(\d+)-([0-9a-f]{16})\.parquet")
-# Lies beside the parts of a run that labels everything anew, from its beginning to its end.
-_ANEW = "anew"
+# An empty file beside the parts of a run that labels everything again, from its beginning to its end.
+_FRESH_MARK = "anew"
 
 
 def state_folder(out: Path) -> Path:
@@ -38,12 +38,12 @@ class PartStore:
         self._folder = folder
         self._top_k = top_k
         self._rows: list[Row] = []
-        self._written: list[Path] = []
+        self._committed: list[Path] = []
         self._committed_at_s = time.monotonic()
         self._generation = 0
 
-    def adopt(self) -> list[SortedTable]:
-        """Return the parts a run left here; one that is damaged or of another schema is set aside.
+    def recover(self) -> list[SortedTable]:
+        """Return the parts that an interrupted run left here; a part that is damaged or of another schema is set aside.
 
         Raises:
             OSError: the folder cannot be read or written.
@@ -61,13 +61,15 @@ class PartStore:
             leftover.unlink()
         return parts
 
-    def begin_anew(self) -> bool:
-        """Start a run that keeps nothing of the output; False where such a run was cut short and its parts hold.
+    def start_fresh(self) -> bool:
+        """Discard all parts for a run that labels everything again.
+
+        Returns False, and discards nothing, where such a run was interrupted: its parts are then still to be used.
 
         Raises:
             OSError: the folder cannot be written.
         """
-        mark = self._folder / _ANEW
+        mark = self._folder / _FRESH_MARK
         if mark.exists():
             return False
         self.discard()
@@ -76,7 +78,7 @@ class PartStore:
         return True
 
     def add(self, row: Row) -> None:
-        """Take a row; it is to be committed as soon as `is_due` says so."""
+        """Take a row, to be committed as soon as `is_due`."""
         self._rows.append(row)
 
     @property
@@ -98,27 +100,27 @@ class PartStore:
         first_name = batch.column("file_name")[0].as_py()
         metadata = {**(batch.schema.metadata or {}), _FIRST_NAME_KEY: first_name.encode()}
         self._generation += 1
-        content = pa.BufferOutputStream()
+        stream = pa.BufferOutputStream()
         table = pa.Table.from_batches([batch]).replace_schema_metadata(metadata)
-        pq.write_table(table, content, write_page_checksum=True)
-        whole = content.getvalue()
-        path = self._folder / f"part-{self._generation:08d}-{_digest(whole)}.parquet"
-        with replacing(path) as stream:
-            stream.write(whole)
-        self._written.append(path)
+        pq.write_table(table, stream, write_page_checksum=True)
+        content = stream.getvalue()
+        path = self._folder / f"part-{self._generation:08d}-{_digest(content)}.parquet"
+        with replacing(path) as file:
+            file.write(content)
+        self._committed.append(path)
         self._rows = []
 
-    def written(self) -> list[SortedTable]:
-        """Return the parts this run has committed, oldest first."""
-        return [_part(path) for path in self._written]
+    def committed(self) -> list[SortedTable]:
+        """Return the parts that this run has committed, oldest first."""
+        return [_part(path) for path in self._committed]
 
     def discard(self) -> None:
-        """Remove the parts: their rows are in the output."""
-        for path in [*self._folder.glob("part-*"), *self._folder.glob(".*.tmp"), self._folder / _ANEW]:
+        """Remove the parts: their rows are in the output, or are not wanted."""
+        for path in [*self._folder.glob("part-*"), *self._folder.glob(".*.tmp"), self._folder / _FRESH_MARK]:
             path.unlink(missing_ok=True)
 
     def _verified(self, path: Path) -> SortedTable | None:
-        """Return the part at `path`; None where it is not, to the last bit, what `commit` wrote."""
+        """Return the part at `path`; None where its bytes are not exactly those that `commit` wrote."""
         name = _PART_NAME.fullmatch(path.name)
         try:
             if name is None or name[2] != _digest(path.read_bytes()):
@@ -135,9 +137,15 @@ def _digest(content: bytes | pa.Buffer) -> str:
 def _part(path: Path) -> SortedTable:
     metadata = pq.read_schema(path).metadata or {}
     generation = int(path.name.split("-")[1])
-    return SortedTable(generation, metadata[_FIRST_NAME_KEY].decode(), lambda: _stream(path))
+    return SortedTable(generation, metadata[_FIRST_NAME_KEY].decode(), lambda: read_parquet(path))
 
 
-def _stream(path: Path) -> Iterator[pa.RecordBatch]:
+def read_parquet(path: Path) -> Iterator[pa.RecordBatch]:
+    """Stream a Parquet file in batches of 8,192 rows, its page checksums verified.
+
+    Raises:
+        OSError: the file cannot be read.
+        pa.ArrowException: the file is damaged.
+    """
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         yield from file.iter_batches(ROWS_PER_PART, use_threads=False)

@@ -25,7 +25,7 @@ Days = NDArray[np.str_]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What `publish` did: partitions that were written, left alone and removed; rows older than what is kept."""
+    """Counts of a `publish`: partitions written, unchanged and removed; rows left out because they are too old."""
 
     written: int
     unchanged: int
@@ -39,7 +39,7 @@ def days_by_time(rows: pa.Table, column: str) -> Days:
 
 
 def days_by_exif(rows: pa.Table, taken: Mapping[str, str | None]) -> Days:
-    """Return the day each row's photo was taken, by its sha256 in `taken`; where that is unsaid, the day of mtime."""
+    """Return the day each row's photo was taken, by its sha256 in `taken`; without such a day, the day of mtime."""
     days = days_by_time(rows, "mtime")
     for index, sha256 in enumerate(rows.column("sha256").to_pylist()):
         if day := taken.get(sha256 or ""):
@@ -48,9 +48,12 @@ def days_by_exif(rows: pa.Table, taken: Mapping[str, str | None]) -> Days:
 
 
 def publish(rows: pa.Table, days: Days, folder: Path, keep_since: str | None) -> Published:
-    """Make the partitions below `folder` those of `rows`, one row's day in `days`; days before `keep_since` go.
+    """Make the partitions below `folder` those of `rows`, of which `days` has the days; drop days before `keep_since`.
 
-    Each file is replaced in one step, and only where its rows have changed. Raises OSError.
+    Each file is replaced in one step, and only where its rows have changed.
+
+    Raises:
+        OSError: a partition cannot be written or removed.
     """
     count = rows.num_rows
     if keep_since is not None:
@@ -74,7 +77,7 @@ def publish(rows: pa.Table, days: Days, folder: Path, keep_since: str | None) ->
 
 
 def _by_day(rows: pa.Table, days: Days) -> Iterator[tuple[str, pa.Table]]:
-    """Yield each day with its rows, which stay in the order of their names."""
+    """Yield each day with its rows, sorted by name as before."""
     order = np.argsort(days, kind="stable")
     ordered = rows.take(order)
     names, counts = np.unique(days, return_counts=True)
@@ -85,7 +88,7 @@ def _by_day(rows: pa.Table, days: Days) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _digest(partition: pa.Table) -> bytes:
-    """Return what changes whenever a row does: no row is written anew without another name or time."""
+    """Return a digest that changes whenever a row does: a row that is made again has another name or time."""
     digest = hashlib.sha256(repr(partition.schema.names).encode())
     digest.update("\0".join(map(str, partition.column("file_name").to_pylist())).encode())
     for name in ("labelled_at", "mtime"):
@@ -110,7 +113,7 @@ def _write(partition: pa.Table, digest: bytes, path: Path) -> None:
 
 
 def _remove(folder: Path) -> bool:
-    """Remove a partition of ours and its folder; what else lies there stays."""
+    """Remove a partition of label-dir and, if it is empty then, its folder; other people's files stay."""
     try:
         (folder / PARTITION_FILE).unlink()
     except (FileNotFoundError, NotADirectoryError):

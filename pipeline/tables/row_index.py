@@ -1,4 +1,4 @@
-"""Which photos have a row already: a compact index on disk, derived from the parts and made anew when it is damaged."""
+"""Which photos have a row already: a compact index on disk, derived from the parts; a damaged index is built again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS photo (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What makes a row that row (`identity`, see `identity_of`), and the file's `stat` when it was last seen."""
+    """A row's name and `identity` (see `identity_of`), and the file's `stat` when the file was last seen."""
 
     name: str
     identity: bytes
@@ -41,7 +41,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class PartStamp:
-    """A part as the index has read it: its path below the output folder, and what `stat` said."""
+    """A part as it was when the index read it: its path below the output folder, and its `stat`."""
 
     path: str
     size_bytes: int
@@ -49,9 +49,9 @@ class PartStamp:
 
 
 def identity_of(sha256: str | None, error: str | None, size_bytes: int) -> bytes:
-    """Return the identity of a row besides its name: its content, or where it has none the error and the size.
+    """Return the identity of a row besides its name: the file's content, or without labels the error and the size.
 
-    The first byte tells which: 1 for a photo that was labelled.
+    The first byte is 1 for a photo that was labelled, else 0.
     """
     if sha256 is not None and error is None:
         return b"\1" + bytes.fromhex(sha256)
@@ -65,7 +65,7 @@ def entry_of(row: Row) -> Entry:
 
 
 class RowIndex:
-    """The index file at `path`; every method but `close` raises OSError where it cannot be read or written."""
+    """The index file at `path`; every method but `close` raises OSError where the file cannot be read or written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -73,12 +73,12 @@ class RowIndex:
             try:
                 self._database = _opened(path)
             except sqlite3.DatabaseError:
-                logger.warning("the index of the labels is damaged; it is made anew from them")
+                logger.warning("the index of the labels is damaged; it is built again from the labels")
                 self._remove_file()
                 self._database = _opened(path)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._database.close()
 
     def parts(self) -> set[PartStamp]:
@@ -86,14 +86,14 @@ class RowIndex:
         with _as_os_error():
             return {PartStamp(*row) for row in self._database.execute("SELECT path, size_bytes, mtime_ns FROM part")}
 
-    def forget_everything(self) -> None:
-        """Empty the index."""
+    def clear(self) -> None:
+        """Remove all parts and entries."""
         with _as_os_error(), self._database:
             self._database.execute("DELETE FROM part")
             self._database.execute("DELETE FROM photo")
 
     def record(self, part: PartStamp, entries: Iterable[Entry]) -> None:
-        """Note that `part` holds `entries` (all of them, or those new since it was last recorded), in one step."""
+        """Note in one step that `part` holds `entries`: all its rows, or those new since the part was last recorded."""
         with _as_os_error(), self._database:
             self._database.executemany(
                 "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?)",
@@ -103,22 +103,22 @@ class RowIndex:
                 "INSERT OR REPLACE INTO part VALUES (?, ?, ?)", (part.path, part.size_bytes, part.mtime_ns)
             )
 
-    def touched(self, entry: Entry) -> None:
-        """Note that a content that has its row lies there with another time now."""
+    def update_mtime(self, entry: Entry) -> None:
+        """Note the new time of a file whose content already has its row."""
         with _as_os_error(), self._database:
             self._database.execute(
                 "UPDATE photo SET mtime_us = ? WHERE name = ? AND identity = ?",
                 (entry.mtime_us, entry.name, entry.identity),
             )
 
-    def has(self, entry: Entry) -> bool:
-        """Tell whether this content has its row under this name, whatever its time."""
+    def contains(self, entry: Entry) -> bool:
+        """Tell whether this content has its row under this name, whatever the file's time."""
         query = "SELECT 1 FROM photo WHERE name = ? AND identity = ?"
         with _as_os_error():
             return self._database.execute(query, (entry.name, entry.identity)).fetchone() is not None
 
     def find(self, refs: Sequence[FileRef]) -> dict[str, Entry]:
-        """Return the entries of those files that are as they were when their row was made, by name."""
+        """Return, by name, the entries of those files whose size and time are those of their row."""
         found: dict[str, Entry] = {}
         with _as_os_error():
             for begin in range(0, len(refs), _NAMES_PER_QUERY):
@@ -139,7 +139,7 @@ class RowIndex:
 def _opened(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=10)
     try:
-        # Losing the last notes to a power cut is harmless (their parts are read again), losing the file's order is not.
+        # A power cut may cost the last notes, whose parts are then read again, but must not corrupt the file.
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         if database.execute("PRAGMA quick_check").fetchone() != ("ok",):

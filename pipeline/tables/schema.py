@@ -42,30 +42,28 @@ def top_k_of(names: Sequence[str]) -> int | None:
 
 
 def to_batch(rows: Sequence[Row], top_k: int) -> pa.RecordBatch:
-    """Return `rows` sorted by file name as one Arrow batch."""
-    ordered = sorted(rows, key=lambda row: row.file_name)
-    ranks = range(top_k)
-    pairs = [
-        column
-        for rank in ranks
-        for column in (
-            [row.labels[rank] if rank < len(row.labels) else None for row in ordered],
-            [row.probabilities[rank] if rank < len(row.probabilities) else None for row in ordered],
-        )
-    ]
-    columns: list[Sequence[object]] = [
-        [row.file_name for row in ordered],
-        ["error" if row.error else "ok" for row in ordered],
-        [str(row.error) if row.error else None for row in ordered],
-        *pairs,
-        [row.width for row in ordered],
-        [row.height for row in ordered],
-        [row.size_bytes for row in ordered],
-        [row.mtime_us for row in ordered],
-        [row.sha256 for row in ordered],
-        [row.model for row in ordered],
-        [row.labelled_at_us for row in ordered],
-    ]
+    """Return `rows`, at least one, sorted by file name as one Arrow batch."""
+    cells = [_cells(row, top_k) for row in sorted(rows, key=lambda row: row.file_name)]
     table_schema = schema(top_k)
-    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, table_schema, strict=True)]
+    arrays = [
+        pa.array(column, type=field.type) for column, field in zip(zip(*cells, strict=True), table_schema, strict=True)
+    ]
     return pa.RecordBatch.from_arrays(arrays, schema=table_schema)
+
+
+def _cells(row: Row, top_k: int) -> tuple[object, ...]:
+    missing = [None] * (top_k - len(row.labels))
+    pairs = zip([*row.labels, *missing], [*row.probabilities, *missing], strict=True)
+    return (
+        row.file_name,
+        "error" if row.error else "ok",
+        str(row.error) if row.error else None,
+        *(cell for pair in pairs for cell in pair),
+        row.width,
+        row.height,
+        row.size_bytes,
+        row.mtime_us,
+        row.sha256,
+        row.model,
+        row.labelled_at_us,
+    )

@@ -1,9 +1,10 @@
-"""Sorted slices -> one Parquet or CSV file, atomically."""
+"""Arrow batches -> one Parquet or CSV file, atomically."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from models.system.atomic_file import replacing
 from pipeline.sources.file_names import csv_name
@@ -14,8 +15,8 @@ from pipeline.tables.schema import schema
 _ROWS_PER_GROUP = 65536
 
 
-def export(batches: Iterable[pa.RecordBatch], out: Path, top_k: int) -> int:
-    """Write `batches`, sorted by file name, as `out` (Parquet or CSV by its ending); return the number of rows.
+def export(batches: Iterable[pa.RecordBatch], out: Path, top_k: int) -> None:
+    """Write `batches`, sorted by file name, as `out` (Parquet or CSV by its ending).
 
     At every instant `out` is absent, the old table or the new one.
 
@@ -23,23 +24,30 @@ def export(batches: Iterable[pa.RecordBatch], out: Path, top_k: int) -> int:
         OSError: `out` cannot be written.
     """
     table_schema = schema(top_k)
-    written = 0
+    write_batches(_regrouped(batches, table_schema), out, table_schema, _ROWS_PER_GROUP)
+
+
+def write_batches(
+    batches: Iterable[pa.RecordBatch], out: Path, table_schema: pa.Schema, rows_per_group: int, **parquet_options: Any
+) -> None:
+    """Replace `out` by `batches` in one step, in CSV or, with at most `rows_per_group` rows a group, in Parquet.
+
+    Raises:
+        OSError: `out` cannot be written.
+    """
     with replacing(out) as stream:
         if out.suffix.lower() == ".csv":
             with pa_csv.CSVWriter(stream, table_schema) as csv_writer:
-                for batch in _gathered(batches, table_schema):
-                    csv_writer.write_batch(with_csv_names(batch))
-                    written += batch.num_rows
+                for batch in batches:
+                    csv_writer.write_batch(_with_csv_names(batch))
         else:
-            with pq.ParquetWriter(stream, table_schema, write_page_checksum=True) as writer:
-                for batch in _gathered(batches, table_schema):
-                    writer.write_batch(batch, row_group_size=_ROWS_PER_GROUP)
-                    written += batch.num_rows
-    return written
+            with pq.ParquetWriter(stream, table_schema, write_page_checksum=True, **parquet_options) as writer:
+                for batch in batches:
+                    writer.write_batch(batch, row_group_size=rows_per_group)
 
 
-def _gathered(batches: Iterable[pa.RecordBatch], table_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Join small slices: the file's layout depends on its rows alone, not on how they came together."""
+def _regrouped(batches: Iterable[pa.RecordBatch], table_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Join small batches, so that the layout of the file depends on its rows alone and not on how they arrived."""
     waiting: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
@@ -54,7 +62,7 @@ def _gathered(batches: Iterable[pa.RecordBatch], table_schema: pa.Schema) -> Ite
         yield from pa.Table.from_batches(waiting, table_schema).combine_chunks().to_batches()
 
 
-def with_csv_names(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return `batch` with the names as a CSV file has them: none that a spreadsheet takes for a formula."""
+def _with_csv_names(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return `batch` with file names as a CSV file has them: no name that a spreadsheet takes for a formula."""
     names = pa.array([csv_name(name) for name in names_of(batch)], pa.string())
     return pa.RecordBatch.from_arrays([names, *batch.columns[1:]], schema=batch.schema)

@@ -86,10 +86,10 @@ def _run(request: StubRequest) -> Ended:
     commit = pipeline.tables.part_store.PartStore.commit
 
     def noted_commit(store: pipeline.tables.part_store.PartStore) -> None:
-        parts = len(store.written())
+        parts = len(store.committed())
         commit(store)
         # A commit of no rows makes no part, so it is no step that a later run could build on.
-        if len(store.written()) > parts:
+        if len(store.committed()) > parts:
             disk.steps.append(Step("committed", disk.folder, str(ROWS_PER_PART).encode()))
 
     if request.steps_to:

@@ -192,11 +192,11 @@ def test_no_flipped_bit_of_a_part_is_overlooked(tmp_path: Path, stride: int, tri
     _store_of_seven_rows(tmp_path).commit()
     (part,) = tmp_path.glob("part-*")
     content = part.read_bytes()
-    assert len(PartStore(tmp_path, 1).adopt()) == 1
+    assert len(PartStore(tmp_path, 1).recover()) == 1
     for place in range(0, len(content), stride):
         flipped = content[place] ^ 1 << place % 8
         part.write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
-        assert PartStore(tmp_path, 1).adopt() == [], place
+        assert PartStore(tmp_path, 1).recover() == [], place
         part.with_suffix(".damaged").replace(part)
         tried["a flipped bit of a part, at every byte"] += 1
 

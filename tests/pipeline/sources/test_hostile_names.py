@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.records import Row
 from pipeline.sources.file_names import file_system_name
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
-from pipeline.tables.incremental import Refresh
+from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.merge import merge, names_of
 from pipeline.tables.part_store import PartStore
 from pipeline.tables.reader import previous_table
@@ -43,11 +43,11 @@ def test_each_file_has_one_row_and_the_next_run_finds_it(paths: list[tuple[bytes
             store.add(Row(ref.name, None, ("cat",), (0.5,), 1, 1, ref.size_bytes, ref.mtime_us, "ab", MODEL, 0))
         store.commit()
         out = Path(home) / f"out{suffix}"
-        export((piece.rows for piece in merge(store.written())), out, 1)
+        export((piece.rows for piece in merge(store.committed())), out, 1)
         previous = previous_table(out, 1)
         assert previous is not None
         assert [name for batch in previous.batches() for name in names_of(batch)] == [ref.name for ref in refs]
-        assert list(Refresh([previous], MODEL).pending(iter(refs))) == []
+        assert list(IncrementalUpdate([previous], MODEL).pending(iter(refs))) == []
 
 
 def _write(photos: Path, paths: list[tuple[bytes, bytes | None]]) -> list[bytes]:
