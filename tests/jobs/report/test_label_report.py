@@ -112,6 +112,6 @@ def _crash_or_double(number: int) -> int:
     return number * 2
 
 
-def test_a_call_that_crashes_its_process_loses_no_other_result() -> None:
+def test_an_errand_that_crashes_costs_only_itself() -> None:
     done = dict(process_map(_crash_or_double, range(8), 2, 60.0))
     assert done == {number: None if number == 3 else number * 2 for number in range(8)}
