@@ -1,11 +1,12 @@
 # Two commands: `make demo` labels real photos in an empty clone, `make test` runs every test.
-# Each extra is installed once; a change of setup.cfg installs anew.
+# Each extra is installed once; a change of setup.cfg or constraints.txt installs anew.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The versions that were tested; setup.cfg admits others.
+# The versions that were tested; setup.cfg admits others. All but torch's own are in constraints.txt.
 TORCH ?= torch==2.14.1 torchvision==0.29.1
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: install demo test check bench faults soak screenshot clean
 
@@ -36,13 +37,13 @@ screenshot: $(VENV)/installed-test
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: setup.cfg pyproject.toml $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/installed: setup.cfg pyproject.toml constraints.txt $(VENV)/bin/python
+	$(PIP_INSTALL) $(TORCH)
+	$(PIP_INSTALL) --editable .
 	touch $@
 
 $(VENV)/installed-%: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable .[$*]
+	$(PIP_INSTALL) --editable .[$*]
 	touch $@
 
 clean:

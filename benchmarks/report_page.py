@@ -27,7 +27,7 @@ from models.zoo import categories
 from pipeline.records import ErrorClass, ItemError, Row
 from pipeline.tables.schema import to_batch
 from pipeline.tables.writer import export
-from tests.support.chromium import chromium, look_like, requested_urls
+from tests.support.chromium import chromium, emulate_screen, requested_urls
 
 # Distinct files; every name gets a thumbnail of its own all the same, as each row has its own sha256.
 FILES = 1000
@@ -107,7 +107,7 @@ def write_page(root: Path) -> None:
 
 def open_page(driver: Any, page: Path) -> None:
     """Open the page, use it, and print what that costs."""
-    look_like(driver, 1280, 900, "light")
+    emulate_screen(driver, 1280, 900, "light")
     driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
     driver.get("about:blank")
     requested_urls(driver)

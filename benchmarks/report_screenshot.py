@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.support.chromium import chromium, look_like
+from tests.support.chromium import chromium, emulate_screen
 
 PHOTOS = (
     "astronaut.png",
@@ -46,13 +46,13 @@ def main() -> None:
         page = write_page(root)
         with chromium(root / "profile") as driver:
             if arguments.readme:
-                look_like(driver, 1280, 1240, "light")
+                emulate_screen(driver, 1280, 1240, "light")
                 take(driver, page, arguments.folder / "report.png")
                 shrink(arguments.folder / "report.png")
                 return
             for form, width, height in (("desktop", 1280, 1500), ("phone", 390, 1500)):
                 for scheme in ("light", "dark"):
-                    look_like(driver, width, height, scheme)
+                    emulate_screen(driver, width, height, scheme)
                     take(driver, page, arguments.folder / f"report-{form}-{scheme}.png")
 
 

@@ -1,4 +1,4 @@
-"""What tests share: a tiny model, tiny photos, and the real command in a real process."""
+"""Shared by all tests: a tiny model, tiny photos, and the real command in a real process."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """A model that tells colours apart, built in milliseconds."""
+    """A model that tells colours apart, written within milliseconds."""
     return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.onnx")
 
 
 def write_photos(folder: Path, count: int, suffix: str = ".png") -> dict[str, str]:
-    """Write `count` one-coloured photos, each with other bytes, and return the label each must get."""
+    """Return the label that each of `count` new one-coloured photos must get; no two have the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     colours = list(COLOURS.items())
     expected: dict[str, str] = {}
@@ -43,19 +43,19 @@ def write_photos(folder: Path, count: int, suffix: str = ".png") -> dict[str, st
 
 
 def command_path(name: str) -> str:
-    """Return where the command of this project is installed beside the interpreter that runs the tests."""
+    """Return the path of an installed command of this project, beside the interpreter that runs the tests."""
     return str(Path(sys.executable).parent / name)
 
 
 def run_label_dir(model: Artifact, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run `label-dir` with `model` to its end; `options` as for `subprocess.run`."""
+    """Return a finished `label-dir` with `model`; `options` as for `subprocess.run`."""
     command = [command_path("label-dir"), "-m", str(model.path), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, **options)
 
 
 @pytest.fixture
 def label_dir(tiny_model: Artifact, tmp_path: Path) -> Command:
-    """Run `label-dir` as a user would, with the tiny model unless another is named; returns the ended process."""
+    """A function that runs `label-dir`, with the tiny model unless another is named, and returns the process."""
 
     def run_command(
         *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None
@@ -81,7 +81,7 @@ def default_model_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     The speeds in its certificate are made up, so that no test depends on how busy the machine was.
     """
     session = tmp_path_factory.getbasetemp()
-    # The processes that share the tests have folders of their own in that of the session.
+    # Each process of pytest-xdist has a folder of its own inside the folder of the session.
     cache = (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "default-model-cache"
     environment = {"XDG_CACHE_HOME": str(cache)}
     with FileLock(f"{cache}.lock"):

@@ -15,7 +15,7 @@ import pytest
 
 from models.artifact import Artifact, metadata_of
 from tests.conftest import run_label_dir, write_photos
-from tests.support.unprivileged import bound_by_permissions
+from tests.support.unprivileged import drop_file_privileges
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_is_refused_in_one_sentence(case: str, home: Path, tiny_model: Artifact)
     prepare, arguments, exit_code, told = CASES[case]
     prepare(home)
     before = _contents(home)
-    done = run_label_dir(tiny_model, *arguments, cwd=home, preexec_fn=bound_by_permissions)
+    done = run_label_dir(tiny_model, *arguments, cwd=home, preexec_fn=drop_file_privileges)
     (home / "photos").chmod(0o755)
     assert done.returncode == exit_code
     assert told in done.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""What the tests of jobs share: job files in a folder of their own, and the real command run as cron would."""
+"""Job files for tests, and the real `label-job` run as cron runs it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from tests.conftest import command_path
 
-# What cron gives a job, less HOME: no terminal, a short PATH, the folder / and a private umask.
+# The environment that cron gives a job, without HOME.
 CRON_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "root"}
 
 
 def write_job(folder: Path, model: Path, tasks: Mapping[str, str], head: str = "") -> Path:
-    """Write `folder`/nightly.toml with one task for each of `tasks`: its name and its further lines."""
+    """Return the new `folder`/nightly.toml, with one task for each name and further TOML lines in `tasks`."""
     sections = [f'[[task]]\nname = "{name}"\nmodel = "{model}"\n{lines}\n' for name, lines in tasks.items()]
     path = folder / "nightly.toml"
     path.write_text("\n".join([head, *sections]))
@@ -24,12 +24,12 @@ def write_job(folder: Path, model: Path, tasks: Mapping[str, str], head: str = "
 
 
 def run_job(job: Path, *options: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the job to its end, from the folder / and in nothing but cron's environment."""
+    """Return the finished run of `job`, as `label_job` runs it."""
     return label_job("run", *options, str(job), env=env)
 
 
 def label_job(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run `label-job` with `arguments` to its end, as `run_job` does."""
+    """Return a finished `label-job`, run in cron's environment, from the folder / and with a private umask."""
     return subprocess.run(
         [command_path("label-job"), *arguments],
         cwd="/",
@@ -39,12 +39,12 @@ def label_job(*arguments: str, env: Mapping[str, str] | None = None) -> subproce
         text=True,
         timeout=180,
         check=False,
-        preexec_fn=_private,
+        preexec_fn=_set_private_umask,
     )
 
 
 def start_job(job: Path) -> subprocess.Popen[str]:
-    """Start the job and return at once."""
+    """Return a running `label-job run`."""
     return subprocess.Popen([command_path("label-job"), "run", str(job)], stderr=subprocess.PIPE, text=True)
 
 
@@ -60,5 +60,5 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         assert process.poll() is None, "the job ended too soon"
 
 
-def _private() -> None:
+def _set_private_umask() -> None:
     os.umask(0o077)

@@ -1,4 +1,4 @@
-"""A real convolutional network of a few kilobytes, in torch, for tests that need no pretrained weights."""
+"""A convolutional network of a few kilobytes in torch, for tests that need no pretrained weights."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SmallNetwork(nn.Module):
 
 
 def small_module() -> SmallNetwork:
-    """The network with seeded weights, its head shifted so that every class is some image's answer."""
+    """The network with seeded weights and a head shifted so that each class is the top label of some image."""
     torch.manual_seed(3)
     module = SmallNetwork()
     with torch.no_grad():
@@ -61,11 +61,11 @@ def _graph() -> Graph:
 
 @functools.cache
 def small_network(preprocessing: Preprocessing = MIDDLE) -> Network:
-    """The network as label-dir keeps one."""
+    """The network as a `Network`."""
     return Network("small", _graph(), preprocessing, LABELS, {"architecture": "small", "weights_sha256": "0" * 64})
 
 
 @functools.cache
 def images(count: int = 40, seed: int = 1) -> npt.NDArray[np.uint8]:
-    """Generated photos for it."""
+    """Generated photos, uint8 [count, SIDE, SIDE, 3]."""
     return generated_images(count, SIDE, seed)

@@ -1,4 +1,4 @@
-"""Photos that are odd, damaged or malicious, made byte by byte; each of one colour where it shows anything."""
+"""Odd, damaged and malicious photos, made byte by byte; a photo that can be decoded has one colour."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = (48, 40)
 
 
 def encoded(image: Image.Image, format_name: str, **options: Any) -> bytes:
-    """Encode `image` with Pillow."""
+    """Return the bytes of `image`, encoded by Pillow."""
     stream = io.BytesIO()
     image.save(stream, format_name, **options)
     return stream.getvalue()
@@ -28,14 +28,14 @@ def plain(format_name: str, colour: tuple[int, int, int] = RED, **options: Any) 
 
 
 def textured(width: int = 160, height: int = 120) -> Image.Image:
-    """A photo in which no part looks like another."""
+    """A photo without two equal parts."""
     y, x = np.mgrid[:height, :width]
     pixels = np.stack([x * 255 // width, y * 255 // height, (x * 7 + y * 13) % 256], axis=-1)
     return Image.fromarray(pixels.astype(np.uint8))
 
 
 def ycck_jpeg() -> bytes:
-    """Red, as Adobe programs store CMYK: inverted, and its first three planes as YCbCr."""
+    """A red CMYK photo as Adobe programs store it: inverted, with the first three planes as YCbCr."""
     inverted = Image.new("RGB", SIZE, (0, 255, 255)).convert("YCbCr")
     planes = [plane.point(lambda value: 255 - value) for plane in inverted.split()]
     content = encoded(Image.merge("CMYK", [*planes, Image.new("L", SIZE, 0)]), "JPEG", quality=95)
@@ -88,7 +88,7 @@ def mpo() -> bytes:
 
 
 def damaged_mpo() -> bytes:
-    """The same with an index that points nowhere."""
+    """`mpo()` with an index that points beyond the file."""
     content = mpo()
     index = content.index(b"MPF\0")
     return content[: index + 12] + b"\xff" * 40 + content[index + 52 :]
@@ -138,7 +138,7 @@ def frames(format_name: str, **options: Any) -> bytes:
 
 
 def tiff_with_loop() -> bytes:
-    """A red TIFF whose last page names the first as the next."""
+    """A red TIFF whose last page refers to the first page as the next."""
     content = bytearray(plain("TIFF"))
     directory = int.from_bytes(content[4:8], "little")
     count = int.from_bytes(content[directory : directory + 2], "little")
@@ -158,7 +158,7 @@ def deep_grey_png(value: int) -> bytes:
 
 
 def heic() -> bytes:
-    """The beginning of what telephones write."""
+    """The first bytes of a HEIC photo, as telephones write it."""
     return struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(200)
 
 

@@ -14,7 +14,7 @@ from tests.conftest import Command, command_path, write_photos
 
 
 def write_page(folder: Path, *arguments: object, code: int = 0) -> str:
-    """Run `label-report` in `folder`, which also holds its cache; return what it said."""
+    """Return what `label-report`, run in `folder` with a cache of its own, wrote to stderr."""
     done = subprocess.run(
         [command_path("label-report"), *map(str, arguments)],
         cwd=folder,
@@ -30,7 +30,7 @@ def write_page(folder: Path, *arguments: object, code: int = 0) -> str:
 
 
 def data_of(page: Path) -> dict[str, list[object]]:
-    """Return the data that a page carries."""
+    """Return the data inside a page."""
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
     assert found
     data: dict[str, list[object]] = json.loads(found[1])
@@ -65,7 +65,7 @@ def test_the_page_holds_every_photo_least_certain_first_and_every_failure(
         assert thumbnail.size == (192, 192)
 
 
-def test_the_page_says_what_changed_since_the_last_one(label_dir: Command, tmp_path: Path) -> None:
+def test_the_page_lists_what_changed_since_the_page_before(label_dir: Command, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     names = sorted(write_photos(photos, 8))
     label_dir("photos", "out.csv")
@@ -85,7 +85,7 @@ def test_the_page_says_what_changed_since_the_last_one(label_dir: Command, tmp_p
         assert f"{names[2]}redwhite" in text
 
 
-def test_a_page_without_photos_or_of_nothing_is_still_a_page(label_dir: Command, tmp_path: Path) -> None:
+def test_a_page_is_written_without_the_photos_and_for_a_table_without_rows(label_dir: Command, tmp_path: Path) -> None:
     write_photos(tmp_path / "elsewhere" / "photos", 3)
     (tmp_path / "none").mkdir()
     label_dir("elsewhere/photos", "out.parquet")
@@ -96,7 +96,7 @@ def test_a_page_without_photos_or_of_nothing_is_still_a_page(label_dir: Command,
     assert data_of(tmp_path / "none.html")["names"] == []
 
 
-def test_what_cannot_be_reported_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_reported_is_refused_with_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "foreign.csv").write_text("a,b\n")
     assert "is not a table of label-dir" in write_page(tmp_path, "foreign.csv", "page.html", code=2)
     assert "does not exist" in write_page(tmp_path, "missing.parquet", "page.html", code=66)

@@ -30,7 +30,7 @@ def table(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder / "out.csv"
 
 
-def test_questions_are_answered_in_columns(table: Path) -> None:
+def test_matching_photos_errors_and_counts_are_printed_in_columns(table: Path) -> None:
     photos = _show(table, "--label", "RED", cwd=table.parent).stdout.splitlines()
     assert [line.split()[0] for line in photos] == ["FILE", "00002-red.png", "00010-red.png"]
     errors = _show(table, "--errors", cwd=table.parent)
@@ -47,14 +47,14 @@ def test_questions_are_answered_in_columns(table: Path) -> None:
     assert _show(table, "--min-prob", "1.0", "--max-prob", "0.1", cwd=table.parent).stdout.count("\n") == 1
 
 
-def test_what_the_limit_hides_is_told(table: Path) -> None:
+def test_the_number_of_rows_beyond_the_limit_is_printed(table: Path) -> None:
     some = _show(table, "-n", "3", cwd=table.parent)
     assert (some.stdout.count("\n"), some.stderr) == (4, "... and 13 more (--limit 0 shows all)\n")
     assert _show(table, "--limit", "0", cwd=table.parent).stdout.count("\n") == 17
 
 
 @pytest.mark.parametrize(("name", "code"), [("missing.parquet", 66), ("foreign.csv", 2), ("folder", 66)])
-def test_what_is_no_table_is_refused(tmp_path: Path, name: str, code: int) -> None:
+def test_a_path_without_a_table_is_refused_with_its_exit_code(tmp_path: Path, name: str, code: int) -> None:
     (tmp_path / "foreign.csv").write_text("a,b\n1,2\n")
     (tmp_path / "folder").mkdir()
     done = _show(name, cwd=tmp_path)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from PIL import Image
 from models.artifact import Artifact
 from tests.conftest import run_label_dir, write_photos
 from tests.jobs.report.test_label_report import write_page
-from tests.support.chromium import chromium, look_like, needs_chromium, requested_urls
+from tests.support.chromium import chromium, emulate_screen, needs_chromium, requested_urls
 
 pytestmark = needs_chromium
 
+# No page takes this long, so it never decides a test but one that fails.
+_PATIENCE_S = 60.0
 HOSTILE = (
     b'"><img src=x onerror=document.title=1>.png',
     b"</script><script>document.title=1<\\.png",
@@ -33,7 +36,8 @@ def page(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path
     for index, name in enumerate(HOSTILE):
         path = Path(os.fsdecode(os.fsencode(photos) + b"/" + name))
         path.parent.mkdir(exist_ok=True)
-        Image.new("RGB", (40 + index, 33), (250, 250, 250)).save(path, "PNG")
+        # The greyer, the less certainly white: without them every photo would have one probability, sorted or not.
+        Image.new("RGB", (40 + index, 33), (250 - 20 * index,) * 3).save(path, "PNG")
     (photos / "<b>broken.jpg").touch()
     assert run_label_dir(tiny_model, "photos", "out.parquet", cwd=folder).returncode == 3
     write_page(folder, "out.parquet", "page.html", "--title", "<i>Mine</i>")
@@ -43,8 +47,8 @@ def page(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="module")
 def driver(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with chromium(tmp_path_factory.mktemp("profile")) as opened:
-        look_like(opened, 1280, 900, "light")
-        # What the browser's own first page asks for is not ours.
+        emulate_screen(opened, 1280, 900, "light")
+        # The browser's own first page sends requests too, which say nothing about the report.
         opened.get("about:blank")
         requested_urls(opened)
         yield opened
@@ -61,9 +65,19 @@ def _run(driver: Any, script: str, *arguments: object) -> Any:
 
 
 def _wait(driver: Any, condition: str, *arguments: object) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
+    """Wait until `condition`, in JavaScript, holds on the page."""
+    _wait_until(lambda: _run(driver, f"return {condition}", *arguments), f"{condition} {arguments}")
 
-    WebDriverWait(driver, 20).until(lambda d: d.execute_script(f"return {condition}", *arguments))
+
+def _wait_until(is_so: Callable[[], object], condition: str) -> None:
+    deadline_s = time.monotonic() + _PATIENCE_S
+    while not is_so():
+        assert time.monotonic() < deadline_s, f"never came true: {condition}"
+        time.sleep(0.05)
+
+
+def _wait_for_count(driver: Any, count: str) -> None:
+    _wait(driver, "document.getElementById('count').textContent === arguments[0]", count)
 
 
 def _set(driver: Any, field: str, value: str) -> None:
@@ -76,23 +90,19 @@ def _set(driver: Any, field: str, value: str) -> None:
     )
 
 
-def _count(driver: Any) -> str:
-    return str(_run(driver, "return document.getElementById('count').textContent"))
-
-
 def _names(driver: Any) -> list[str]:
     return list(_run(driver, "return [...document.querySelectorAll('.card .file')].map(e => e.textContent)"))
 
 
-def test_a_page_opens_from_disk_draws_thumbnails_and_asks_the_network_for_nothing(opened: Any) -> None:
+def test_a_page_opened_from_disk_shows_its_thumbnails_and_sends_nothing_over_the_network(opened: Any) -> None:
     _wait(opened, "document.querySelectorAll('.card img[src]').length === 60")
     _wait(opened, "[...document.querySelectorAll('.card img')].every(i => i.complete && i.naturalWidth === 192)")
-    assert _count(opened) == "156 photos"
+    _wait_for_count(opened, "156 photos")
     assert [url for url in requested_urls(opened) if not url.startswith(("file:", "data:"))] == []
     assert opened.get_log("browser") == []
 
 
-def test_hostile_names_are_text_and_their_originals_open(opened: Any) -> None:
+def test_hostile_names_are_shown_as_text_and_their_photos_open(opened: Any) -> None:
     expected = sorted(
         [
             '"><img src=x onerror=document.title=1>.png',
@@ -114,6 +124,8 @@ def test_hostile_names_are_text_and_their_originals_open(opened: Any) -> None:
         _wait(opened, "document.getElementById('photo-image').naturalWidth >= 40")
         assert _run(opened, "return document.getElementById('photo-missing').hidden"), name
         _run(opened, "document.getElementById('photo').close()")
+        # The page clears the photo in the dialog's close event, which comes after the call of close().
+        _wait(opened, "!document.getElementById('photo-image').hasAttribute('src')")
     assert opened.get_log("browser") == []
 
 
@@ -131,69 +143,88 @@ def _open(driver: Any, name: str) -> None:
     _wait(driver, "document.getElementById('photo-name').textContent === arguments[0]", name)
 
 
-def test_filters_narrow_what_is_shown_and_sorting_orders_it(opened: Any) -> None:
+def test_filters_narrow_the_photos_and_sorting_orders_them(opened: Any) -> None:
     _set(opened, "text", "-RED")
-    _wait(opened, "document.getElementById('count').textContent === '19 of 156 photos'")
+    _wait_for_count(opened, "19 of 156 photos")
     _set(opened, "text", "")
+    _wait_for_count(opened, "156 photos")
     _run(opened, "document.querySelector('[data-label=\"white\"]').click()")
-    assert _count(opened) == "25 of 156 photos"
-    assert (
-        _run(opened, "return document.querySelector('[data-label=\"white\"]').getAttribute('aria-pressed')") == "true"
-    )
+    _wait_for_count(opened, "25 of 156 photos")
+    _wait(opened, "document.querySelector('[data-label=\"white\"]').getAttribute('aria-pressed') === 'true'")
     _run(opened, "document.querySelector('.filters [type=reset]').click()")
-    _wait(opened, "document.getElementById('count').textContent === '156 photos'")
+    _wait_for_count(opened, "156 photos")
     _set(opened, "max", "1")
-    _wait(opened, "document.getElementById('count').textContent === '0 of 156 photos'")
+    _wait_for_count(opened, "0 of 156 photos")
     _set(opened, "max", "100")
-    shares = "[...document.querySelectorAll('.line.first span:last-child')].map(e => parseFloat(e.textContent))"
-    uncertain = _run(opened, f"return {shares}")
+    _wait_for_count(opened, "156 photos")
+    uncertain = _probabilities(opened)
     assert uncertain == sorted(uncertain)
+    assert uncertain[0] < uncertain[-1]
     _set(opened, "sort", "certain")
-    _wait(opened, "document.getElementById('count').textContent === '156 photos'")
-    certain = _run(opened, f"return {shares}")
+    _wait_until(lambda: _probabilities(opened) != uncertain, "another order")
+    certain = _probabilities(opened)
     assert certain == sorted(certain, reverse=True)
 
 
-def test_the_keyboard_alone_finds_opens_leafs_and_closes(opened: Any) -> None:
+def _probabilities(driver: Any) -> list[float]:
+    script = "[...document.querySelectorAll('.line.first span:last-child')].map(e => parseFloat(e.textContent))"
+    return list(_run(driver, f"return {script}"))
+
+
+def test_the_keyboard_alone_finds_opens_turns_and_closes_photos(opened: Any) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
     def press(*keys: str) -> None:
         ActionChains(opened).send_keys(*keys).perform()
 
-    press("/", "0001")
-    _wait(opened, "document.getElementById('count').textContent === '11 of 156 photos'")
+    def wait_for_photo(name: str) -> None:
+        _wait(opened, "document.getElementById('photo-name').textContent === arguments[0]", name)
+
+    press("/")
+    _wait(opened, "document.activeElement.id === 'text'")
+    press("0001")
+    _wait_for_count(opened, "11 of 156 photos")
+    _, second, third, *_ = _names(opened)
     _run(opened, "document.querySelector('.card').focus()")
-    press(Keys.ARROW_RIGHT, Keys.ENTER)
-    _wait(opened, "document.getElementById('photo').open")
-    second = _names(opened)[1]
-    assert _run(opened, "return document.getElementById('photo-name').textContent") == second
     press(Keys.ARROW_RIGHT)
-    assert _run(opened, "return document.getElementById('photo-name').textContent") == _names(opened)[2]
+    _wait(opened, "document.activeElement.title === arguments[0]", second)
+    press(Keys.ENTER)
+    _wait(opened, "document.getElementById('photo').open")
+    wait_for_photo(second)
+    press(Keys.ARROW_RIGHT)
+    wait_for_photo(third)
     press(Keys.ESCAPE)
     _wait(opened, "!document.getElementById('photo').open")
-    assert _run(opened, "return document.activeElement.querySelector('.file').textContent") == _names(opened)[2]
+    _wait(opened, "document.activeElement.title === arguments[0]", third)
 
 
-def test_a_screen_reader_hears_names_for_everything_it_can_use(opened: Any) -> None:
-    tree = opened.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    roles = ("button", "link", "textbox", "searchbox", "combobox", "spinbutton")
-    usable = [node for node in tree if not node.get("ignored") and node["role"]["value"] in roles]
-    assert len(usable) > 60
-    assert [node for node in usable if not node.get("name", {}).get("value", "").strip()] == []
+def test_a_screen_reader_gets_a_name_for_every_control(opened: Any) -> None:
+    _wait_until(lambda: len(_controls(opened)) > 60, "the controls of 60 photos in the accessibility tree")
+    nameless = [node for node in _controls(opened) if not node.get("name", {}).get("value", "").strip()]
+    assert nameless == []
     levels = _run(opened, "return [...document.querySelectorAll('main h2, header h1')].map(e => e.tagName)")
     assert levels[0] == "H1"
     assert _run(opened, "return document.documentElement.lang") == "en"
 
 
+def _controls(driver: Any) -> list[dict[str, Any]]:
+    # The browser builds the tree after the page has loaded, so the first trees may lack all of the page.
+    tree = driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    roles = ("button", "link", "textbox", "searchbox", "combobox", "spinbutton")
+    return [node for node in tree if not node.get("ignored") and node["role"]["value"] in roles]
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")])
 def test_the_page_fits_phones_and_desktops_in_light_and_dark(driver: Any, page: Path, width: int, scheme: str) -> None:
-    look_like(driver, width, 900, scheme)
+    emulate_screen(driver, width, 900, scheme)
     try:
         driver.get(page.as_uri())
+        # A phone's browser widens its window to a page that is too wide.
+        _wait(driver, "window.innerWidth === arguments[0]", width)
         assert _run(driver, "return document.documentElement.scrollWidth <= window.innerWidth")
         background = _run(driver, "return getComputedStyle(document.body).backgroundColor")
         brightness = sum(int(part) for part in background.strip("rgb()").split(",")) / 3
         assert (brightness < 60) == (scheme == "dark")
     finally:
-        look_like(driver, 1280, 900, "light")
+        emulate_screen(driver, 1280, 900, "light")

@@ -18,7 +18,7 @@ from models.artifact import Artifact
 from pipeline.records import ErrorClass, ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
 from tests.conftest import run_label_dir
-from tests.support.unprivileged import bound_by_permissions
+from tests.support.unprivileged import drop_file_privileges
 
 LONG_NAME = "n" * 251 + ".png"
 DEEP = "/".join(["d"] * 200)
@@ -123,7 +123,7 @@ def _write_names(folder: Path) -> None:
 
 def _run(tiny_model: Artifact, photos: Path, *options: str) -> Outcome:
     out = photos / "out.parquet"
-    done = run_label_dir(tiny_model, *options, photos, out, preexec_fn=bound_by_permissions)
+    done = run_label_dir(tiny_model, *options, photos, out, preexec_fn=drop_file_privileges)
     assert out.exists(), done.stderr
     return Outcome(pd.read_parquet(out), done.returncode, done.stderr.splitlines()[-1])
 
