@@ -1,0 +1,113 @@
+"""Which folder a table is of: recorded inside a Parquet file, in a hidden file beside a CSV file.
+
+A run brings a table up to date with one folder. Rows of another folder's photos would be removed as vanished, or kept
+for photos that only share a name, a size and a time, so a table of another folder is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from models.system.outside_text import terminal_text
+from pipeline.errors import UsageError
+from pipeline.sources.file_names import display_name, file_system_name
+
+SOURCE_KEY = b"label_dir.source"
+_LONGEST_SIDECAR_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class TableSource:
+    r"""The folder that a table is of, as absolute path and as path from the table's folder; not-UTF-8 as `\xNN`.
+
+    `has_marker` says that the folder carried the marker of a watched folder: without it a folder of that name is
+    the bare mount point of another one.
+    """
+
+    photos: str
+    relative: str
+    has_marker: bool = False
+
+    def is_same_folder(self, other: TableSource) -> bool:
+        """Tell whether `other`, where this machine finds a folder now, is the folder of this table.
+
+        That is the same path; or, where nothing lies at the recorded path any more, the same way from the table to the
+        folder, since table and photos have then moved together.
+        """
+        if self.photos == other.photos:
+            return True
+        return self.relative == other.relative and not os.path.exists(file_system_name(self.photos))
+
+
+def source_of(photos: Path, out: Path, has_marker: bool = False) -> TableSource:
+    """Return the source of a table `out` that is made of the folder `photos`."""
+    folder = photos.resolve()
+    relative = os.path.relpath(folder, out.resolve().parent)
+    return TableSource(display_name(str(folder)), display_name(relative), has_marker)
+
+
+def recorded_source(out: Path) -> TableSource | None:
+    """Return the source that the table `out` records; None where `out` is not there or says nothing of its source.
+
+    Raises:
+        OSError: the table, or the file beside it, cannot be read.
+        pyarrow.ArrowException: `out` ends in .parquet and is no Parquet file.
+    """
+    if out.suffix.lower() == ".csv":
+        return _parsed(_sidecar_content(sidecar_of(out))) if out.exists() else None
+    if not out.exists():
+        return None
+    return _parsed((pq.read_schema(out).metadata or {}).get(SOURCE_KEY))
+
+
+def source_metadata(source: TableSource) -> dict[bytes, bytes]:
+    """Return the entry that a Parquet table's metadata records `source` by."""
+    return {SOURCE_KEY: json.dumps(asdict(source)).encode()}
+
+
+def sidecar_of(out: Path) -> Path:
+    """Return the hidden file beside a CSV table that records its source."""
+    return out.with_name(f".{out.name}.label-dir.json")
+
+
+def refuse_another_folder(out: Path, recorded: TableSource | None, source: TableSource) -> None:
+    """Leave a table alone that is of another folder than the one a run is of.
+
+    Raises:
+        UsageError: the table `out` is of another folder.
+    """
+    if recorded is None or recorded.is_same_folder(source):
+        return
+    raise UsageError(
+        f"{terminal_text(str(out))} holds the labels of {terminal_text(recorded.photos)}, not of "
+        f"{terminal_text(source.photos)}; choose another name, replace the table with --fresh, or, if the folder was "
+        "moved, continue the table with --adopt"
+    )
+
+
+def _sidecar_content(path: Path) -> bytes | None:
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            return stream.read(_LONGEST_SIDECAR_BYTES)
+    return None
+
+
+def _parsed(content: bytes | None) -> TableSource | None:
+    """Return what was recorded; None also where the record is damaged: the rows themselves are still right."""
+    if content is None:
+        return None
+    try:
+        document = json.loads(content)
+        photos, relative, has_marker = document["photos"], document["relative"], document.get("has_marker", False)
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return None
+    if isinstance(photos, str) and isinstance(relative, str) and isinstance(has_marker, bool):
+        return TableSource(photos, relative, has_marker)
+    return None
