@@ -12,11 +12,10 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from models.system.outside_text import terminal_text
 from pipeline.errors import UsageError
 from pipeline.sources.file_names import display_name, file_system_name
+from pipeline.tables.arrow import pq
 
 SOURCE_KEY = b"label_dir.source"
 _LONGEST_SIDECAR_BYTES = 65536
