@@ -32,7 +32,7 @@ def _once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, meanwhile: 
     monkeypatch.setattr(owner, name, call)
 
 
-@pytest.mark.parametrize("whole", [b"half and the other half", b"else"], ids=["grows", "is written anew"])
+@pytest.mark.parametrize("whole", [b"half and the other half", b"else"], ids=["grows", "is rewritten"])
 def test_a_photo_that_changes_while_it_is_read_gets_one_row_for_what_it_became(
     watched: Watched, folder: Path, monkeypatch: pytest.MonkeyPatch, whole: bytes
 ) -> None:
@@ -73,6 +73,7 @@ def test_a_photo_that_takes_the_name_of_a_moving_or_deleted_one_is_labelled_too(
     assert list((folder / "inbox").glob("*.jpg")) == []
     kept = [path.read_bytes() for path in (folder / "done").glob("*")] if done != "delete" else [b"two"]
     assert kept == [b"two"]
+    assert all(path.stat().st_mtime == 1_700_000_001 for path in (folder / "done").glob("*"))
 
 
 def _refuse_renames_to(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
