@@ -21,9 +21,9 @@ from pipeline.loading.loader_kind import LoaderKind
 from tests.conftest import command_path, write_photos
 
 _MARK = "LABEL_DIR_TEST_RUN"
-_POISON = Path(__file__).parent / "poison"
+POISON = Path(__file__).parent / "poison"
 # On a quiet machine 2 s are plenty; how long it took is in the fault table.
-_GONE_WITHIN_S = 20.0
+_GONE_WITHIN_S = 60.0
 SLOWEST_END_S = [0.0]
 
 
@@ -58,14 +58,27 @@ class Scene:
         Image.new("RGB", (40, 40), (9, 9, 9)).save(self.photos / name, pnginfo=text)
         self.expected[name] = result
 
+    def add_waiting_photo(self) -> None:
+        """Add a photo, the last one, whose decoding waits for `release`, so that no run ends before."""
+        self.poison_decoder("zzz-wait.png", "wait", "black")
+
+    def release(self) -> None:
+        """Let waiting and slow photos decode at full speed, now and in later runs."""
+        (self.home / "released").touch()
+
+    def decoded(self) -> int:
+        """How many photos have been decoded, those decoded twice counted twice."""
+        path = self.home / "decoded"
+        return path.stat().st_size if path.exists() else 0
+
     def poison_classifier(self, name: str, colour: tuple[int, int, int], result: str = "worker_crash") -> None:
         """Add a photo whose classification harms the process."""
         Image.new("RGB", (40, 40), colour).save(self.photos / name)
         self.expected[name] = result
 
     def start(self, *options: object, before: Sequence[str] = (), slow_s: float = 0.0) -> LiveRun:
-        """Start a run; every photo takes `slow_s` to decode. `before` is put before the command."""
-        environment = {"PYTHONPATH": str(_POISON), "POISON_SLOW_S": str(slow_s)}
+        """Start a run; until `release`, every photo takes `slow_s` to decode. `before` is put before the command."""
+        environment = {"PYTHONPATH": str(POISON), "POISON_SLOW_S": str(slow_s), "POISON_FOLDER": str(self.home)}
         arguments = [
             command_path("label-dir"),
             "-m",
@@ -153,7 +166,7 @@ class LiveRun:
             if not any(other in _command(process) for other in others)
         ]
 
-    def wait_for(self, condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+    def wait_for(self, condition: Callable[[], object], timeout_s: float = 200.0) -> None:
         """Wait until `condition` holds."""
         until_s = time.monotonic() + timeout_s
         while not condition():

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
 from tests.conftest import command_path
+from tests.faults.live_run import POISON
 
 # The environment that cron gives a job, without HOME.
 CRON_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "root"}
@@ -43,9 +48,18 @@ def label_job(*arguments: str, env: Mapping[str, str] | None = None) -> subproce
     )
 
 
-def start_job(job: Path) -> subprocess.Popen[str]:
-    """Return a running `label-job run`."""
-    return subprocess.Popen([command_path("label-job"), "run", str(job)], stderr=subprocess.PIPE, text=True)
+def add_waiting_photo(folder: Path) -> None:
+    """Write a black photo whose decoding, in a job of `start_job`, waits until there is a file `released` beside it."""
+    text = PngInfo()
+    text.add_text("Comment", "POISON:wait;")
+    Image.new("RGB", (40, 40)).save(folder / "zzz-wait.png", pnginfo=text)
+
+
+def start_job(job: Path, waiting: Path) -> subprocess.Popen[str]:
+    """Return a running `label-job run`; a waiting photo in folder `waiting` keeps it from ending."""
+    environment = {**os.environ, "PYTHONPATH": str(POISON), "POISON_FOLDER": str(waiting)}
+    command = [command_path("label-job"), "run", str(job)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
@@ -58,6 +72,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
     """Wait until `condition` holds; fail when `process` ends first (a hang meets the test's own limit)."""
     while not condition():
         assert process.poll() is None, "the job ended too soon"
+        time.sleep(0.01)
 
 
 def _set_private_umask() -> None:

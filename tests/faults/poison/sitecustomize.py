@@ -1,7 +1,8 @@
 """Photos that harm the worker that has them, in processes of the tests: Python imports this file at its start.
 
 Wraps the decoder and the classifier when they are imported. The deed of a photo is in its text chunk (decoder) or in
-its colour (classifier). `POISON_SLOW_S` makes every photo take that long to decode.
+its colour (classifier). `POISON_SLOW_S` makes every photo take that long to decode. Slow and waiting photos go on at
+once when the test makes a file `released` in `POISON_FOLDER`, where file `decoded` has a byte for each decoded photo.
 """
 
 from __future__ import annotations
@@ -31,6 +32,21 @@ DEADLY_COLOURS = {
 LONGEST_WHOLE_MESSAGE_BYTES = 16384
 
 
+_FOLDER = os.environ.get("POISON_FOLDER", "")
+
+
+def _pause(longest_s: float) -> None:
+    until_s = time.monotonic() + longest_s
+    while (left_s := until_s - time.monotonic()) > 0 and not os.path.exists(f"{_FOLDER}/released"):
+        time.sleep(min(left_s, 0.02))
+
+
+def _count() -> None:
+    if _FOLDER:
+        with open(f"{_FOLDER}/decoded", "ab", buffering=0) as decoded:
+            decoded.write(b".")
+
+
 def _break_off(number: signal.Signals) -> None:
     """Kill or suspend this process in the middle of its next long message."""
     connection: Any = Connection
@@ -49,6 +65,7 @@ DEEDS: dict[str, Callable[[], object]] = {
     "abort": os.abort,
     "segfault": lambda: ctypes.string_at(0),
     "hang": lambda: time.sleep(1e6),
+    "wait": lambda: _pause(1e6),
     "SIGKILL in an answer": lambda: _break_off(signal.SIGKILL),
     "SIGSTOP in an answer": lambda: _break_off(signal.SIGSTOP),
     "eat 10 GB": lambda: [importlib.import_module("numpy").empty(1 << 30, "uint8") for _ in range(10)],
@@ -60,11 +77,13 @@ def _poison_decoder(module: ModuleType) -> None:
     slow_s = float(os.environ.get("POISON_SLOW_S", "0"))
 
     def poisoned(content: bytes, *arguments: Any) -> Any:
-        time.sleep(slow_s)
+        _pause(slow_s)
         at = content.find(MARK)
         if at >= 0:
             DEEDS[content[at + len(MARK) :].split(b";")[0].decode()]()
-        return decode_bytes(content, *arguments)
+        decoded = decode_bytes(content, *arguments)
+        _count()
+        return decoded
 
     module.__dict__["decode_bytes"] = poisoned
 

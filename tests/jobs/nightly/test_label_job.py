@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -13,7 +11,15 @@ from jobs.nightly import run as job_run
 from jobs.nightly.job_file import Job, load_job
 from models.artifact import Artifact
 from tests.conftest import write_photos
-from tests.support.job_helpers import label_job, run_job, start_job, summary_of, wait_for, write_job
+from tests.support.job_helpers import (
+    add_waiting_photo,
+    label_job,
+    run_job,
+    start_job,
+    summary_of,
+    wait_for,
+    write_job,
+)
 
 
 def _task(photos: str, output: str, more: str = "") -> str:
@@ -65,30 +71,32 @@ def test_a_quiet_job_says_nothing_when_nothing_matters(tiny_model: Artifact, tmp
 
 def test_a_second_run_of_a_job_ends_at_once_and_touches_nothing(tiny_model: Artifact, tmp_path: Path) -> None:
     write_photos(tmp_path / "a", 10)
+    add_waiting_photo(tmp_path / "a")
     job = write_job(tmp_path, tiny_model.path, {"a": _task("a", "a.parquet")})
     lock = tmp_path / ".summary.json.label-dir" / "lock"
-    with start_job(job) as first:
+    with start_job(job, tmp_path / "a") as first:
         try:
             wait_for(lambda: lock.exists() and lock.stat().st_size > 0, first)
-            os.kill(first.pid, signal.SIGSTOP)
             second = run_job(job)
             assert second.returncode == 75
             assert f"is being run by process {first.pid} on " in second.stderr
             assert " since 2" in second.stderr
             assert not (tmp_path / "summary.json").exists()
         finally:
-            os.kill(first.pid, signal.SIGCONT)
+            (tmp_path / "a" / "released").touch()
         first.communicate(timeout=120)
     assert first.returncode == 0
-    assert summary_of(tmp_path)["tasks"][0]["labelled"] == 10
+    assert summary_of(tmp_path)["tasks"][0]["labelled"] == 11
     assert not lock.parent.exists()
 
 
 def test_a_job_killed_in_the_night_is_completed_by_the_next(tiny_model: Artifact, tmp_path: Path) -> None:
     first, second = write_photos(tmp_path / "a", 20), write_photos(tmp_path / "b", 20)
+    add_waiting_photo(tmp_path / "b")
+    second["zzz-wait.png"] = "black"
     tasks = {"a": _task("a", "a.parquet"), "b": _task("b", "b.parquet")}
     job = write_job(tmp_path, tiny_model.path, tasks)
-    with start_job(job) as killed:
+    with start_job(job, tmp_path / "b") as killed:
         wait_for(lambda: (tmp_path / ".b.parquet.label-dir" / "lock").exists(), killed)
         killed.kill()
     assert not (tmp_path / "summary.json").exists()
@@ -99,10 +107,12 @@ def test_a_job_killed_in_the_night_is_completed_by_the_next(tiny_model: Artifact
 
 
 def test_a_stopped_job_says_so_and_ends_with_the_signal(tiny_model: Artifact, tmp_path: Path) -> None:
-    write_photos(tmp_path / "a", 20)
-    tasks = {"a": _task("a", "a.parquet"), "b": _task("a", "b.parquet")}
+    for name in ("a", "b"):
+        write_photos(tmp_path / name, 20)
+    add_waiting_photo(tmp_path / "b")
+    tasks = {"a": _task("a", "a.parquet"), "b": _task("b", "b.parquet")}
     job = write_job(tmp_path, tiny_model.path, tasks)
-    with start_job(job) as stopped:
+    with start_job(job, tmp_path / "b") as stopped:
         wait_for(lambda: (tmp_path / ".b.parquet.label-dir" / "lock").exists(), stopped)
         stopped.terminate()
         _, errors = stopped.communicate(timeout=120)
