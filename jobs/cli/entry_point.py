@@ -12,7 +12,6 @@ from collections.abc import Callable
 import click
 
 from jobs.cli.logging_setup import log_to_stderr
-from models.errors import ModelError
 from pipeline.errors import ExitCode, Interrupted, LabelDirError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ def _exit_code(body: Callable[[], object], name: str) -> int:
     except click.ClickException as error:
         error.show()
         return ExitCode.USAGE
-    except (LabelDirError, ModelError) as error:
+    except LabelDirError as error:
         logger.error("%s", error)
         return int(error.exit_code)
     except Interrupted as error:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from jobs.nightly.job_file import Job, Task
 from jobs.nightly.task import request_of
-from models.errors import ModelError
 from pipeline.dry_run import preview
 from pipeline.errors import LabelDirError
 
@@ -43,7 +42,7 @@ def _about_task(task: Task) -> Iterator[Finding]:
         return
     try:
         found = preview(request_of(task))
-    except (LabelDirError, ModelError) as error:
+    except LabelDirError as error:
         yield Finding(f"{task.name}: {error}.", is_problem=True)
         return
     yield Finding(

@@ -16,7 +16,6 @@ from jobs.cli.signals import StopSignals
 from jobs.labelling.results import JobResult, Outcome, TaskResult, to_json, write_json, write_metrics
 from jobs.nightly.job_file import Job, Task
 from jobs.nightly.task import run_task
-from models.errors import ModelError
 from pipeline.errors import ExitCode, Interrupted, LabelDirError, OutputError
 from pipeline.run import Hooks
 from pipeline.system.file_lock import held
@@ -91,7 +90,7 @@ def _task_result(task: Task, hooks: Hooks) -> TaskResult:
         message = "interrupted; what was labelled is kept for the next run"
         code = 128 + interrupted.signal_number
         return dataclasses.replace(nothing, outcome=Outcome.INTERRUPTED, exit_code=code, message=message)
-    except (LabelDirError, ModelError) as error:
+    except LabelDirError as error:
         return dataclasses.replace(failed, exit_code=int(error.exit_code), message=str(error))
     except Exception as error:
         logger.exception("%s: this is a bug, please report it with what follows", task.name)

@@ -61,7 +61,7 @@ def watch_folder(options: WatchOptions) -> int:
         InputMissingError: the inbox is not there.
         OutputError: the labels cannot be written.
         LockedError: another process writes the same labels.
-        ModelError, WorkerDiedError: the model cannot be loaded.
+        LabelDirError: the model cannot be loaded.
     """
     labels = options.labelling.out
     done_action = _done_action(options)

@@ -42,7 +42,7 @@ def random_model(architecture: str, notify: Notify) -> str:
 def measured_rows(
     name: str, engines: tuple[str, ...], photos: Path | None, rounds: int, notify: Notify
 ) -> list[BenchRow]:
-    """A row for every engine that the model has a form for. Raises ModelError."""
+    """A row for every engine that the model has a form for. Raises LabelDirError."""
     receipt = ensure_built(name, notify)
     int8, fp32 = (read_artifact(cache_folder() / file) for file in (receipt.int8, receipt.fp32))
     subjects = []

@@ -15,7 +15,7 @@ from models.build_steps import Int8Request, Origin, prepare_import, prepare_int8
 from models.cache import ensure_artifact, ensure_built, model_lock
 from models.certification.certificate import MEGABYTE, Certificate, read_certificate, write_certificate
 from models.certification.certify import Terms, certify
-from models.errors import ModelInputError
+from models.errors import InputMissingError
 from models.manifest import Manifest, built_models, cache_folder, certificate_path, read_manifest, write_manifest
 from models.networks.onnx_import import ImportRequest
 from models.quantization.calibration_table import PHOTO_DIGITS, Calibration
@@ -56,7 +56,7 @@ def build_published(name: str, notify: Notify) -> Certificate | None:
 
 
 def build_own(origin: Origin, calibrating: Calibrating, notify: Notify) -> Certificate:
-    """A network from its origin, calibrated and certified. Raises ModelError; the cache then stays as it was."""
+    """A network from its origin, calibrated and certified. Raises LabelDirError; the cache then stays as it was."""
     _check_photos(calibrating)
     with model_lock(origin.name), _sweeping(origin.name):
         fp32, state = isolated_call(prepare_network, notify, origin, cache_folder())
@@ -122,7 +122,7 @@ def _listed(name: str) -> Listed:
     try:
         int8 = read_artifact(cache_folder() / receipt.int8)
         fp32_bytes = (cache_folder() / receipt.fp32).stat().st_size
-    except (ModelInputError, OSError):
+    except (InputMissingError, OSError):
         return Listed(name, "", "", "", "", "", "damaged")
     certificate = read_certificate(certificate_path(int8))
     return Listed(
@@ -159,13 +159,13 @@ def _keep_certificate(name: str, int8: str, certificate: Certificate) -> None:
 
 
 def _check_photos(calibrating: Calibrating) -> None:
-    """Find out in a moment, not after the network was exported, that a folder has no photo. Raises ModelInputError."""
+    """Raise InputMissingError for a folder without photos before the network is exported, not minutes later."""
     if calibrating.folder is not None:
         next(decoded_sample(calibrating.folder, Crop(8, 8, "bilinear"), SAMPLE_SEED))
 
 
 def _unseen(folder: Path, samples: int, calibration: Calibration, artifact: Artifact, notify: Notify) -> Photos:
-    """Photos of the folder that are not among those that calibrated the model. Raises ModelInputError."""
+    """Photos of the folder that are not among those that calibrated the model. Raises InputMissingError."""
     seen = set(calibration.digests)
     kept: list[DecodedPhoto] = []
     skipped = 0
@@ -178,7 +178,7 @@ def _unseen(folder: Path, samples: int, calibration: Calibration, artifact: Arti
         notify(f"{skipped} photos of {folder} calibrated the model, so they do not count")
     photos = photos_of(kept, folder, " kept out of calibration" if skipped else "", artifact.labels)
     if photos is None:
-        raise ModelInputError(f"all photos of {folder} calibrated the model: certify it on others")
+        raise InputMissingError(f"all photos of {folder} calibrated the model: certify it on others")
     return photos
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.errors import ModelInputError
+from models.errors import InputMissingError
 from models.samples import Photos
 from models.spec import Crop
 from pipeline.decoding.decode import DecodeRules, decode_file
@@ -30,7 +30,7 @@ class DecodedPhoto:
 def decoded_sample(folder: Path, crop: Crop, seed: int) -> Iterator[DecodedPhoto]:
     """The photos below a folder in an order drawn by `seed`, without those that cannot be decoded.
 
-    Raises ModelInputError where there is no photo at all.
+    Raises InputMissingError where there is no photo at all.
     """
     refs = _photo_files(folder)
     rules = DecodeRules(crop, ReadLimits())
@@ -43,15 +43,15 @@ def decoded_sample(folder: Path, crop: Crop, seed: int) -> Iterator[DecodedPhoto
             found = True
             yield DecodedPhoto(ref.name, pixels, facts.sha256.hex())
     if not found:
-        raise ModelInputError(f"none of the {len(refs)} photos in {folder} can be decoded")
+        raise InputMissingError(f"none of the {len(refs)} photos in {folder} can be decoded")
 
 
 def _photo_files(folder: Path) -> list[FileRef]:
     if not folder.is_dir():
-        raise ModelInputError(f"there is no folder {folder}")
+        raise InputMissingError(f"there is no folder {folder}")
     refs = list(walk(folder.resolve(), WalkRules(), WalkCounts()))
     if not refs:
-        raise ModelInputError(f"there are no photos in {folder}")
+        raise InputMissingError(f"there are no photos in {folder}")
     return refs
 
 

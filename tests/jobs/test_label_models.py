@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from models.build_steps import Origin, prepare_network
-from models.errors import ModelError
+from models.errors import LabelDirError
 from models.networks.classifier_head import network_model
 from models.networks.efficientnet_lite import efficientnet_lite
 from models.networks.onnx_import import ImportRequest, imported_network
@@ -144,7 +144,7 @@ def broken_onnx(tmp_path: Path, kind: str) -> Path:
     ],
 )
 def test_an_onnx_file_that_cannot_be_imported_is_one_sentence(tmp_path: Path, kind: str, told: str) -> None:
-    with pytest.raises(ModelError, match=told) as raised:
+    with pytest.raises(LabelDirError, match=told) as raised:
         imported_network(ImportRequest(broken_onnx(tmp_path, kind), "x", MIDDLE, LABELS))
     assert raised.value.exit_code == 66
     assert "\n" not in str(raised.value)
@@ -188,7 +188,7 @@ def test_what_cannot_be_built_is_one_sentence_and_leaves_no_file(
         "too many labels": Origin("x", "efficientnet_lite0", weights, ("a", "b", "c")),
     }
     folder = tmp_path / "models"
-    with pytest.raises(ModelError, match=told) as raised:
+    with pytest.raises(LabelDirError, match=told) as raised:
         prepare_network(print, origins.get(case, Origin("resnet18", "resnet18")), folder)
     assert raised.value.exit_code == exit_code
     assert "\n" not in str(raised.value)
