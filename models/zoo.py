@@ -9,8 +9,6 @@ from pathlib import Path
 from models.errors import InputMissingError
 from models.spec import Crop, ModelSpec, Normalisation, Preprocessing, WeightsFile
 
-DEFAULT_MODEL = "efficientnet_lite0"
-
 
 def _lite(number: int, resize_size: int, crop_size: int, sha256: str) -> ModelSpec:
     middle = Normalisation((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))

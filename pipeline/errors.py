@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.errors import ExitCode, InputMissingError, LabelDirError, ModelError, OutputError, UsageError
+from models.errors import ExitCode, InputMissingError, LabelDirError, ModelError, OutputError, UsageError, output_errors
 
 __all__ = [
     "ExitCode",
@@ -14,6 +14,7 @@ __all__ = [
     "OutputError",
     "UsageError",
     "WorkerDiedError",
+    "output_errors",
 ]
 
 
