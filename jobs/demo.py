@@ -1,4 +1,4 @@
-"""`make demo`: label the photos that ship inside scikit-image's wheel and show what came of it."""
+"""`make demo`: label the photos inside scikit-image's wheel and print the table."""
 
 from __future__ import annotations
 

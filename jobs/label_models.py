@@ -1,14 +1,17 @@
-"""The door `label-models`: which models there are, building, importing, certifying and timing them."""
+"""The command `label-models VERB`: list, build, import, certify and time models."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-_CONTEXT = {"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "LABEL_DIR", "max_content_width": 110}
+from jobs.cli.columns import aligned
+from jobs.cli.options import context_settings, quiet_option, take_options, with_options
+from jobs.workshop.options import CertificateOptions, QuantizationOptions
+
 _REFUSED = 3
 
 
@@ -17,24 +20,16 @@ def _epilog(*examples: str) -> str:
 
 
 _FOLDER = click.Path(path_type=Path)
-_SAMPLES = click.option(
-    "--samples", type=click.IntRange(1, 100_000), default=256, show_default=True, help="Photos drawn from a folder."
-)
-_CALIBRATE = click.option(
-    "--calibrate", type=_FOLDER, metavar="PHOTOS", help="Photos that set the ranges.  [default: generated images]"
-)
-_AGREEMENT = click.option(
-    "--min-agreement", type=click.FloatRange(0, 1), default=0.97, show_default=True, help="Share that must agree."
-)
-_THREADS = click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="When timing.")
-_LABELS = click.option("--labels", type=_FOLDER, metavar="FILE", help="A text file, one label a line.")
 
 
-@click.group(context_settings=_CONTEXT, epilog=_epilog("label-models list", "label-models build resnet18 -h"))
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing on stderr but errors.")
+@click.group(
+    context_settings=context_settings("LABEL_DIR"),
+    epilog=_epilog("label-models list", "label-models build resnet18 -h"),
+)
+@quiet_option
 @click.version_option(package_name="label-dir")
 def command(quiet: bool) -> None:
-    """Turn any image classifier into a certified int8 model, which label-dir -m NAME then runs.
+    """Turn any image classifier into a certified int8 model for label-dir -m NAME.
 
     Exit codes: 0 done; 2 usage; 3 done, but int8 is refused here and label-dir runs fp32; 66 input missing or damaged;
     74 the cache or an output can't be written.
@@ -47,13 +42,10 @@ def command(quiet: bool) -> None:
 @command.command("list", epilog=_epilog("label-models list", "label-models list --all"))
 @click.option("--all", "is_all", is_flag=True, help="Also the names of torchvision's models, which are not built yet.")
 def list_models(is_all: bool) -> None:
-    """Say which models there are: classes, input, id, size, certificate on this CPU."""
-    from dataclasses import astuple
+    """List the models: classes, input, id, size, certificate on this CPU."""
+    from jobs.workshop.building import LISTED_COLUMNS, listed_models, other_names
 
-    from jobs.workshop.building import listed_models, other_names
-
-    header = ("name", "classes", "pixels", "id", "int8 MB", "fp32 MB", "certificate")
-    click.echo(_table([header, *(astuple(one) for one in listed_models())]))
+    click.echo("\n".join(aligned([LISTED_COLUMNS, *listed_models()])))
     if is_all:
         click.echo("\n".join(other_names()))
 
@@ -67,39 +59,30 @@ def list_models(is_all: bool) -> None:
 )
 @click.argument("architecture")
 @click.option("--weights", type=_FOLDER, metavar="FILE", help="Your own weights, a file of torch.save(state_dict).")
-@_LABELS
-@click.option("--name", help="What to call the model.  [default: the architecture's name]")
+@click.option("--labels", type=_FOLDER, metavar="FILE", help="A text file, one label a line.")
 @click.option("--random-weights", is_flag=True, help="Random weights, for timing only.")
-@_CALIBRATE
-@_SAMPLES
-@_AGREEMENT
-@_THREADS
+@with_options(QuantizationOptions)
 def build(
     architecture: str,
     weights: Path | None,
     labels: Path | None,
-    name: str | None,
     random_weights: bool,
-    calibrate: Path | None,
-    samples: int,
-    min_agreement: float,
-    threads: int,
+    **parsed: Any,
 ) -> int:
     """Build ARCHITECTURE, of the zoo or torchvision, quantize it and certify it on this CPU."""
-    from jobs.workshop.building import Calibrating, build_own, build_published
+    from jobs.workshop.building import build_own, build_published
     from models.build_steps import Origin
     from models.cache import checked_name
-    from models.certification.certify import Terms
     from models.label_file import read_labels
 
     if labels is not None and weights is None:
         raise click.UsageError("--labels names the classes of --weights, which is missing")
-    if weights is None and calibrate is None and name is None and not random_weights:
-        return _told(build_published(architecture, _notify))
+    options = take_options(QuantizationOptions, parsed)
+    if weights is None and options.calibrate is None and options.name is None and not random_weights:
+        return _print_certificate(build_published(architecture, _notify))
     names = read_labels(labels) if labels is not None else None
-    origin = Origin(checked_name(name or architecture), architecture, weights, names, random_weights)
-    terms = Terms(threads=threads, required_agreement=min_agreement)
-    return _told(build_own(origin, Calibrating(calibrate, samples, terms), _notify))
+    origin = Origin(checked_name(options.name or architecture), architecture, weights, names, random_weights)
+    return _print_certificate(build_own(origin, options, _notify))
 
 
 @command.command(
@@ -115,11 +98,7 @@ def build(
 @click.option("--mean", required=True, metavar="R,G,B", help="Subtracted; up to 1: of pixels scaled to 0..1.")
 @click.option("--std", required=True, metavar="R,G,B", help="Divided by, in the same units.")
 @click.option("--interpolation", type=click.Choice(["bilinear", "bicubic"]), default="bilinear", show_default=True)
-@click.option("--name", help="What to call the model.  [default: the file's name]")
-@_CALIBRATE
-@_SAMPLES
-@_AGREEMENT
-@_THREADS
+@with_options(QuantizationOptions)
 def import_file(
     file: Path,
     labels: Path,
@@ -128,51 +107,40 @@ def import_file(
     mean: str,
     std: str,
     interpolation: str,
-    name: str | None,
-    calibrate: Path | None,
-    samples: int,
-    min_agreement: float,
-    threads: int,
+    **parsed: Any,
 ) -> int:
     """Import an ONNX classifier FILE, float32 [n, 3, side, side] to [n, classes], quantize and certify it."""
-    from jobs.workshop.building import Calibrating, import_onnx
+    from jobs.workshop.building import import_onnx
     from models.cache import checked_name
-    from models.certification.certify import Terms
     from models.label_file import read_labels
     from models.networks.onnx_import import ImportRequest
     from models.spec import Crop, Normalisation, Preprocessing
 
-    centre, spread = _per_channel("--mean", mean), _per_channel("--std", std)
-    unit = 255.0 if max(*centre, *spread) <= 1.0 else 1.0
-    scaled = [tuple(round(value * unit, 4) for value in channels) for channels in (centre, spread)]
+    means, deviations = _per_channel("--mean", mean), _per_channel("--std", std)
+    unit = 255.0 if max(*means, *deviations) <= 1.0 else 1.0
+    scaled = [tuple(round(value * unit, 4) for value in channels) for channels in (means, deviations)]
     if min(scaled[1]) <= 0:
         raise click.UsageError("--std must be above zero")
     normalisation = Normalisation(scaled[0], scaled[1])  # type: ignore[arg-type]  # three
     crop = Crop(resize or side * 8 // 7, side, "bicubic" if interpolation == "bicubic" else "bilinear")
-    request = ImportRequest(
-        file, checked_name(name or file.stem), Preprocessing(crop, normalisation), read_labels(labels)
-    )
-    terms = Terms(threads=threads, required_agreement=min_agreement)
-    return _told(import_onnx(request, Calibrating(calibrate, samples, terms), _notify))
+    options = take_options(QuantizationOptions, parsed)
+    name = checked_name(options.name or file.stem)
+    request = ImportRequest(file, name, Preprocessing(crop, normalisation), read_labels(labels))
+    return _print_certificate(import_onnx(request, options, _notify))
 
 
 @command.command(epilog=_epilog("label-models certify efficientnet_lite0 --photos photos/"))
 @click.argument("name")
 @click.option("--photos", type=_FOLDER, metavar="PHOTOS", help="Photos to compare on.  [default: generated images]")
-@_SAMPLES
-@_AGREEMENT
-@_THREADS
-def certify(name: str, photos: Path | None, samples: int, min_agreement: float, threads: int) -> int:
+@with_options(CertificateOptions)
+def certify(name: str, photos: Path | None, **parsed: Any) -> int:
     """Measure NAME on this CPU, int8 against fp32: agreement, accuracy where labels are known, speed, size, memory.
 
-    Labels are known from photos.csv or PHOTOS.csv (file_name, class_index or category), or from folders named so.
+    The true labels come from photos.csv or PHOTOS.csv (file_name, class_index or category), or from names of folders.
     """
     from jobs.workshop.building import certify_again
-    from models.certification.certify import Terms
 
-    return _told(
-        certify_again(name, photos, samples, Terms(threads=threads, required_agreement=min_agreement), _notify)
-    )
+    return _print_certificate(certify_again(name, photos, take_options(CertificateOptions, parsed), _notify))
 
 
 @command.command(
@@ -186,7 +154,13 @@ def certify(name: str, photos: Path | None, samples: int, min_agreement: float, 
 @click.option("--random-weights", is_flag=True, help="NAME is an architecture; time it with random weights.")
 @click.option("--engine", multiple=True, help="Only these engines.  [default: all]")
 @click.option("--photos", type=_FOLDER, metavar="PHOTOS", help="For the agreement.  [default: generated images]")
-@click.option("--rounds", type=click.IntRange(1, 100), default=3, show_default=True, help="In turn; medians are shown.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(1, 100),
+    default=3,
+    show_default=True,
+    help="Rounds of all engines; medians are shown.",
+)
 @click.option(
     "--format", "output_format", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
 )
@@ -200,7 +174,7 @@ def bench(
     output_format: str,
     chart: Path | None,
 ) -> None:
-    """Run NAME in every way there is, each in a fresh process, in turn, and print what each takes."""
+    """Run NAME with every engine, each in a fresh process, in turn, and print the time and memory of each."""
     from jobs.workshop.bench import as_text, measured_rows, random_model
     from models.system.cpu_kind import this_cpu
 
@@ -213,14 +187,14 @@ def bench(
         write_chart(chart, f"{built} on {this_cpu().name}", rows)
 
 
-def _told(certificate: object) -> int:
-    """Print a certificate; the exit code that it means."""
+def _print_certificate(certificate: object) -> int:
+    """Print a certificate, and return the exit code it stands for."""
     from models.certification.certificate import Certificate
 
     if not isinstance(certificate, Certificate):
         click.echo("int8 is refused on this CPU: label-dir runs fp32")
         return _REFUSED
-    click.echo(_table(certificate.lines()))
+    click.echo("\n".join(aligned(certificate.lines())))
     return 0 if certificate.passed else _REFUSED
 
 
@@ -230,14 +204,8 @@ def _per_channel(option: str, text: str) -> tuple[float, ...]:
     except ValueError:
         values = ()
     if len(values) != 3:
-        raise click.UsageError(f"{option} {text}: three numbers with commas between, for red, green and blue")
+        raise click.UsageError(f"{option} {text}: three numbers separated by commas, for red, green and blue")
     return values
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join(lines)
 
 
 def _notify(sentence: str) -> None:

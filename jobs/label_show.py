@@ -1,4 +1,4 @@
-"""The door `label-show TABLE`: questions about a table, answered at a terminal."""
+"""The command `label-show TABLE`: rows and counts of a table, at a terminal."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ from pathlib import Path
 
 import click
 
+from jobs.cli.options import context_settings
+
 _EPILOG = """\b
 Examples:
   label-show labels.parquet                        the first rows
   label-show labels.parquet --label cat            photos whose first label has the word "cat"
-  label-show labels.parquet --max-prob .5 --sort prob    the least certain first
+  label-show labels.parquet --max-prob .5 --sort prob    least certain first
   label-show labels.parquet --errors               files that could not be labelled, and why
   label-show labels.parquet --count                photos by label; with --errors, files by class of error
   label-show labels.parquet --limit 0 | grep tabby all rows
 
 \b
-Exit codes: 0 shown, also where no row matches; 2 usage, or no table of label-dir; 66 no table.
+Exit codes: 0 shown, also when no row matches; 2 usage, or not a table of label-dir; 66 no such table.
 """
 
 
-@click.command(
-    epilog=_EPILOG,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": "LABEL_DIR_SHOW",
-        "max_content_width": 110,
-    },
-)
+@click.command(epilog=_EPILOG, context_settings=context_settings("LABEL_DIR_SHOW"))
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--label", metavar="WORDS", help="Only photos whose first label has these words.")
 @click.option("--text", metavar="TEXT", help="Only files with this in their name or first label.")
@@ -40,12 +35,12 @@ Exit codes: 0 shown, also where no row matches; 2 usage, or no table of label-di
 )
 @click.option("-n", "--limit", type=click.IntRange(0), default=50, show_default=True, help="Rows shown; 0 for all.")
 @click.version_option(package_name="label-dir")
-def command(table: Path, **question: object) -> int:
+def command(table: Path, **query: object) -> int:
     """Show rows of TABLE: a .parquet or .csv file of label-dir, or a folder of date=... partitions."""
-    from jobs.report.table_query import Question, show
+    from jobs.report.table_query import Query, show
     from pipeline.tables.reader import read_rows
 
-    lines, left_out = show(read_rows(table), Question(**question))  # type: ignore[arg-type]  # click gives what the options say
+    lines, left_out = show(read_rows(table), Query(**query))  # type: ignore[arg-type]  # the options above
     for line in lines:
         click.echo(line)
     if left_out:

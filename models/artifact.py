@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from models.errors import ModelInputError
+from models.errors import InputMissingError
 from models.spec import Crop, Normalisation, Preprocessing
 
 FORMAT = "label-dir classifier 1"
@@ -66,24 +66,24 @@ def metadata_of(artifact: Artifact) -> dict[str, str]:
 def read_artifact(path: Path) -> Artifact:
     """The artifact in a file, in some milliseconds.
 
-    Raises ModelInputError for a file that is missing, damaged or not one of ours.
+    Raises InputMissingError for a file that is missing, damaged or not one of ours.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ModelInputError(f"cannot read the model {path}: {error.strerror}") from error
+        raise InputMissingError(f"cannot read the model {path}: {error.strerror}") from error
     try:
         entries = dict(_metadata(content))
     except (ValueError, IndexError) as error:
-        raise ModelInputError(f"{path} is damaged or no ONNX file") from error
+        raise InputMissingError(f"{path} is damaged or no ONNX file") from error
     if entries.get("format") != FORMAT:
-        raise ModelInputError(
+        raise InputMissingError(
             f"{path} is no model built by label-models (label-models import makes one of another ONNX file)"
         )
     try:
         return _described(path, hashlib.sha256(content).hexdigest(), entries)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelInputError(f"{path} is damaged: its description cannot be read") from error
+        raise InputMissingError(f"{path} is damaged: its description cannot be read") from error
 
 
 def _described(path: Path, sha256: str, entries: dict[str, str]) -> Artifact:

@@ -73,7 +73,7 @@ def prepare_published(notify: Notify, name: str, folder: Path, recipe_key: str) 
 
 
 def prepare_network(notify: Notify, origin: Origin, folder: Path) -> tuple[str, str]:
-    """Write the fp32 artifact and torch's state dict: their file names. Imports torch. Raises ModelError."""
+    """Write the fp32 artifact and torch's state dict: their file names. Imports torch. Raises LabelDirError."""
     from models.networks import trained_networks as sources
 
     if origin.random:
@@ -89,7 +89,7 @@ def prepare_network(notify: Notify, origin: Origin, folder: Path) -> tuple[str, 
 
 
 def prepare_import(notify: Notify, request: ImportRequest, folder: Path) -> str:
-    """Write the fp32 artifact of an ONNX file: its file name. Raises ModelError."""
+    """Write the fp32 artifact of an ONNX file: its file name. Raises LabelDirError."""
     return _write_artifact(folder, request.name, "fp32", fp32_artifact(imported_network(request)))
 
 

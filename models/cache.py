@@ -17,7 +17,7 @@ from filelock import FileLock
 from models.artifact import Artifact, Precision, read_artifact
 from models.certification.certificate import LARGEST_ARITHMETIC_ERROR, Certificate, read_certificate, write_certificate
 from models.engines import DEFAULT_ENGINE, engine_kind
-from models.errors import ModelError, ModelInputError, ModelUsageError, output_errors
+from models.errors import InputMissingError, ModelError, UsageError, output_errors
 from models.manifest import (
     Manifest,
     cache_folder,
@@ -41,7 +41,7 @@ def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) ->
 
     Built first where it is not there as it should be, and certified first where this kind of CPU has not seen it; the
     fp32 form where int8 is refused. `notify` gets a sentence whenever something takes time or was not as expected.
-    Raises ModelError.
+    Raises LabelDirError.
     """
     kind = engine_kind(engine)
     if model.endswith(".onnx"):
@@ -53,7 +53,7 @@ def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) ->
     if kind == "onnxruntime-fp32":
         return fp32
     if not receipt.state:
-        raise ModelUsageError(f"{model} was imported from ONNX, so torch's engines cannot run it: use onnxruntime")
+        raise UsageError(f"{model} was imported from ONNX, so torch's engines cannot run it: use onnxruntime")
     if kind == "torch":
         return fp32
     notify(f"{engine} has no certificate: label-models bench {model} --engine torch --engine {engine} compares labels")
@@ -71,7 +71,7 @@ def ensure_built(model: str, notify: Notify) -> Manifest:
             return receipt
         old = read_manifest(model)
         if old is not None and old.recipe == "":
-            raise ModelInputError(f"the model {model} {reason}: build it again with label-models build")
+            raise InputMissingError(f"the model {model} {reason}: build it again with label-models build")
         notify(f"model {model} {reason}: building it, once, in about {BUILD_SECONDS_USUAL} s")
         started = time.monotonic()
         from models.build_steps import prepare_published
@@ -85,7 +85,7 @@ def ensure_built(model: str, notify: Notify) -> Manifest:
 
 
 def model_lock(model: str) -> FileLock:
-    """The lock under which a model's files are replaced. Raises ModelError for a name or folder that cannot be."""
+    """The lock under which a model's files are replaced. Raises LabelDirError for a name or folder that cannot be."""
     checked_name(model)
     folder = cache_folder()
     with output_errors(folder):
@@ -94,9 +94,9 @@ def model_lock(model: str) -> FileLock:
 
 
 def checked_name(model: str) -> str:
-    """The name itself. Raises ModelUsageError where it could not be part of a file's name."""
+    """The name itself. Raises UsageError where it could not be part of a file's name."""
     if not model or not all(letter.isalnum() or letter in "._-" for letter in model) or model.startswith("."):
-        raise ModelUsageError(f"{model!r} is no model's name: letters, digits, '.', '_' and '-'")
+        raise UsageError(f"{model!r} is no model's name: letters, digits, '.', '_' and '-'")
     return model
 
 
@@ -109,18 +109,18 @@ def _built(model: str) -> tuple[Manifest | None, str]:
         return None, "was built by another version of label-dir"
     try:
         _verified(model, receipt, "int8")
-    except ModelInputError:
+    except InputMissingError:
         return None, "is damaged in the cache"
     complete = all((cache_folder() / name).is_file() for name in receipt.files)
     return (receipt, "") if complete else (None, "is damaged in the cache")
 
 
 def _verified(model: str, receipt: Manifest, precision: Precision) -> Artifact:
-    """An artifact of the model whose content is what its name says. Raises ModelInputError."""
+    """An artifact of the model whose content is what its name says. Raises InputMissingError."""
     path = cache_folder() / (receipt.int8 if precision == "int8" else receipt.fp32)
     artifact = read_artifact(path)
     if path.name != file_name(model, precision, artifact.sha256):
-        raise ModelInputError(f"{path} is damaged: remove it, or build {model} again with label-models build")
+        raise InputMissingError(f"{path} is damaged: remove it, or build {model} again with label-models build")
     return artifact
 
 
@@ -164,12 +164,12 @@ def _torch_int8(fp32: Artifact, engine: str, notify: Notify) -> str:
 
 def _from_path(path: Path, kind: str, notify: Notify) -> Artifact:
     if kind.startswith("torch"):
-        raise ModelUsageError(f"torch's engines run models by name, not files such as {path}")
+        raise UsageError(f"torch's engines run models by name, not files such as {path}")
     artifact = read_artifact(path)
     if artifact.precision == "fp32":
         return artifact
     if kind == "onnxruntime-fp32":
-        raise ModelUsageError(f"{path} is an int8 model: the engine onnxruntime runs it")
+        raise UsageError(f"{path} is an int8 model: the engine onnxruntime runs it")
     certificate = read_certificate(certificate_path(artifact))
     if certificate is None:
         _check_arithmetic(artifact, notify)
@@ -179,7 +179,7 @@ def _from_path(path: Path, kind: str, notify: Notify) -> Artifact:
 
 
 def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
-    """What can be measured of an int8 file without its fp32 form, once for this kind of CPU. Raises ModelInputError."""
+    """Measure what an int8 file shows without its fp32 form, once per kind of CPU. Raises InputMissingError."""
     path = certificate_path(artifact).with_suffix(".arithmetic")
     with model_lock(f"{artifact.sha256}.arithmetic"):
         try:
@@ -191,7 +191,7 @@ def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
             with output_errors(path):
                 write_atomically(path, f"{error:.6f}".encode())
     if error > LARGEST_ARITHMETIC_ERROR:
-        raise ModelInputError(
+        raise InputMissingError(
             f"{artifact.path} is refused: this CPU's int8 kernels do not compute what it says, relative error "
             f"{error:.1%}, at most {LARGEST_ARITHMETIC_ERROR:.1%} allowed; its fp32 form runs here"
         )

@@ -1,40 +1,59 @@
-"""What can go wrong with a model, as exceptions that know the exit code a command ends with."""
+"""Exit codes, and the root of the one exception tree: each exception knows the exit code that a command ends with."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from enum import IntEnum
 from pathlib import Path
 
 
-class ModelError(Exception):
-    """A model that cannot be listed, built, read or run, with one sentence for the user; by itself a bug."""
+class ExitCode(IntEnum):
+    """What a command's exit status means; the numbers from 64 up follow sysexits.h."""
 
-    exit_code: int = 1
-
-
-class ModelUsageError(ModelError):
-    """What the user asked for cannot be meant: an unknown name, labels that do not fit, a setting out of range."""
-
-    exit_code = 2
-
-
-class ModelInputError(ModelError):
-    """A weights file, an artifact or a folder of photos is missing, damaged or not what it is said to be."""
-
-    exit_code = 66
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    SOME_FAILED = 3
+    INPUT_MISSING = 66
+    OUTPUT_UNWRITABLE = 74
+    LOCKED = 75
+    INTERRUPTED = 130
+    TERMINATED = 143
 
 
-class ModelOutputError(ModelError):
-    """An artifact, a table or a chart cannot be written."""
+class LabelDirError(Exception):
+    """A command cannot go on; the text is one sentence for the user. By itself the error is a bug."""
 
-    exit_code = 74
+    exit_code: ExitCode = ExitCode.BUG
+
+
+class UsageError(LabelDirError):
+    """A request that cannot be carried out as given: an unknown name, a setting out of range, a wrong file ending."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InputMissingError(LabelDirError):
+    """A named folder, file or model is missing, damaged, or cannot be read."""
+
+    exit_code = ExitCode.INPUT_MISSING
+
+
+class OutputError(LabelDirError):
+    """An output file or folder cannot be written."""
+
+    exit_code = ExitCode.OUTPUT_UNWRITABLE
+
+
+class ModelError(LabelDirError):
+    """A model cannot be built or run, for a reason that lies in this program."""
 
 
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Run a block that writes `path`; an OSError in the block becomes a ModelOutputError."""
+    """Run a block that writes `path`; an OSError in the block becomes an OutputError."""
     try:
         yield
     except OSError as error:
-        raise ModelOutputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error

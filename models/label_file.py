@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.errors import ModelInputError, ModelUsageError
+from models.errors import InputMissingError, UsageError
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels of a text file, in the order of the classes. Raises ModelInputError or ModelUsageError."""
+    """The labels of a text file, in the order of the classes. Raises InputMissingError or UsageError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ModelInputError(f"the labels {path} are no text in UTF-8") from error
+        raise InputMissingError(f"the labels {path} are no text in UTF-8") from error
     except OSError as error:
-        raise ModelInputError(f"cannot read the labels {path}: {error.strerror}") from error
+        raise InputMissingError(f"cannot read the labels {path}: {error.strerror}") from error
     labels = tuple(line.strip() for line in lines)
     if not labels or "" in labels:
-        raise ModelUsageError(f"the labels {path} have an empty line; there is one label a line")
+        raise UsageError(f"the labels {path} have an empty line; there is one label a line")
     seen: dict[str, int] = {}
     for number, label in enumerate(labels, 1):
         if label in seen:
-            raise ModelUsageError(f"the labels {path} have {label!r} twice, on lines {seen[label]} and {number}")
+            raise UsageError(f"the labels {path} have {label!r} twice, on lines {seen[label]} and {number}")
         seen[label] = number
     return labels

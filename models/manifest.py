@@ -59,7 +59,7 @@ def read_manifest(model: str) -> Manifest | None:
 
 
 def write_manifest(model: str, receipt: Manifest) -> None:
-    """Make these the model's files, and remove those of the build before. Raises ModelOutputError."""
+    """Make these the model's files, and remove those of the build before. Raises OutputError."""
     old = read_manifest(model)
     path = manifest_path(model)
     with output_errors(path):

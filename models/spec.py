@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# The model of a run that names none.
+DEFAULT_MODEL = "efficientnet_lite0"
+
 Interpolation = Literal["bilinear", "bicubic"]
 
 

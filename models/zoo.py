@@ -6,10 +6,8 @@ import hashlib
 from importlib import metadata, resources
 from pathlib import Path
 
-from models.errors import ModelInputError
+from models.errors import InputMissingError
 from models.spec import Crop, ModelSpec, Normalisation, Preprocessing, WeightsFile
-
-DEFAULT_MODEL = "efficientnet_lite0"
 
 
 def _lite(number: int, resize_size: int, crop_size: int, sha256: str) -> ModelSpec:
@@ -42,28 +40,30 @@ def categories(name: str) -> tuple[str, ...]:
 def find_weights(weights: WeightsFile) -> Path:
     """The weights file inside its installed package, which is not imported.
 
-    Raises ModelInputError where the package is not installed or the file is not the one that was pinned.
+    Raises InputMissingError where the package is not installed or the file is not the one that was pinned.
     """
     try:
         files = metadata.files(weights.distribution) or []
     except metadata.PackageNotFoundError as error:
-        raise ModelInputError(
+        raise InputMissingError(
             f"the weights package {weights.distribution} is not installed: pip install {weights.distribution}"
         ) from error
     found = next((file for file in files if file.name.endswith(weights.file_name_suffix)), None)
     if found is None:
-        raise ModelInputError(f"the package {weights.distribution} holds no {weights.file_name_suffix} file")
+        raise InputMissingError(f"the package {weights.distribution} holds no {weights.file_name_suffix} file")
     path = Path(str(found.locate()))
     check_digest(path, weights.sha256)
     return path
 
 
 def check_digest(path: Path, sha256: str) -> str:
-    """The file's sha256. Raises ModelInputError where the file is missing or its digest begins otherwise."""
+    """The file's sha256. Raises InputMissingError where the file is missing or its digest begins otherwise."""
     try:
         actual = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise ModelInputError(f"cannot read the weights {path}: {error.strerror}") from error
+        raise InputMissingError(f"cannot read the weights {path}: {error.strerror}") from error
     if not actual.startswith(sha256):
-        raise ModelInputError(f"the weights {path} are damaged or another version: sha256 {actual}, expected {sha256}")
+        raise InputMissingError(
+            f"the weights {path} are damaged or another version: sha256 {actual}, expected {sha256}"
+        )
     return actual

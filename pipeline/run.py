@@ -13,7 +13,7 @@ from pathlib import Path
 
 from models.artifact import Artifact
 from models.system.atomic_file import temporary_of
-from pipeline.errors import InputMissingError, Interrupted, OutputError, UsageError
+from pipeline.errors import InputMissingError, Interrupted, OutputError, UsageError, output_errors
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.records import FileRef, Row, RunSummary
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
@@ -90,7 +90,7 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
         what = "is not a folder" if request.photos.exists() else "does not exist"
         raise InputMissingError(f"{request.photos} {what}")
     with contextlib.ExitStack() as stack:
-        with _output_errors(out):
+        with output_errors(out):
             stack.enter_context(held(state_folder(out) / "lock", str(request.out)))
         return _Run(request, hooks, out, labeller).up_to_date()
 
@@ -112,7 +112,7 @@ class _Run:
 
     def up_to_date(self) -> RunSummary:
         began_s = time.monotonic()
-        with _output_errors(self._out):
+        with output_errors(self._out):
             table, parts = self._previous_tables()
         previous, model_id = [*table, *parts], self._request.artifact.model_id
         update = IncrementalUpdate(previous, model_id, self._counts.is_unreadable)
@@ -121,13 +121,13 @@ class _Run:
             self._label(update, reuse)
         finally:
             # Also after a stop or a failure: the rows there are make the next run shorter.
-            with _output_errors(self._out):
+            with output_errors(self._out):
                 reuse.flush()
                 self._store.commit()
         if stop := self._hooks.stop_requested():
             raise Interrupted(stop)
         has_changed = self._labelled or self._reused or self._failed or update.removed or parts
-        with _output_errors(self._out):
+        with output_errors(self._out):
             if has_changed or not self._out.exists():
                 export(update.result(self._store.committed()), self._out, self._top_k)
             self._store.discard()
@@ -177,7 +177,7 @@ class _Run:
                     self._hooks.on_row(row, update.kept)
             finally:
                 # Ending the processes may take a while, in which a kill would cost these rows.
-                with _output_errors(self._out):
+                with output_errors(self._out):
                     self._store.commit()
                 self._labelling_s = time.monotonic() - began_s
 
@@ -188,7 +188,7 @@ class _Run:
 
     def _commit_if_due(self) -> None:
         if self._store.is_due:
-            with _output_errors(self._out):
+            with output_errors(self._out):
                 self._store.commit()
 
     def _take_reused(self, row: Row) -> None:
@@ -225,16 +225,8 @@ def _checked_out(out: Path) -> Path:
     """Return `out` with links resolved, so that the run replaces the file and not a link to the file."""
     if out.suffix.lower() not in OUT_SUFFIXES:
         raise UsageError(f"{out} must end in .parquet or .csv")
-    with _output_errors(out):
+    with output_errors(out):
         resolved = out.resolve()
         if not resolved.parent.is_dir():
             raise OutputError(f"the folder of {out} does not exist; make it first")
     return resolved
-
-
-@contextlib.contextmanager
-def _output_errors(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written: {error.strerror or error}") from error

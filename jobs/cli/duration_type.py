@@ -1,4 +1,4 @@
-"""Durations as people write them: 2s, 500ms, 5m, 1h, or plain seconds."""
+"""A click type for durations: 2s, 500ms, 5m, 1h, or plain seconds."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Duration(click.ParamType[float]):
         self._minimum_s = minimum_s
 
     def convert(self, value: object, param: Parameter | None, ctx: Context | None) -> float:
-        """Return the seconds that `value` stands for; a usage error names what would do."""
+        """Return `value` in seconds; the usage error for another value shows valid ones."""
         match = _DURATION.fullmatch(str(value).strip())
         if match is None:
-            self.fail(f"{value!r} is no duration; write 2s, 500ms, 5m or 1h", param, ctx)
+            self.fail(f"{value!r} is no duration; write for example 2s, 500ms, 5m or 1h", param, ctx)
         seconds = float(match[1]) * _UNITS_S[match[2]]
         if not self._minimum_s <= seconds <= 7 * 86400:
             self.fail(f"{value!r} is not between {self._minimum_s:g}s and 168h", param, ctx)

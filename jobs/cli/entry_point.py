@@ -1,4 +1,4 @@
-"""Where exceptions become one sentence and an exit code, for every door."""
+"""Exceptions -> one sentence on stderr and an exit code, for every command."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from collections.abc import Callable
 import click
 
 from jobs.cli.logging_setup import log_to_stderr
-from models.errors import ModelError
 from pipeline.errors import ExitCode, Interrupted, LabelDirError
 
 logger = logging.getLogger(__name__)
 
 
 def end_with_exit_code(command: click.Command, name: str) -> None:
-    """Run `command` on the arguments of this process and end the process with the exit code it deserves."""
+    """Run `command` on the arguments of this process and end the process with the command's exit code."""
     log_to_stderr(name)
     code = _exit_code(lambda: command.main(prog_name=name, standalone_mode=False), name)
-    # What a usual end does, but for taking apart every loaded library, which with torch takes half a second.
+    # As a normal exit, but without tearing down every loaded library: with torch that takes half a second.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -37,19 +36,19 @@ def _exit_code(body: Callable[[], object], name: str) -> int:
     except click.ClickException as error:
         error.show()
         return ExitCode.USAGE
-    except (LabelDirError, ModelError) as error:
+    except LabelDirError as error:
         logger.error("%s", error)
         return int(error.exit_code)
     except Interrupted as error:
-        logger.error("interrupted; what was done is kept, and the same command goes on from there")
+        logger.error("interrupted; finished work is kept, and the same command continues from there")
         return 128 + error.signal_number
     except (KeyboardInterrupt, click.Abort) as error:
-        # click takes the end of any pipe for the end of a dialogue.
+        # click makes an Abort of every EOFError, also of one from a worker's pipe, which is a bug.
         return _bug() if isinstance(error.__cause__, EOFError) else ExitCode.INTERRUPTED
     except BrokenPipeError:
-        if not _reader_left():
+        if not _is_output_unread():
             return _bug()
-        # What is left of our output must not fail again when Python flushes it.
+        # Python flushes stdout at exit, and that must not fail a second time.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return ExitCode.OK
     except Exception:
@@ -62,8 +61,8 @@ def _bug() -> int:
     return ExitCode.BUG
 
 
-def _reader_left() -> bool:
-    """Tell whether it was our own output that nobody reads any more; other pipes are our own affair."""
+def _is_output_unread() -> bool:
+    """Return whether the reader of stdout or stderr is gone; a broken pipe to a worker is a bug instead."""
     output = select.poll()
     for descriptor in (1, 2):
         output.register(descriptor, 0)

@@ -1,4 +1,4 @@
-"""The one logging set-up of all doors: lines for people, or JSON lines for machines, always on stderr."""
+"""The logging of all commands: text lines for people or JSON lines for machines, always on stderr."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from collections.abc import Mapping
 from pipeline.sources.file_names import printable
 
 LOG_FORMATS = ("text", "json")
-_ROOMS = ("jobs", "pipeline", "models")
+_PACKAGES = ("jobs", "pipeline", "models")
 _FIELDS = "fields"
 _RESULTS = logging.getLogger("jobs.results")
 
 
 def fields(**values: object) -> Mapping[str, object]:
-    """Return the `extra` of a log call that gives a machine the facts of its sentence, under their own keys.
+    """Return the `extra` of a log call that adds the sentence's values to a JSON line, each under its own key.
 
-    `logger.info("labelled %s", name, extra=fields(photo=name, label=label))`; text shows the sentence alone.
+    `logger.info("labelled %s", name, extra=fields(photo=name, label=label))`; a text line shows the sentence alone.
     """
     return {_FIELDS: values}
 
 
-def tell(sentence: str, **values: object) -> None:
-    """Say what a command has done: its last line, said unless the door is quiet; a machine gets `values` with it."""
+def log_result(sentence: str, **values: object) -> None:
+    """Log what a command has done: its last line, hidden by `--quiet`; a JSON line also has `values`."""
     _RESULTS.info("%s", sentence, extra=fields(**values))
 
 
 def log_to_stderr(command: str, *, level: int = logging.WARNING, log_format: str = "text") -> None:
-    """Send what the rooms log from `level` up to stderr, one safe line each; of other libraries, warnings and worse.
+    """Write the log of this project from `level` up to stderr, one safe line each, and warnings of other libraries.
 
-    Text lines read `command: sentence`, and news without trouble the sentence alone. A JSON line is an object with
-    `time` (UTC), `level`, `command`, `room`, `message` and the `fields` of the call; a bug's stack trace is its
-    `traceback`.
+    Warnings and errors read `command: sentence`, other text lines the sentence alone. A JSON line is an object with
+    `time` (UTC), `level`, `command`, `room`, `message` and the `fields` of the call; `traceback` is a bug's
+    stack trace.
     """
     handler = _StderrHandler()
     handler.setFormatter(_JsonFormatter(command) if log_format == "json" else _TextFormatter(command))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.WARNING))
-    for room in _ROOMS:
-        logging.getLogger(room).setLevel(level)
+    for package in _PACKAGES:
+        logging.getLogger(package).setLevel(level)
     _RESULTS.setLevel(level if level > logging.WARNING else logging.INFO)
     logging.captureWarnings(True)
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to whatever stderr is at that moment; a reader that went away is no reason to fail."""
+    """Writes to the current `sys.stderr`; a closed stderr must not end the command."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -59,21 +59,19 @@ class _StderrHandler(logging.Handler):
             return
 
 
-class _TextFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
     def __init__(self, command: str) -> None:
         super().__init__()
         self._command = command
 
+
+class _TextFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         opening = f"{self._command}: " if record.levelno >= logging.WARNING else ""
         return "\n".join([opening + printable(record.getMessage()), *_trace(record)])
 
 
-class _JsonFormatter(logging.Formatter):
-    def __init__(self, command: str) -> None:
-        super().__init__()
-        self._command = command
-
+class _JsonFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         seconds, milliseconds = int(record.created), int(record.msecs)
         line: dict[str, object] = {

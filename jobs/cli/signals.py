@@ -1,4 +1,8 @@
-"""What signals mean to a command: stop after what is in flight, stop now, load the model again."""
+"""Signals of a command: SIGINT and SIGTERM stop its work, SIGHUP makes a watching command load the model again.
+
+A run has `StopSignals`: the first signal asks the run to stop, and the run is interrupted 20 s later, or at once by a
+second signal. A watching command first has `end_at_once_by_signal`, then `requests_by_signal`.
+"""
 
 from __future__ import annotations
 
@@ -6,47 +10,59 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
-from typing import Any
 
 from pipeline.errors import ExitCode, Interrupted
 from pipeline.watching.control import LoopControl
 
 _GRACE_S = 20
 
+Handler = Callable[[int, FrameType | None], None]
+
+
+@contextlib.contextmanager
+def _handling(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
+    """Install `handlers` for the block, and the former handlers after it."""
+    former = {number: signal.getsignal(number) for number in handlers}
+    try:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, handler_before in former.items():
+            signal.signal(number, handler_before)
+
 
 class StopSignals:
-    """While entered, the first signal is noted, and ends the run only after 20 s; a second one ends it at once.
+    """While entered, the first SIGINT or SIGTERM is recorded; after 20 s, or a second signal, `Interrupted` is raised.
 
-    At once means by an exception, so that what is labelled is kept; should even that hang, the process ends without.
+    The exception lets the run keep what is labelled. If the run still hangs 20 s later, the process exits without that.
     """
 
     def __init__(self) -> None:
         self._first = 0
         self._is_ending = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._stack = contextlib.ExitStack()
 
     def requested(self) -> int:
         """Return the number of the signal that asked for a stop, 0 while none has."""
         return self._first
 
     def __enter__(self) -> StopSignals:
+        # Python lets only the main thread handle signals.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._on_signal)
-            self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_alarm)
+            handlers = {signal.SIGINT: self._on_signal, signal.SIGTERM: self._on_signal, signal.SIGALRM: self._on_alarm}
+            self._stack.enter_context(_handling(handlers))
+            self._stack.callback(signal.alarm, 0)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before:
-            signal.alarm(0)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._stack.close()
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self._first:
-            self._end()
+            self._interrupt()
         else:
             self._first = number
             signal.alarm(_GRACE_S)
@@ -54,9 +70,9 @@ class StopSignals:
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
         if self._is_ending:
             os._exit(128 + self._first)
-        self._end()
+        self._interrupt()
 
-    def _end(self) -> None:
+    def _interrupt(self) -> None:
         if not self._is_ending:
             self._is_ending = True
             signal.alarm(_GRACE_S)
@@ -64,13 +80,13 @@ class StopSignals:
 
 
 class _StoppedEarlyError(BaseException):
-    """Nothing that goes wrong while a model loads, and is dealt with there, may be mistaken for it."""
+    """No `except Exception` around the loading of a model may catch a stop."""
 
 
-def end_at_once_when_told() -> None:
-    """Until `requests_by_signal` listens: SIGTERM and Ctrl-C end this process with 0, and there is nothing to reload.
+def end_at_once_by_signal() -> None:
+    """Until `requests_by_signal`: SIGTERM and SIGINT end this process with exit code 0, and SIGHUP is ignored.
 
-    To be called first of all: a service is stopped in the middle of its imports too, and nothing has begun then.
+    Call this first: a service manager may stop the process during its imports, when no work has begun.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(ExitCode.OK))
@@ -79,10 +95,10 @@ def end_at_once_when_told() -> None:
 
 @contextlib.contextmanager
 def requests_by_signal() -> Iterator[LoopControl]:
-    """Turn signals into requests to the loop that is controlled, and wake that loop at each.
+    """Turn signals into requests to stop or to reload; each signal also wakes the controlled loop.
 
-    SIGTERM and Ctrl-C end the block at once, and without an error, until the loop `is_running`; from then on they
-    request a stop, and a second signal does not wait for what is in flight.
+    SIGTERM and SIGINT end the block at once and without an error until the loop `is_running`. From then on
+    the first signal requests a stop, and the second raises `Interrupted` without waiting for the photos in flight.
     """
     control = LoopControl()
 
@@ -98,15 +114,6 @@ def requests_by_signal() -> Iterator[LoopControl]:
         control.reload_requested = True
         control.wake()
 
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
-    before = {number: signal.getsignal(number) for number in handlers}
-    try:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    handling = _handling({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload})
+    with contextlib.closing(control), contextlib.suppress(_StoppedEarlyError), handling:
         yield control
-    except _StoppedEarlyError:
-        return
-    finally:
-        for number, former in before.items():
-            signal.signal(number, former)
-        control.close()

@@ -1,23 +1,25 @@
-"""From a command's options to a run and back: model, plan, progress, signals."""
+"""A request to label a folder -> a run: model, plan, progress and signals."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jobs.cli.options import LabellingOptions
 from jobs.cli.progress import ProgressBar
 from jobs.cli.signals import StopSignals
 from models.artifact import Artifact
 from models.cache import ensure_artifact
 from pipeline.errors import UsageError
 from pipeline.labeller import Labeller, LabellerPlan
-from pipeline.loading.loader_kind import LoaderKind
 from pipeline.planning.plan import Settings, plan_for
 from pipeline.planning.tuning_cache import read_tuned, tuned_path
-from pipeline.records import RunSummary
+from pipeline.records import FileRef, RunSummary
 from pipeline.sources.read_file import ReadLimits
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.cpus import this_machine
@@ -29,78 +31,47 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class LabelDirOptions:
-    """The options of `label-dir`, by the names its help gives them."""
+class LabelRequest:
+    """Label the photos below folder `photos` into `out`; `fresh` labels unchanged ones again."""
 
     photos: Path
     out: Path
-    model: str
-    quiet: bool
-    batch_size: int | None
-    workers: int | None
-    pool: int | None
-    threads: int | None
-    topk: int
-    engine: str
-    loader: str
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    follow_links: bool
-    fresh: bool
-    timeout: float
-    max_pixels: int
-    max_bytes: int
+    options: LabellingOptions
+    quiet: bool = False
+    fresh: bool = False
 
 
-def label_dir(options: LabelDirOptions) -> RunSummary:
-    """Do what `label-dir` was asked; raises what `pipeline.run.run` and the model cache raise."""
-    artifact = model_of(options)
-    plan = _plan(options, artifact)
-    bar = ProgressBar(not options.quiet, lambda: _count(options))
+def label_dir(request: LabelRequest) -> RunSummary:
+    """Run `request` with a progress bar and signals; raises what `pipeline.run.run` and the model cache raise."""
+    artifact = model_of(request)
+    plan = _plan(request.options, artifact)
+    progress = _Progress(request)
     with contextlib.ExitStack() as stack:
-        # Where there is surely work, processes load what they need while this one imports Arrow.
-        labeller = stack.enter_context(Labeller(artifact, plan)) if _is_first_run(options) else None
+        # A first run certainly has photos to label: its processes start while this one imports Arrow.
+        labeller = stack.enter_context(Labeller(artifact, plan)) if _is_first_run(request) else None
         from pipeline.run import Hooks, run
 
         signals = stack.enter_context(StopSignals())
-        stack.callback(bar.end)
-        hooks = Hooks(bar.begin, lambda _, kept: bar.advance(kept), signals.requested)
-        return run(_request(options, artifact, plan), hooks, labeller)
+        stack.callback(progress.bar.close)
+        hooks = Hooks(progress.begin, lambda _, kept: progress.advance(kept), signals.requested)
+        return run(_run_request(request, artifact, plan), hooks, labeller)
 
 
-def run_request(options: LabelDirOptions) -> RunRequest:
-    """Return the run that `options` ask for, with its model built or found; raises what the model cache raises."""
-    artifact = model_of(options)
-    return _request(options, artifact, _plan(options, artifact))
+def run_request(request: LabelRequest) -> RunRequest:
+    """Return the run that `request` asks for, with its model built or found; raises what the model cache raises."""
+    artifact = model_of(request)
+    return _run_request(request, artifact, _plan(request.options, artifact))
 
 
-def _is_first_run(options: LabelDirOptions) -> bool:
-    return (options.fresh or not options.out.exists()) and options.photos.is_dir()
+def photos_of(request: LabelRequest) -> Iterator[FileRef]:
+    """Yield the photos that `request` selects. Raises OSError."""
+    options = request.options
+    rules = WalkRules(options.include, options.exclude, options.follow_links)
+    return walk(request.photos.resolve(), rules, WalkCounts())
 
 
-def _plan(options: LabelDirOptions, artifact: Artifact) -> LabellerPlan:
-    machine = this_machine()
-    tuned = read_tuned(tuned_path(artifact.model_id, options.engine, machine))
-    return plan_for(machine, settings_of(options), tuned)
-
-
-def _request(options: LabelDirOptions, artifact: Artifact, plan: LabellerPlan) -> RunRequest:
-    from pipeline.run import RunRequest
-
-    return RunRequest(
-        photos=options.photos,
-        out=options.out,
-        artifact=artifact,
-        plan=plan,
-        include=options.include,
-        exclude=options.exclude,
-        follow_links=options.follow_links,
-        fresh=options.fresh,
-    )
-
-
-def settings_of(options: LabelDirOptions) -> Settings:
-    """Return what the options say of the plan."""
+def settings_of(options: LabellingOptions) -> Settings:
+    """Return the part of the options that decides the plan."""
     return Settings(
         batch_size=options.batch_size,
         workers=options.workers,
@@ -108,28 +79,68 @@ def settings_of(options: LabelDirOptions) -> Settings:
         threads=options.threads,
         top_k=options.topk,
         engine=options.engine,
-        loader=LoaderKind(options.loader),
+        loader=options.loader,
         timeout_s=options.timeout,
         limits=ReadLimits(options.max_bytes, options.max_pixels, options.follow_links),
     )
 
 
-def model_of(options: LabelDirOptions) -> Artifact:
-    """Return the model that the options name, built or found; raises what the model cache raises."""
-
-    def notify(sentence: str) -> None:
-        logger.log(logging.INFO if options.quiet else logging.WARNING, "%s", sentence)
-
-    artifact = ensure_artifact(options.model, notify, options.engine)
+def model_of(request: LabelRequest) -> Artifact:
+    """Return the model that the request names, built or found; raises what the model cache raises."""
+    options = request.options
+    level = logging.INFO if request.quiet else logging.WARNING
+    artifact = ensure_artifact(options.model, lambda notice: logger.log(level, "%s", notice), options.engine)
     if options.topk > len(artifact.labels):
         raise UsageError(f"--topk {options.topk}: the model {artifact.name} has {len(artifact.labels)} labels")
     return artifact
 
 
-def _count(options: LabelDirOptions) -> int:
-    """Count the files of the folder; an estimate for a progress bar, so what cannot be listed does not matter."""
-    rules = WalkRules(options.include, options.exclude, options.follow_links)
-    try:
-        return sum(1 for _ in walk(options.photos.resolve(), rules, WalkCounts()))
-    except OSError:
-        return 0
+def _is_first_run(request: LabelRequest) -> bool:
+    return (request.fresh or not request.out.exists()) and request.photos.is_dir()
+
+
+def _plan(options: LabellingOptions, artifact: Artifact) -> LabellerPlan:
+    machine = this_machine()
+    tuned = read_tuned(tuned_path(artifact.model_id, options.engine, machine))
+    return plan_for(machine, settings_of(options), tuned)
+
+
+def _run_request(request: LabelRequest, artifact: Artifact, plan: LabellerPlan) -> RunRequest:
+    from pipeline.run import RunRequest
+
+    options = request.options
+    return RunRequest(
+        photos=request.photos,
+        out=request.out,
+        artifact=artifact,
+        plan=plan,
+        include=options.include,
+        exclude=options.exclude,
+        follow_links=options.follow_links,
+        fresh=request.fresh,
+    )
+
+
+class _Progress:
+    """Counts labelled photos for the bar; a second walk, beside the run, finds out how many files there are."""
+
+    def __init__(self, request: LabelRequest) -> None:
+        self.bar = ProgressBar("images", not request.quiet)
+        self._request = request
+        self._labelled = 0
+        self._files: int | None = None
+
+    def begin(self) -> None:
+        if self.bar.is_enabled:
+            self.bar.show(0, None)
+            threading.Thread(target=self._count_files, daemon=True).start()
+
+    def advance(self, kept: int) -> None:
+        """Count one more photo, of a folder in which `kept` rows so far need no work."""
+        self._labelled += 1
+        self.bar.show(self._labelled, None if self._files is None else max(self._files - kept, self._labelled))
+
+    def _count_files(self) -> None:
+        # The total is an estimate: without it the bar only shows no time left.
+        with contextlib.suppress(OSError):
+            self._files = sum(1 for _ in photos_of(self._request))

@@ -1,10 +1,10 @@
-"""What a run or a job has done: a sentence for people, JSON and Prometheus text for machines."""
+"""The result of a run or a job: a sentence for people, JSON and Prometheus text for machines."""
 
 from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,7 @@ from pipeline.sources.file_names import printable
 
 
 class Outcome(StrEnum):
-    """How a task ended: `cut_short` and `not_started` are the deadline's doing and no failure."""
+    """How a task ended; `cut_short` and `not_started` are due to the deadline and no failures."""
 
     DONE = "done"
     CUT_SHORT = "cut_short"
@@ -26,9 +26,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What one task has done, with its exit code as `label-dir` has them, and its line in `message`.
+    """The result of one task: an exit code of `label-dir`, its line in `message`, and its counts.
 
-    `failed` photos were opened by this run; `failed_before_by_class` are rows without a label that it kept.
+    `failed` counts photos that this run opened, `failed_before_by_class` kept rows without a label.
     """
 
     name: str
@@ -51,7 +51,7 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a job has done; times are seconds since 1970."""
+    """The result of a job; times are seconds since 1970."""
 
     job: str
     began_at_s: float
@@ -61,11 +61,11 @@ class JobResult:
 
 
 def sentence(summary: RunSummary) -> str:
-    """Say in one line what a run did to one table."""
+    """Return in one line what a run did to one table."""
     parts = [f"{summary.labelled} labelled"]
     if summary.kept:
-        of_them = ", ".join(f"{count} {name}" for name, count in summary.kept_failed_by_class.items())
-        parts.append(f"{summary.kept} unchanged" + (f" (without a label: {of_them})" if of_them else ""))
+        failed_before = ", ".join(f"{count} {name}" for name, count in summary.kept_failed_by_class.items())
+        parts.append(f"{summary.kept} unchanged" + (f" (without a label: {failed_before})" if failed_before else ""))
     if summary.copied:
         parts.append(f"{summary.copied} known by their bytes")
     by_class = ", ".join(f"{count} {name}" for name, count in summary.failed_by_class.items())
@@ -88,7 +88,7 @@ def write_json(result: JobResult, path: Path) -> None:
 
 
 def to_json(result: JobResult) -> str:
-    """Return the result as a JSON object, its times in ISO 8601, UTC, its names fit for a terminal."""
+    """Return the result as a JSON object, with its times in ISO 8601, UTC."""
 
     def iso(seconds: float) -> str:
         return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
@@ -100,37 +100,25 @@ def to_json(result: JobResult) -> str:
 
 def write_metrics(result: JobResult, path: Path) -> None:
     """Replace `path` by the result in Prometheus' text format, in one step. Raises OSError."""
-    with replacing(path) as stream:
-        stream.write("".join(f"{line}\n" for line in _metric_lines(result)).encode())
+    from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-
-def _metric_lines(result: JobResult) -> Iterator[str]:
-    job = _quoted(result.job)
-    yield from _gauge("label_dir_job_exit_code", "What the job ended with.", [(f"job={job}", result.exit_code)])
-    yield from _gauge("label_dir_job_end_timestamp_seconds", "When.", [(f"job={job}", result.ended_at_s)])
-    yield from _gauge(
-        "label_dir_job_duration_seconds", "How long.", [(f"job={job}", result.ended_at_s - result.began_at_s)]
-    )
-    for field, about in (
-        ("exit_code", "What label-dir would have ended with."),
-        ("labelled", "Photos labelled by this run."),
-        ("unchanged", "Rows kept."),
-        ("failed", "Photos this run could not label."),
-        ("removed", "Rows of vanished photos taken out."),
-        ("elapsed_s", "Seconds the task took."),
+    registry, job = CollectorRegistry(), printable(result.job)
+    for name, about, value in (
+        ("exit_code", "Exit code of the job.", result.exit_code),
+        ("end_timestamp_seconds", "When the job ended.", result.ended_at_s),
+        ("duration_seconds", "How long the job took.", result.ended_at_s - result.began_at_s),
     ):
-        name = "label_dir_task_" + {"elapsed_s": "duration_seconds"}.get(field, field)
-        values = [(f"job={job},task={_quoted(task.name)}", getattr(task, field)) for task in result.tasks]
-        yield from _gauge(name, about, values)
-
-
-def _gauge(name: str, about: str, values: Iterable[tuple[str, float]]) -> Iterator[str]:
-    yield f"# HELP {name} {about}"
-    yield f"# TYPE {name} gauge"
-    for labels, value in values:
-        yield f"{name}{{{labels}}} {value}"
-
-
-def _quoted(value: str) -> str:
-    escaped = printable(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+        Gauge(f"label_dir_job_{name}", about, ["job"], registry=registry).labels(job).set(value)
+    for name, about, field in (
+        ("exit_code", "Exit code of label-dir for this task.", "exit_code"),
+        ("labelled", "Photos labelled by this run.", "labelled"),
+        ("unchanged", "Rows kept.", "unchanged"),
+        ("failed", "Photos this run could not label.", "failed"),
+        ("removed", "Rows of vanished photos removed.", "removed"),
+        ("duration_seconds", "How long the task took.", "elapsed_s"),
+    ):
+        gauge = Gauge(f"label_dir_task_{name}", about, ["job", "task"], registry=registry)
+        for task in result.tasks:
+            gauge.labels(job, task.name).set(getattr(task, field))
+    with replacing(path) as stream:
+        stream.write(generate_latest(registry))

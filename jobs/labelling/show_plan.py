@@ -1,17 +1,15 @@
-"""`label-dir --tune` and `--show-plan`: what a run on this machine would use, and finding what is best."""
+"""`label-dir --show-plan` prints the plan of a run on this machine, `--tune` finds the fastest plan."""
 
 from __future__ import annotations
 
 import logging
 from itertools import islice
 
-from jobs.labelling.label_folder import LabelDirOptions, model_of, settings_of
-from models.artifact import Artifact
+from jobs.labelling.label_folder import LabelRequest, model_of, photos_of, settings_of
 from pipeline.errors import InputMissingError
 from pipeline.planning.autotune import tune
 from pipeline.planning.plan import explained
 from pipeline.planning.tuning_cache import read_tuned, tuned_path, write_tuned
-from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.cpus import this_machine
 
 logger = logging.getLogger(__name__)
@@ -19,35 +17,30 @@ logger = logging.getLogger(__name__)
 _PHOTOS_TO_TUNE_WITH = 2000
 
 
-def tune_and_keep(options: LabelDirOptions) -> None:
+def tune_and_keep(request: LabelRequest) -> None:
     """Find the fastest plan for the user's photos on this machine and keep it for later runs.
 
     Raises:
         InputMissingError: there is no photo to try plans on.
-        OutputError: the result cannot be kept.
+        OutputError: the result cannot be written.
     """
-    artifact, settings, machine = model_of(options), settings_of(options), this_machine()
-    rules = WalkRules(options.include, options.exclude, options.follow_links)
+    artifact, settings, machine = model_of(request), settings_of(request.options), this_machine()
     try:
-        refs = list(islice(walk(options.photos.resolve(), rules, WalkCounts()), _PHOTOS_TO_TUNE_WITH))
+        refs = list(islice(photos_of(request), _PHOTOS_TO_TUNE_WITH))
     except OSError as error:
-        raise InputMissingError(f"{options.photos} cannot be listed: {error.strerror}") from error
+        raise InputMissingError(f"{request.photos} cannot be listed: {error.strerror}") from error
     if not refs:
-        raise InputMissingError(f"{options.photos} holds no photo to try plans on")
-    level = logging.INFO if options.quiet else logging.WARNING
+        raise InputMissingError(f"{request.photos} holds no photo to try plans on")
+    level = logging.INFO if request.quiet else logging.WARNING
     sizes = tune(artifact, machine, settings, refs, lambda sentence: logger.log(level, "%s", sentence))
-    write_tuned(tuned_path(artifact.model_id, options.engine, machine), sizes)
+    write_tuned(tuned_path(artifact.model_id, settings.engine, machine), sizes)
 
 
-def plan_lines(options: LabelDirOptions) -> list[str]:
-    """Say what a run with these options would use, and why."""
-    artifact, settings, machine = model_of(options), settings_of(options), this_machine()
-    path = tuned_path(artifact.model_id, options.engine, machine)
+def plan_lines(request: LabelRequest) -> list[str]:
+    """Return the lines that say which plan a run of `request` would use, and why."""
+    artifact, settings, machine = model_of(request), settings_of(request.options), this_machine()
+    path = tuned_path(artifact.model_id, settings.engine, machine)
     tuned = read_tuned(path)
     advice = f"kept in {path}" if tuned else "not tuned: label-dir --tune finds what is fastest with your photos"
-    lines = explained(machine, settings, tuned, _photo_bytes(artifact))
+    lines = explained(machine, settings, tuned, photo_bytes=artifact.preprocessing.crop.crop_size**2 * 3)
     return [f"model         {artifact.model_id}, engine {settings.engine}", *lines, f"tuning        {advice}"]
-
-
-def _photo_bytes(artifact: Artifact) -> int:
-    return artifact.preprocessing.crop.crop_size**2 * 3

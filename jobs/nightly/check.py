@@ -1,4 +1,4 @@
-"""What a job would do tonight, in full sentences; and what would go wrong."""
+"""What a run of a job would do, and what would fail, in full sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 from jobs.nightly.job_file import Job, Task
 from jobs.nightly.task import request_of
-from models.errors import ModelError
 from pipeline.dry_run import preview
 from pipeline.errors import LabelDirError
 
@@ -23,33 +22,32 @@ _DATE_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A sentence about a job; a `is_problem` one says what would fail."""
+    """A sentence about a job; `is_problem` marks what would fail."""
 
     sentence: str
     is_problem: bool = False
 
 
 def check_job(job: Job) -> Iterator[Finding]:
-    """Yield what the job would do, task by task, and every problem that can be seen beforehand."""
+    """Yield what the job would do, task by task, and every problem that shows before a run."""
     for task in job.task:
         yield from _about_task(task)
     yield from _about_ending(job)
 
 
 def _about_task(task: Task) -> Iterator[Finding]:
-    problems = list(_problems(task))
-    yield from problems
-    if problems:
+    if problems := [_problem(f"{task.name}: {sentence}") for sentence in _problems(task)]:
+        yield from problems
         return
     try:
         found = preview(request_of(task))
-    except (LabelDirError, ModelError) as error:
-        yield Finding(f"{task.name}: {error}.", is_problem=True)
+    except LabelDirError as error:
+        yield _problem(f"{task.name}: {error}.")
         return
     yield Finding(
         f"{task.name}: of the photos below {task.photos}, {found.pending} are new or changed and would be labelled with"
         f" {task.model}; {found.kept} rows would be kept and {found.removed} would go; {found.skipped} other files"
-        " would be passed over."
+        " would be skipped."
     )
     if task.partition_by is None:
         yield Finding(f"{task.name}: the rows would be in the table {task.output}.")
@@ -61,21 +59,25 @@ def _about_task(task: Task) -> Iterator[Finding]:
     if task.keep_days is not None:
         yield Finding(f"{task.name}: only the last {task.keep_days} days would be kept.")
     if task.report is not None:
-        yield Finding(f"{task.name}: if anything changed, the page {task.report} would be written anew.")
+        yield Finding(f"{task.name}: if anything changed, the page {task.report} would be written again.")
 
 
-def _problems(task: Task) -> Iterator[Finding]:
+def _problem(sentence: str) -> Finding:
+    return Finding(sentence, is_problem=True)
+
+
+def _problems(task: Task) -> Iterator[str]:
     if not task.photos.is_dir():
-        yield Finding(f"{task.name}: the folder of photos {task.photos} does not exist.", is_problem=True)
+        yield f"the folder of photos {task.photos} does not exist."
     elif not os.access(task.photos, os.R_OK | os.X_OK):
-        yield Finding(f"{task.name}: the folder of photos {task.photos} cannot be read.", is_problem=True)
+        yield f"the folder of photos {task.photos} cannot be read."
     for path, is_folder in ((task.output, task.partition_by is not None), (task.report, False)):
         if path is not None and not _is_writable(path, is_folder):
-            yield Finding(f"{task.name}: {path} cannot be written.", is_problem=True)
+            yield f"{path} cannot be written."
 
 
 def _is_writable(path: Path, is_folder: bool) -> bool:
-    """Tell whether `path` can be replaced; a dataset's folder is made, with its parents, where it is missing."""
+    """Return whether `path` can be replaced; a run creates a missing folder of a dataset, with its parents."""
     folder = path if is_folder else path.parent
     while is_folder and not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -84,18 +86,16 @@ def _is_writable(path: Path, is_folder: bool) -> bool:
 
 def _about_ending(job: Job) -> Iterator[Finding]:
     if job.deadline is not None:
-        yield Finding(f"At {job.deadline} the job would stop with what it has, and go on the next time.")
+        yield Finding(f"At {job.deadline} the job would stop and keep its finished work; the next run would continue.")
     for path in (job.summary, job.metrics):
         if path is not None and not _is_writable(path, False):
-            yield Finding(f"The summary {path} cannot be written.", is_problem=True)
+            yield _problem(f"The summary {path} cannot be written.")
         elif path is not None:
-            yield Finding(f"What was done would be written to {path}.")
+            yield Finding(f"The summary would be written to {path}.")
     for command, when in ((job.on_success, "exits with 0"), (job.on_failure, "exits with anything else")):
         if command is None:
             continue
         if shutil.which(command[0]) is None:
-            yield Finding(
-                f"The command {command[0]} is not found in PATH={os.environ.get('PATH', '')}.", is_problem=True
-            )
+            yield _problem(f"The command {command[0]} is not found in PATH={os.environ.get('PATH', '')}.")
         else:
             yield Finding(f"When the job {when}, {' '.join(command)} would get the summary on its stdin.")

@@ -1,4 +1,4 @@
-"""What a job file may say, and every mistake in one with its line."""
+"""A job file -> the job, or every mistake in the file with its line."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from jobs.cli.options import LabellingOptions
 from jobs.nightly.toml_lines import Place, line_numbers, line_of
 from pipeline.errors import InputMissingError
-from pipeline.loading.loader_kind import LoaderKind
 from pipeline.run import OUT_SUFFIXES
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
@@ -43,34 +52,18 @@ def _clock_time(value: str) -> str:
 PathInFile = Annotated[Path, AfterValidator(_beside_the_job_file)]
 Command = Annotated[tuple[str, ...], BeforeValidator(_words), Field(min_length=1)]
 ClockTime = Annotated[str, AfterValidator(_clock_time)]
-Count = Annotated[int, Field(ge=1)]
 
 
-class Task(BaseModel):
-    """One folder of photos and the table, or dataset, that is brought up to date with it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+@pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Task(LabellingOptions):
+    """One folder of photos and the table, or dataset, that is brought up to date with the folder."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     photos: PathInFile
     output: PathInFile
     partition_by: Literal["mtime", "exif", "run"] | None = None
-    model: str = "efficientnet_lite0"
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    follow_links: bool = False
-    keep_days: Count | None = None
+    keep_days: Annotated[int, Field(ge=1)] | None = None
     report: PathInFile | None = None
-    topk: Annotated[int, Field(ge=1, le=1000)] = 3
-    engine: str = "onnxruntime"
-    loader: LoaderKind = LoaderKind.PIPES
-    batch_size: Count | None = None
-    workers: Count | None = None
-    pool: Count | None = None
-    threads: Count | None = None
-    timeout: Annotated[float, Field(ge=1)] = 60.0
-    max_pixels: Count = 200_000_000
-    max_bytes: Count = 1 << 30
 
 
 class Job(BaseModel):
@@ -88,7 +81,7 @@ class Job(BaseModel):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mistake:
-    """What is wrong in a job file, and in which line (None: in no single one)."""
+    """A mistake in a job file, and its line; None where the mistake is in no single line."""
 
     line: int | None
     sentence: str
@@ -122,7 +115,7 @@ def load_job(path: Path, environment: Mapping[str, str] = os.environ) -> Job | t
     try:
         job = Job.model_validate(values, context={"folder": path.absolute().parent})
     except ValidationError as error:
-        # A list whose tasks are all wrong counts as empty, too; that is no mistake of its own.
+        # pydantic also reports a list of invalid tasks as too short; the user made only the mistakes in the tasks.
         details = [d for d in error.errors() if d["type"] != "too_short" or d["loc"] != ("task",) or not d["input"]]
         mistakes.extend(_mistake(detail, lines) for detail in details)
     if mistakes:
@@ -159,8 +152,8 @@ def _expanded(
 def _mistake(details: Mapping[str, Any], lines: Mapping[Place, int]) -> Mistake:
     place: Place = tuple(details["loc"])
     key = place[-1]
-    if details["type"] == "extra_forbidden":
-        known = Task.model_fields if place[0] == "task" else Job.model_fields
+    if details["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = [field.name for field in fields(Task)] if place[0] == "task" else list(Job.model_fields)
         near = difflib.get_close_matches(str(key), known, 1, 0.5)
         sentence = f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     elif details["type"] in ("missing", "too_short") and place == ("task",):
@@ -179,7 +172,7 @@ def _lowered(message: str) -> str:
 
 
 def _contradictions(values: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator[Mistake]:
-    """Find what is wrong between keys; values may still be of any type here."""
+    """Yield contradictions between keys; pydantic has not checked the types of the values yet."""
     tasks = values.get("task")
     if not isinstance(tasks, list):
         return
@@ -191,7 +184,7 @@ def _contradictions(values: Mapping[str, Any], lines: Mapping[Place, int]) -> It
             value = task.get(key)
             line = line_of(("task", index, key), lines)
             if isinstance(value, str) and (key, value) in seen:
-                yield Mistake(line, f"{key} {value!r} is taken by the task in line {seen[key, value]}")
+                yield Mistake(line, f"{key} {value!r} is already used by the task in line {seen[key, value]}")
             elif isinstance(value, str):
                 seen[key, value] = line or 0
         yield from _endings(task, index, lines)
@@ -203,7 +196,7 @@ def _endings(task: Mapping[str, Any], index: int, lines: Mapping[Place, int]) ->
         is_table = output.lower().endswith(OUT_SUFFIXES)
         line = line_of(("task", index, "output"), lines)
         if "partition_by" in task and is_table:
-            yield Mistake(line, f"output {output!r} is one table; with partition_by, name a folder")
+            yield Mistake(line, f"output {output!r} is a table; with partition_by the output must be a folder")
         if "partition_by" not in task and not is_table:
             yield Mistake(line, f"output {output!r} must end in .parquet or .csv, or be a folder with partition_by")
     if isinstance(report, str) and not report.lower().endswith(_REPORT_SUFFIX):

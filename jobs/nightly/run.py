@@ -1,23 +1,20 @@
-"""A job's tasks one after the other: under one lock, until the deadline, each failing for itself alone."""
+"""Runs the tasks of a job one after the other, under one lock, until the deadline; a failed task ends only itself."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import logging
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from jobs.cli.logging_setup import fields, tell
+from jobs.cli.logging_setup import fields, log_result
 from jobs.cli.signals import StopSignals
 from jobs.labelling.results import JobResult, Outcome, TaskResult, to_json, write_json, write_metrics
 from jobs.nightly.job_file import Job, Task
 from jobs.nightly.task import run_task
-from models.errors import ModelError
-from pipeline.errors import ExitCode, Interrupted, LabelDirError, OutputError
+from pipeline.errors import ExitCode, Interrupted, LabelDirError, output_errors
 from pipeline.run import Hooks
 from pipeline.system.file_lock import held
 from pipeline.tables.part_store import state_folder
@@ -25,8 +22,8 @@ from pipeline.tables.part_store import state_folder
 logger = logging.getLogger(__name__)
 
 _HOOK_TIMEOUT_S = 300.0
-# What matters most decides the exit code of a job in which several things went wrong.
-_GRAVEST_FIRST = (
+# The first of these codes that a task ended with is the exit code of the job.
+_MOST_SEVERE_FIRST = (
     ExitCode.TERMINATED,
     ExitCode.INTERRUPTED,
     ExitCode.BUG,
@@ -42,26 +39,23 @@ def run_job(path: Path, job: Job) -> JobResult:
     """Run every task of the job in file `path`, write its summary, and call its commands.
 
     Raises:
-        LockedError: the job runs already; nothing was touched.
+        LockedError: the job is already running; this run has changed nothing.
         OutputError: the summary's folder cannot be written.
     """
-    try:
-        with held(state_folder(job.summary) / "lock", str(path), "run"):
-            result = _run_tasks(path, job)
-            _write_summaries(result, job)
-            _call(job.on_success if result.exit_code == 0 else job.on_failure, result)
-            return result
-    except OSError as error:
-        raise OutputError(f"{job.summary} cannot be written: {error.strerror or error}") from error
+    with output_errors(job.summary), held(state_folder(job.summary) / "lock", str(path), "run"):
+        result = _run_tasks(path, job)
+        _write_summaries(result, job)
+        _run_hook(job.on_success if result.exit_code == 0 else job.on_failure, result)
+        return result
 
 
 def seconds_until(clock_time: str, now: datetime.datetime) -> float:
-    """Return how long it is from `now` (local time) to the next `clock_time`, HH:MM."""
+    """Return the seconds from `now` (local time) to the next `clock_time`, HH:MM."""
     hour, minute = (int(part) for part in clock_time.split(":"))
     following = now.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
     if following <= now:
         following += datetime.timedelta(days=1)
-    # Naive local times; timestamp() knows when clocks change between them.
+    # Subtracting naive local times would ignore a change of the clocks; timestamp() does not.
     return following.timestamp() - now.timestamp()
 
 
@@ -73,25 +67,25 @@ def _run_tasks(path: Path, job: Job) -> JobResult:
         results: list[TaskResult] = []
         for task in job.task:
             results.append(_task_result(task, hooks))
-            _report(results[-1])
-    exit_code = next((int(code) for code in _GRAVEST_FIRST if any(r.exit_code == code for r in results)), 0)
+            _log_task(results[-1])
+    exit_code = next((int(code) for code in _MOST_SEVERE_FIRST if any(r.exit_code == code for r in results)), 0)
     return JobResult(str(path), began_at_s, time.time(), exit_code, tuple(results))
 
 
 def _task_result(task: Task, hooks: Hooks) -> TaskResult:
-    nothing = TaskResult(task.name, Outcome.NOT_STARTED, ExitCode.OK, str(task.output))
+    not_started = TaskResult(task.name, Outcome.NOT_STARTED, ExitCode.OK, str(task.output))
     if stop := hooks.stop_requested():
-        return dataclasses.replace(nothing, exit_code=128 + stop, message="not started: the job was stopped")
+        return dataclasses.replace(not_started, exit_code=128 + stop, message="not started: the job was stopped")
     if hooks.time_is_up():
-        return dataclasses.replace(nothing, message="not started: the deadline had passed")
-    failed = dataclasses.replace(nothing, outcome=Outcome.FAILED)
+        return dataclasses.replace(not_started, message="not started: the deadline had passed")
+    failed = dataclasses.replace(not_started, outcome=Outcome.FAILED)
     try:
         return run_task(task, hooks)
     except Interrupted as interrupted:
-        message = "interrupted; what was labelled is kept for the next run"
+        message = "interrupted; finished labels are kept for the next run"
         code = 128 + interrupted.signal_number
-        return dataclasses.replace(nothing, outcome=Outcome.INTERRUPTED, exit_code=code, message=message)
-    except (LabelDirError, ModelError) as error:
+        return dataclasses.replace(not_started, outcome=Outcome.INTERRUPTED, exit_code=code, message=message)
+    except LabelDirError as error:
         return dataclasses.replace(failed, exit_code=int(error.exit_code), message=str(error))
     except Exception as error:
         logger.exception("%s: this is a bug, please report it with what follows", task.name)
@@ -99,11 +93,11 @@ def _task_result(task: Task, hooks: Hooks) -> TaskResult:
         return dataclasses.replace(failed, exit_code=int(ExitCode.BUG), message=message)
 
 
-def _report(result: TaskResult) -> None:
-    """Say one line; it is an error, which even a quiet job says, where the task's exit code is one."""
+def _log_task(result: TaskResult) -> None:
+    """Log the line of a task; a task that failed logs an error, which `--quiet` does not hide."""
     line = f"{result.name}: {result.message}"
     if result.exit_code == ExitCode.OK:
-        tell(line, task=result.name, outcome=result.outcome, output=result.output)
+        log_result(line, task=result.name, outcome=result.outcome, output=result.output)
     else:
         facts = fields(task=result.name, outcome=result.outcome, output=result.output, exit_code=result.exit_code)
         logger.error("%s", line, extra=facts)
@@ -118,21 +112,15 @@ def _write_summaries(result: JobResult, job: Job) -> None:
             logger.error("%s cannot be written: %s", job.metrics, error.strerror)
 
 
-def _call(command: tuple[str, ...] | None, result: JobResult) -> None:
-    """Run a command of the job file with the summary on its stdin; its failure is told and changes nothing else."""
+def _run_hook(command: tuple[str, ...] | None, result: JobResult) -> None:
+    """Run a command of the job file with the summary on its stdin; a failure is logged and changes nothing else."""
     if command is None:
         return
-    with _told(command):
-        subprocess.run(command, input=to_json(result), text=True, timeout=_HOOK_TIMEOUT_S, check=True)
-
-
-@contextlib.contextmanager
-def _told(command: tuple[str, ...]) -> Iterator[None]:
     try:
-        yield
+        subprocess.run(command, input=to_json(result), text=True, timeout=_HOOK_TIMEOUT_S, check=True)
     except OSError as error:
         logger.error("the command %s cannot be run: %s", command[0], error.strerror)
     except subprocess.CalledProcessError as error:
         logger.error("the command %s ended with exit code %d", command[0], error.returncode)
     except subprocess.TimeoutExpired:
-        logger.error("the command %s was ended after %d s", command[0], int(_HOOK_TIMEOUT_S))
+        logger.error("the command %s was killed after %d s", command[0], int(_HOOK_TIMEOUT_S))

@@ -1,4 +1,4 @@
-"""Lines for cron and units for systemd, ready to be put in place by the person whose machine it is."""
+"""The crontab line or the systemd units of a job, for the user to install."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from models.system.atomic_file import replacing
-from pipeline.errors import OutputError, UsageError
+from pipeline.errors import UsageError, output_errors
 
 _UNIT_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
@@ -17,7 +17,7 @@ _UNIT_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 def cron_line(program: Path, job: Path, at: str) -> str:
     """Return the crontab line that runs `job` with `program` each day `at` (HH:MM, local time)."""
     hour, minute = at.split(":")
-    # To cron an unescaped % is the end of the line.
+    # cron ends the command at an unescaped %.
     command = f"{shlex.quote(str(program))} run --quiet {shlex.quote(str(job))}".replace("%", r"\%")
     if "\n" in command:
         raise UsageError("a crontab line cannot hold a path with a line break")
@@ -25,15 +25,15 @@ def cron_line(program: Path, job: Path, at: str) -> str:
 
 
 def write_units(program: Path, job: Path, at: str, folder: Path) -> tuple[Path, Path]:
-    """Write the service and the timer of `job` to `folder` and return where.
+    """Write the service and the timer of `job` to `folder` and return their paths.
 
     Raises:
-        OutputError: they cannot be written.
+        OutputError: a unit cannot be written.
     """
     name = "label-job-" + (_UNIT_NAME.sub("-", job.stem).strip("-") or "job")
     values = {
-        "JOB": _specifiers(str(job)),
-        "COMMAND": f"{_word(str(program))} run {_word(str(job))}",
+        "JOB": _escaped_description(str(job)),
+        "COMMAND": f"{_quoted_word(str(program))} run {_quoted_word(str(job))}",
         "AT": f"*-*-* {at}:00",
     }
     written = []
@@ -41,17 +41,14 @@ def write_units(program: Path, job: Path, at: str, folder: Path) -> tuple[Path, 
         template = (resources.files("jobs") / "units" / f"label-job.{kind}.in").read_text(encoding="utf-8")
         content = re.sub(r"@([A-Z]+)@", lambda match: values[match[1]], template)
         path = folder / f"{name}.{kind}"
-        try:
-            with replacing(path) as stream:
-                stream.write(content.encode("utf-8", "surrogateescape"))
-        except OSError as error:
-            raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        with output_errors(path), replacing(path) as stream:
+            stream.write(content.encode("utf-8", "surrogateescape"))
         written.append(path)
     return written[0], written[1]
 
 
-def verified(units: tuple[Path, ...]) -> str | None:
-    """Return what `systemd-analyze verify` says against `units`, "" for nothing, None where it is not installed."""
+def verify_messages(units: tuple[Path, ...]) -> str | None:
+    """Return the errors that `systemd-analyze verify` reports, "" for none, None where it is not installed."""
     try:
         done = subprocess.run(
             ["systemd-analyze", "verify", *map(str, units)], capture_output=True, text=True, timeout=60, check=False
@@ -61,11 +58,11 @@ def verified(units: tuple[Path, ...]) -> str | None:
     return "" if done.returncode == 0 else done.stderr.strip()
 
 
-def _word(text: str) -> str:
-    """Quote one word of ExecStart: systemd unescapes C escapes, specifiers (%) and variables ($)."""
+def _quoted_word(text: str) -> str:
+    """Return `text` as one word of ExecStart, in which systemd expands C escapes, specifiers (%) and variables ($)."""
     escaped = "".join(f"\\x{ord(c):02x}" if ord(c) < 32 or c in '"\\' else c for c in text)
     return '"' + escaped.replace("%", "%%").replace("$", "$$") + '"'
 
 
-def _specifiers(text: str) -> str:
+def _escaped_description(text: str) -> str:
     return re.sub(r"[\x00-\x1f]", "?", text).replace("%", "%%").rstrip("\\")

@@ -1,4 +1,4 @@
-"""One task of a job: a table or a dataset brought up to date, old rows pruned, a report written."""
+"""Runs one task of a job: bring a table or a dataset up to date, prune old rows, write a report."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import logging
 import time
 from pathlib import Path
 
-from jobs.labelling.label_folder import LabelDirOptions, run_request
+from jobs.labelling.label_folder import LabelRequest, run_request
 from jobs.labelling.results import Outcome, TaskResult, sentence
 from jobs.nightly.job_file import Task
 from jobs.report.write import write_report
 from pipeline.decoding.capture_date import days_taken
-from pipeline.errors import ExitCode, OutputError
+from pipeline.errors import ExitCode, output_errors
 from pipeline.records import RunSummary
 from pipeline.run import Hooks, RunRequest, run
 from pipeline.sources.file_names import file_system_name
@@ -23,16 +23,18 @@ from pipeline.tables.reader import read_rows
 
 logger = logging.getLogger(__name__)
 
-# The dataset's truth: one table, never opened by readers of the partitions, that knows pruned rows too.
+# All rows of a dataset, also the pruned ones, in one table that readers of the partitions never open.
 _STATE_FOLDER = ".label-dir"
 _INDEX = "table.parquet"
 _DAY_S = 86400
 
 
 def run_task(task: Task, hooks: Hooks) -> TaskResult:
-    """Do the task; raises what `pipeline.run.run` and the model cache raise."""
+    """Run the task and return its result; raises what `pipeline.run.run` and the model cache raise."""
     began_s = time.monotonic()
-    _make_folder(task)
+    if task.partition_by is not None:
+        with output_errors(task.output):
+            (task.output / _STATE_FOLDER).mkdir(parents=True, exist_ok=True)
     request = request_of(task)
     summary = run(request, hooks)
     published = _publish(task, request.out) if task.partition_by is not None else None
@@ -50,7 +52,7 @@ def _has_changed(result: TaskResult, published: Published | None) -> bool:
 
 def _write_report(task: Task, report: Path, published: Published | None) -> None:
     if published is not None and not published.written + published.unchanged:
-        logger.warning("%s: there is no partition yet, and so no report", task.name)
+        logger.warning("%s: no report, because there is no partition yet", task.name)
         return
     write_report(task.output, report, task.photos, title=task.name)
 
@@ -58,42 +60,10 @@ def _write_report(task: Task, report: Path, published: Published | None) -> None
 def request_of(task: Task) -> RunRequest:
     """Return the run that brings the task's table up to date; raises what the model cache raises."""
     out = task.output if task.partition_by is None else task.output / _STATE_FOLDER / _INDEX
-    request = run_request(_options(task, out))
+    request = run_request(LabelRequest(task.photos, out, task))
     if task.keep_days is None or task.partition_by in ("exif", "run"):
         return request
     return dataclasses.replace(request, modified_since_us=_kept_since_s(task.keep_days) * 1_000_000)
-
-
-def _make_folder(task: Task) -> None:
-    if task.partition_by is None:
-        return
-    try:
-        (task.output / _STATE_FOLDER).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{task.output} cannot be written: {error.strerror}") from error
-
-
-def _options(task: Task, out: Path) -> LabelDirOptions:
-    return LabelDirOptions(
-        photos=task.photos,
-        out=out,
-        model=task.model,
-        quiet=False,
-        batch_size=task.batch_size,
-        workers=task.workers,
-        pool=task.pool,
-        threads=task.threads,
-        topk=task.topk,
-        engine=task.engine,
-        loader=task.loader,
-        include=task.include,
-        exclude=task.exclude,
-        follow_links=task.follow_links,
-        fresh=False,
-        timeout=task.timeout,
-        max_pixels=task.max_pixels,
-        max_bytes=task.max_bytes,
-    )
 
 
 def _kept_since_s(keep_days: int) -> int:
@@ -104,7 +74,7 @@ def _kept_since_s(keep_days: int) -> int:
 
 def _publish(task: Task, index: Path) -> Published:
     rows = read_rows(index)
-    try:
+    with output_errors(task.output):
         if task.partition_by == "exif":
             photos = task.photos.resolve()
             names = rows.select(["sha256", "file_name"]).to_pylist()
@@ -114,8 +84,6 @@ def _publish(task: Task, index: Path) -> Published:
         else:
             days = days_by_time(rows, "mtime" if task.partition_by == "mtime" else "labelled_at")
         return publish(rows, days, task.output, _first_kept_day(task.keep_days))
-    except OSError as error:
-        raise OutputError(f"{task.output} cannot be written: {error.strerror or error}") from error
 
 
 def _first_kept_day(keep_days: int | None) -> str | None:
@@ -129,11 +97,11 @@ def _result(task: Task, summary: RunSummary, published: Published | None) -> Tas
     if published is not None:
         message += f", {published.written} partitions written, {published.removed} removed"
     if summary.is_cut_short:
-        message += "; stopped by the deadline, the next run goes on"
+        message += "; stopped by the deadline, the next run continues"
     return TaskResult(
         name=task.name,
         outcome=Outcome.CUT_SHORT if summary.is_cut_short else Outcome.DONE,
-        # A photo known to be broken is in the table, but no news that should wake anyone each night.
+        # Only photos that this run could not label count: a known broken photo must not fail the job every night.
         exit_code=int(ExitCode.SOME_FAILED if summary.failed or summary.unreadable_folders else ExitCode.OK),
         output=str(task.output),
         message=message,

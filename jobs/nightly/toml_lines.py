@@ -1,4 +1,4 @@
-"""In which line of a TOML text each key stands; tomllib gives values alone."""
+"""The line of each key in a TOML text; tomllib returns only the values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MULTI_LINE_QUOTES = ('"""', "'''")
 
 
 def line_numbers(text: str) -> dict[Place, int]:
-    """Return the line (from 1) of each table and key of a valid TOML `text`; a key inside braces has its table's."""
+    """Return the line (from 1) of each table and key of a valid TOML `text`; inline tables have one line."""
     lines: dict[Place, int] = {}
     table: Place = ()
     tables_of: Counter[Place] = Counter()
@@ -37,7 +37,7 @@ def line_numbers(text: str) -> dict[Place, int]:
 
 
 def line_of(place: Place, lines: Mapping[Place, int]) -> int | None:
-    """Return the line of `place`, or of the nearest table or key around it."""
+    """Return the line of `place`, or of the innermost table or key that contains `place`."""
     for length in range(len(place), 0, -1):
         if place[:length] in lines:
             return lines[place[:length]]

@@ -1,4 +1,4 @@
-"""What changed in a table between two reports, remembered beside the page."""
+"""What changed in a table between two reports; the rows of the last report are kept in a file beside the page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEY = b"label_dir_report"
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How a table differs from the one of `since_s` (seconds since 1970); lists hold the first 200 of each kind.
+    """How a table differs from that of `since_s` (seconds since 1970); each list holds at most 200 names.
 
     `relabelled` holds name, label before, label now.
     """
@@ -36,7 +36,7 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class _Memory:
+class _LastReport:
     digest: str
     written_at_s: int
     changes: Changes | None
@@ -44,18 +44,18 @@ class _Memory:
 
 
 def memory_path(report: Path) -> Path:
-    """Where the rows that a report showed are remembered, for the next one."""
+    """Return the file that keeps the rows of a report for the next report."""
     return report.with_name(f".{report.name}.rows.parquet")
 
 
 def changes_since_last(rows: pa.Table, memory: Path) -> Changes | None:
-    """Compare `rows` with those remembered in `memory`, then remember these; None for a first report.
+    """Compare `rows` with those in file `memory`, then write `rows` there; None for a first report.
 
-    A report of the same rows again says the same. Raises OSError.
+    A second report of the same rows has the same changes. Raises OSError.
     """
     current = rows.select(list(_COLUMNS)).combine_chunks()
     digest = _digest(current)
-    last = _remembered(memory)
+    last = _last_report(memory)
     if last is not None and last.digest == digest:
         return last.changes
     changes = None if last is None else _compared(last, current)
@@ -65,7 +65,7 @@ def changes_since_last(rows: pa.Table, memory: Path) -> Changes | None:
     return changes
 
 
-def _compared(last: _Memory, current: pa.Table) -> Changes:
+def _compared(last: _LastReport, current: pa.Table) -> Changes:
     before, now = _states(last.rows), _states(current)
     added = [name for name in now if name not in before]
     gone = [name for name in before if name not in now]
@@ -87,7 +87,7 @@ def _compared(last: _Memory, current: pa.Table) -> Changes:
 
 
 def _states(rows: pa.Table) -> dict[str, str | None]:
-    """Return each name's label, None where it failed."""
+    """Return the label of each name, None where the photo failed."""
     names, statuses, labels = (rows.column(name).to_pylist() for name in _COLUMNS)
     return {
         str(name): str(label) if status == "ok" else None
@@ -102,11 +102,11 @@ def _digest(rows: pa.Table) -> str:
     return digest.hexdigest()
 
 
-def _remembered(memory: Path) -> _Memory | None:
+def _last_report(memory: Path) -> _LastReport | None:
     try:
         rows = pq.read_table(memory)
         note = json.loads((rows.schema.metadata or {})[_KEY])
         changes = Changes(**note["changes"]) if note["changes"] else None
-        return _Memory(str(note["digest"]), int(note["written_at_s"]), changes, rows.select(list(_COLUMNS)))
+        return _LastReport(str(note["digest"]), int(note["written_at_s"]), changes, rows.select(list(_COLUMNS)))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None

@@ -1,4 +1,4 @@
-/* The page's data, its thumbnails and its links. */
+/* The data, thumbnails and links of the page. */
 const data = JSON.parse(document.getElementById("data").textContent);
 const total = data.names.length;
 const first = data.probs.length ? data.probs[0] : [];
@@ -20,13 +20,13 @@ const percent = (permyriad) => (permyriad / 100).toFixed(permyriad < 9950 && per
 const labelOf = (index, rank) => { const id = data.ids[rank][index]; return id < 0 ? "" : data.labels[id]; };
 const counted = (number) => number.toLocaleString("en");
 
-/* Thumbnails: chunks of base64 lines, parsed by the browser after this script; a few are kept split. */
+/* Thumbnails are chunks of base64 lines that the browser parses after this script; the latest chunks stay split. */
 const chunks = new Map();
 const thumbnail = (index) => {
   const number = Math.floor(index / data.perChunk);
   if (!chunks.has(number)) {
     const script = byId("thumbnails-" + number);
-    /* The next chunk's start, or the page's end, tells that this one has arrived whole. */
+    /* A chunk is complete once the next chunk has started or the page has ended. */
     if (!script || (document.readyState === "loading" && !script.nextSibling)) return null;
     if (chunks.size > 200) chunks.delete(chunks.keys().next().value);
     chunks.set(number, script.textContent.split("\n"));
@@ -34,21 +34,21 @@ const thumbnail = (index) => {
   const line = chunks.get(number)[index % data.perChunk];
   return line ? "data:image/webp;base64," + line : "";
 };
-const waiting = new Map();
+const unpainted = new Map();
 const paint = (image, index) => {
   const source = thumbnail(index);
-  if (source === null) { waiting.set(image, index); return; }
-  waiting.delete(image);
+  if (source === null) { unpainted.set(image, index); return; }
+  unpainted.delete(image);
   if (source) image.src = source;
 };
-const paintWaiting = () => { for (const [image, index] of waiting) paint(image, index); };
+const paintUnpainted = () => { for (const [image, index] of unpainted) paint(image, index); };
 if (document.readyState === "loading") {
-  const timer = setInterval(paintWaiting, 100);
-  document.addEventListener("DOMContentLoaded", () => { clearInterval(timer); paintWaiting(); });
+  const timer = setInterval(paintUnpainted, 100);
+  document.addEventListener("DOMContentLoaded", () => { clearInterval(timer); paintUnpainted(); });
 }
 
 const url = (index) => {
   if (data.base === null) return null;
-  const odd = data.odd[index];
-  return data.base + (odd !== undefined ? odd : data.names[index].split("/").map(encodeURIComponent).join("/"));
+  const encoded = data.encodedNames[index];
+  return data.base + (encoded !== undefined ? encoded : data.names[index].split("/").map(encodeURIComponent).join("/"));
 };

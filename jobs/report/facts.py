@@ -1,4 +1,4 @@
-"""Rows -> the figures of a report: counts, commonest labels, distribution of confidence, what failed and why."""
+"""Rows -> the figures of a report: counts, commonest labels, distribution of confidence, failed files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.tables.reader import top_k_of_rows
 
 BINS = 20
 _LABELS_SHOWN = 12
-_UNCERTAIN = 0.5
+_UNCERTAIN_BELOW = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One file without a label."""
+    """A file without a label."""
 
     name: str
     error_class: str
@@ -36,7 +36,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Photos:
-    """The labelled photos, least certain first; `labels` and `percents` hold one column for each rank."""
+    """The labelled photos, least certain first; `labels` and `permyriads` (of 10,000) hold one list per rank."""
 
     names: list[str]
     labels: list[list[str | None]]
@@ -71,17 +71,17 @@ def facts_of(rows: pa.Table) -> Facts:
     labelled = rows.filter(is_ok)
     labelled = labelled.take(pc.sort_indices(labelled, [("prob_1", "ascending"), ("file_name", "ascending")]))
     failures = [_failure(row) for row in rows.filter(pc.invert(is_ok)).select(["file_name", "error"]).to_pylist()]
-    certainty = _probabilities(labelled, 1)
+    confidence = _probabilities(labelled, 1)
     counts = Counter(labelled.column("label_1").to_pylist())
     return Facts(
         photo_count=rows.num_rows,
         labelled=labelled.num_rows,
         label_count=len(counts),
-        median_percent=float(np.median(certainty)) * 100 if len(certainty) else None,
-        uncertain=int((certainty < _UNCERTAIN).sum()),
+        median_percent=float(np.median(confidence)) * 100 if len(confidence) else None,
+        uncertain=int((confidence < _UNCERTAIN_BELOW).sum()),
         models=sorted({str(name) for name in rows.column("model").to_pylist()}),
         commonest=_bars(sorted(((str(name), count) for name, count in counts.items()), key=_rank)[:_LABELS_SHOWN]),
-        confidence=_histogram(certainty),
+        confidence=_histogram(confidence),
         failed_by_class=_bars(Counter(failure.error_class for failure in failures).most_common()),
         failures=failures,
         photos=_photos(labelled),
@@ -115,8 +115,8 @@ def _failure(row: dict[str, str]) -> Failure:
     return Failure(row["file_name"], error_class, reason)
 
 
-def _histogram(certainty: NDArray[np.float64]) -> list[Bar]:
-    counts, _ = np.histogram(certainty, bins=BINS, range=(0.0, 1.0))
+def _histogram(confidence: NDArray[np.float64]) -> list[Bar]:
+    counts, _ = np.histogram(confidence, bins=BINS, range=(0.0, 1.0))
     width = 100 // BINS
     return _bars([(f"{index * width}-{(index + 1) * width}%", int(count)) for index, count in enumerate(counts)])
 

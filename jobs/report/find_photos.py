@@ -1,4 +1,4 @@
-"""Where the photos of a table lie, when nobody says."""
+"""Finds the folder of a table's photos, for a report without `--photos`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _SAMPLE = 20
 
 
 def find_photos(table: Path, names: Sequence[str]) -> Path | None:
-    """Return the folder near `table` in which most of a sample of `names` exist; None where there is none.
+    """Return the folder near `table` in which most of a sample of `names` exist; None without such a folder.
 
-    Looked at are the table's own folder and the folders in it.
+    Candidates are the table's own folder and the folders in it.
     """
     sample = names[:: max(1, len(names) // _SAMPLE)][:_SAMPLE]
     if not sample:

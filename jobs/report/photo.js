@@ -1,17 +1,17 @@
-/* One photo, large. */
+/* The dialog with one large photo. */
 const show = (index) => {
   open = index;
   byId("photo-name").textContent = data.names[index];
   const image = byId("photo-image");
   const link = byId("photo-link");
-  const missing = byId("photo-missing");
+  const note = byId("photo-missing");
   const original = url(index);
-  missing.hidden = true;
+  note.hidden = true;
   image.alt = "The photo, labelled " + labelOf(index, 0);
   const fallBack = () => {
     image.onerror = null;
     image.src = thumbnail(index) || "data:,";
-    missing.hidden = false;
+    note.hidden = false;
   };
   image.onerror = fallBack;
   if (original === null) fallBack(); else image.src = original;
@@ -65,7 +65,7 @@ dialog.addEventListener("click", (event) => { if (event.target === dialog) dialo
 byId("photo-previous").addEventListener("click", () => step(-1));
 byId("photo-next").addEventListener("click", () => step(1));
 
-/* Keys. */
+/* Keyboard. */
 const columns = () => getComputedStyle(sheet).gridTemplateColumns.split(" ").length;
 sheet.addEventListener("keydown", (event) => {
   const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns() };

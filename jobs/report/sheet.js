@@ -1,10 +1,10 @@
-/* Filters and order. */
-let searchable = null;
-const haystack = (index) => {
-  if (searchable === null) {
-    searchable = data.names.map((name, i) => (name + "\n" + data.ids.map((_, rank) => labelOf(i, rank)).join("\n")).toLowerCase());
+/* Filters and sort order. */
+let searchTexts = null;
+const searchText = (index) => {
+  if (searchTexts === null) {
+    searchTexts = data.names.map((name, i) => (name + "\n" + data.ids.map((_, rank) => labelOf(i, rank)).join("\n")).toLowerCase());
   }
-  return searchable[index];
+  return searchTexts[index];
 };
 const collator = new Intl.Collator("en", { numeric: true });
 const rankOfLabel = () => {
@@ -34,15 +34,15 @@ const refresh = () => {
   for (let index = 0; index < total; index++) {
     if (first[index] < low || first[index] > high) continue;
     if (label >= 0 && data.ids[0][index] !== label) continue;
-    if (text && !haystack(index).includes(text)) continue;
+    if (text && !searchText(index).includes(text)) continue;
     shown.push(index);
   }
   const sorter = sorters[inputs.sort.value]();
   if (sorter) shown.sort(sorter);
-  mark(label, low, high);
+  markPressed(label, low, high);
   turnTo(0);
 };
-const mark = (label, low, high) => {
+const markPressed = (label, low, high) => {
   for (const bar of document.querySelectorAll("[data-label]")) {
     bar.setAttribute("aria-pressed", String(label >= 0 && bar.dataset.label === data.labels[label]));
   }
@@ -52,12 +52,12 @@ const mark = (label, low, high) => {
   }
 };
 
-/* The contact sheet, one page of it at a time. */
+/* One page of the contact sheet. */
 const pageCount = () => Math.max(1, Math.ceil(shown.length / data.perPage));
 const turnTo = (number) => {
   page = Math.min(pageCount() - 1, Math.max(0, number));
   const begin = page * data.perPage;
-  waiting.clear();
+  unpainted.clear();
   sheet.replaceChildren(...shown.slice(begin, begin + data.perPage).map(card));
   byId("pages").hidden = pageCount() < 2;
   byId("page").value = page + 1;
@@ -82,8 +82,8 @@ const card = (index) => {
     if (data.ids[rank][index] < 0) continue;
     const line = element("span", rank === 0 ? "line first" : "line");
     const probability = data.probs[rank][index];
-    const certainty = rank > 0 ? "" : probability < 5000 ? "low" : probability >= 9000 ? "high" : "";
-    line.append(element("span", "", labelOf(index, rank)), element("span", certainty, percent(probability)));
+    const confidence = rank > 0 ? "" : probability < 5000 ? "low" : probability >= 9000 ? "high" : "";
+    line.append(element("span", "", labelOf(index, rank)), element("span", confidence, percent(probability)));
     text.append(line);
   }
   const file = element("span", "file", data.names[index]);

@@ -1,24 +1,23 @@
-"""Questions about a table -> lines of text in columns."""
+"""A query of a table -> lines of text in columns."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import sys
-import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from jobs.cli.columns import GAP, aligned, column_widths, display_width
 from pipeline.sources.file_names import printable
 from pipeline.tables.arrow import pa, pc
 from pipeline.tables.reader import top_k_of_rows
 
-_GAP = "  "
-
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """Which rows, how many of them, in which order, or only their counts; None asks nothing."""
+class Query:
+    """The rows to show, at most `limit` of them, in which order, or only their counts; None filters nothing."""
 
     label: str | None = None
     text: str | None = None
@@ -30,49 +29,44 @@ class Question:
     limit: int = 50
 
 
-def show(rows: pa.Table, question: Question) -> tuple[Iterator[str], int]:
-    """Return the lines that answer `question`, the first a heading, and how many rows the limit left out."""
-    found = _matching(rows, question)
-    if question.count:
-        heading, cells = _counted(found, question)
+def show(rows: pa.Table, query: Query) -> tuple[Iterator[str], int]:
+    """Return the lines that answer `query`, the first a heading, and how many rows the limit left out."""
+    found = _matching(rows, query)
+    if query.count:
+        heading, cells = _counted(found, query)
+        shown, total = cells[: query.limit or None], len(cells)
     else:
-        if question.sort == "prob" and not question.errors:
+        if query.sort == "prob" and not query.errors:
             found = found.take(pc.sort_indices(found, [("prob_1", "ascending"), ("file_name", "ascending")]))
-        limit = question.limit or found.num_rows
-        heading, cells = _rows(found.slice(0, limit), question.errors)
-        return _aligned(heading, cells), max(0, found.num_rows - limit)
-    limit = question.limit or len(cells)
-    return _aligned(heading, cells[:limit]), max(0, len(cells) - limit)
+        heading, shown = _rows(found.slice(0, query.limit or None), query.errors)
+        total = found.num_rows
+    return _lines(heading, shown), total - len(shown)
 
 
-def _matching(rows: pa.Table, question: Question) -> pa.Table:
-    rows = rows.filter(pc.equal(rows.column("status"), pa.scalar("error" if question.errors else "ok")))
-    if question.text:
-        pattern = re.escape(question.text)
+def _matching(rows: pa.Table, query: Query) -> pa.Table:
+    rows = rows.filter(pc.equal(rows.column("status"), pa.scalar("error" if query.errors else "ok")))
+    if query.text:
+        pattern = re.escape(query.text)
         in_name = pc.match_substring_regex(rows.column("file_name"), pattern, ignore_case=True)
         in_label = pc.match_substring_regex(rows.column("label_1"), pattern, ignore_case=True)
         rows = rows.filter(pc.or_kleene(in_name, in_label))
-    if question.errors:
+    if query.errors:
         return rows
-    if question.label:
-        pattern = rf"(^|\W){re.escape(question.label)}($|\W)"
+    if query.label:
+        pattern = rf"(^|\W){re.escape(query.label)}($|\W)"
         rows = rows.filter(pc.match_substring_regex(rows.column("label_1"), pattern, ignore_case=True))
-    if question.min_prob is not None:
-        rows = rows.filter(pc.greater_equal(rows.column("prob_1"), pa.scalar(question.min_prob, pa.float32())))
-    if question.max_prob is not None:
-        rows = rows.filter(pc.less_equal(rows.column("prob_1"), pa.scalar(question.max_prob, pa.float32())))
+    if query.min_prob is not None:
+        rows = rows.filter(pc.greater_equal(rows.column("prob_1"), pa.scalar(query.min_prob, pa.float32())))
+    if query.max_prob is not None:
+        rows = rows.filter(pc.less_equal(rows.column("prob_1"), pa.scalar(query.max_prob, pa.float32())))
     return rows
 
 
-def _counted(rows: pa.Table, question: Question) -> tuple[list[str], list[list[str]]]:
-    names = rows.column("error" if question.errors else "label_1").to_pylist()
-    if question.errors:
-        names = [str(name).partition(":")[0] for name in names]
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[str(name)] = counts.get(str(name), 0) + 1
+def _counted(rows: pa.Table, query: Query) -> tuple[list[str], list[list[str]]]:
+    names = [str(name) for name in rows.column("error" if query.errors else "label_1").to_pylist()]
+    counts = Counter(name.partition(":")[0] if query.errors else name for name in names)
     ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    return ["PHOTOS", "ERROR" if question.errors else "LABEL"], [[str(count), name] for name, count in ordered]
+    return ["PHOTOS", "ERROR" if query.errors else "LABEL"], [[str(count), name] for name, count in ordered]
 
 
 def _rows(rows: pa.Table, errors: bool) -> tuple[list[str], list[list[str]]]:
@@ -90,46 +84,26 @@ def _pair(label: str | None, probability: float | None) -> str:
     return "" if label is None or probability is None else f"{probability:4.0%} {label}"
 
 
-def _aligned(heading: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield lines in columns; at a terminal, long cells are cut so that a row stays one line."""
+def _lines(heading: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Return lines in columns; at a terminal, long cells are cut so that a row stays one line."""
     table = [list(heading), *([printable(cell) for cell in row] for row in cells)]
-    widths = [max(_width(row[column]) for row in table) for column in range(len(heading))]
     if sys.stdout.isatty():
-        widths = _fitting(widths, shutil.get_terminal_size().columns)
+        widths = _fitting(column_widths(table), shutil.get_terminal_size().columns)
         table = [[_cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in table]
-    numeric = heading[0] == "PHOTOS"
-    for row in table:
-        padded = [
-            _padded(cell, width, numeric and n == 0) for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield _GAP.join(padded).rstrip()
+    return aligned(table, right=(0,) if heading[0] == "PHOTOS" else ())
 
 
 def _fitting(widths: Sequence[int], columns: int) -> list[int]:
-    """Take from the widest column until all fit, but leave each its first few letters."""
+    """Narrow the widest column until all fit, but none to less than a few letters."""
     fitting = list(widths)
-    while sum(fitting) + len(_GAP) * (len(fitting) - 1) > columns and max(fitting) > 8:
+    while sum(fitting) + len(GAP) * (len(fitting) - 1) > columns and max(fitting) > 8:
         fitting[fitting.index(max(fitting))] -= 1
     return fitting
 
 
-def _width(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
-
-
 def _cut(text: str, width: int) -> str:
-    if _width(text) <= width:
+    if display_width(text) <= width:
         return text
-    while text and _width(text) > width - 1:
+    while text and display_width(text) > width - 1:
         text = text[:-1]
     return text + "…"
-
-
-def _padded(text: str, width: int, to_the_right: bool) -> str:
-    space = " " * (width - _width(text))
-    return space + text if to_the_right else text + space

@@ -1,4 +1,4 @@
-"""A table and its photos -> one HTML file that holds all it shows: figures, rows and thumbnails."""
+"""A table and its photos -> one self-contained HTML file: figures, rows and thumbnails."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from jobs.report.facts import Facts, Photos, facts_of
 from jobs.report.find_photos import find_photos
 from models.system.atomic_file import replacing
 from pipeline.decoding.thumbnail import ThumbnailOrder, cached_path, make_thumbnails, read_thumbnail
-from pipeline.errors import OutputError
+from pipeline.errors import output_errors
 from pipeline.sources.file_names import file_system_name
 from pipeline.system.cpus import this_machine, usable_cores
 from pipeline.tables.reader import read_rows
 
-# One page of the sheet: the first can be drawn while the browser still reads the others.
+# As many as one page of the contact sheet shows: the browser draws the first page while it reads the other chunks.
 THUMBNAILS_PER_CHUNK = 60
 _PHOTOS_PER_PAGE = THUMBNAILS_PER_CHUNK
-# Small tables get large thumbnails; what must stay one file of a size a browser opens at once gets small ones.
+# The more photos, the smaller their thumbnails: the page must stay one file that a browser opens at once.
 _SIDES_BY_COUNT = ((4_000, 192), (16_000, 128))
 _SMALLEST_SIDE = 96
-_SCRIPTS = ("data.js", "sheet.js", "photo.js", "wiring.js")
+_SCRIPTS = ("data.js", "sheet.js", "photo.js", "events.js")
 _REST_OF_THUMBNAILS = "<!--thumbnails-->"
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """The figures that a page shows, and whether it has thumbnails and links."""
+class WrittenReport:
+    """The figures on a page, and whether the page has thumbnails and links."""
 
     facts: Facts
     has_photos: bool
@@ -50,14 +50,15 @@ def write_report(
     photos: Path | None = None,
     title: str | None = None,
     on_thumbnail: Callable[[int, int], None] = lambda done, of: None,
-) -> Written:
-    """Write the page about `table`, whose photos lie below `photos` (None: looked for near the table), to `report`.
+) -> WrittenReport:
+    """Write the page about `table` to `report`; `photos` None: the folder of the photos is looked for near the table.
 
-    Without the photos the page has no thumbnails and no links. `on_thumbnail` follows the thumbnails being made.
+    Without the photos the page has no thumbnails and no links. `on_thumbnail` is called with how many
+    thumbnails are made, and of how many.
 
     Raises:
-        InputMissingError: there is no such table.
-        UsageError: it is not a table of label-dir.
+        InputMissingError: the table does not exist.
+        UsageError: `table` is not a table of label-dir.
         OutputError: the page cannot be written.
     """
     rows = read_rows(table)
@@ -65,28 +66,25 @@ def write_report(
     folder = photos if photos is not None else find_photos(table, facts.photos.names)
     side = _side_for(facts.labelled)
     if folder is not None:
-        _make_missing(facts.photos, folder, side, on_thumbnail)
-    try:
+        _make_missing_thumbnails(facts.photos, folder, side, on_thumbnail)
+    with output_errors(report):
         report = report.resolve()
-        page = _page(
-            facts, table, report, folder, side, title or table.name, changes_since_last(rows, memory_path(report))
-        )
+        changes = changes_since_last(rows, memory_path(report))
+        page = _page(facts, table, report, folder, side, title or table.name, changes)
         head, _, tail = page.partition(_REST_OF_THUMBNAILS)
         with replacing(report) as stream:
             stream.write(head.encode())
             for number in range(1, _chunk_count(facts.photos)):
                 stream.write(_chunk(facts.photos, number, side).encode())
             stream.write(tail.encode())
-    except OSError as error:
-        raise OutputError(f"{report} cannot be written: {error.strerror or error}") from error
-    return Written(facts, folder is not None)
+    return WrittenReport(facts, folder is not None)
 
 
 def _side_for(count: int) -> int:
     return next((side for limit, side in _SIDES_BY_COUNT if count <= limit), _SMALLEST_SIDE)
 
 
-def _make_missing(photos: Photos, folder: Path, side: int, follow: Callable[[int, int], None]) -> None:
+def _make_missing_thumbnails(photos: Photos, folder: Path, side: int, on_thumbnail: Callable[[int, int], None]) -> None:
     orders = [
         ThumbnailOrder(f"{folder}/{file_system_name(name)}", str(cached_path(sha256, side)), side)
         for sha256, name in dict(zip(photos.sha256s, photos.names, strict=True)).items()
@@ -95,7 +93,7 @@ def _make_missing(photos: Photos, folder: Path, side: int, follow: Callable[[int
     if orders:
         processes = min(usable_cores(this_machine()), len(orders))
         for done, _ in enumerate(make_thumbnails(orders, processes), 1):
-            follow(done, len(orders))
+            on_thumbnail(done, len(orders))
 
 
 def _page(facts: Facts, table: Path, report: Path, folder: Path | None, side: int, title: str, changes: object) -> str:
@@ -123,7 +121,7 @@ def _page(facts: Facts, table: Path, report: Path, folder: Path | None, side: in
 
 
 def _script() -> str:
-    """Return the files of the page's script as the one function that they are."""
+    """Return the files of the page's script as one function."""
     return '"use strict";\n(() => {\n' + "\n".join(_asset(name) for name in _SCRIPTS) + "})();\n"
 
 
@@ -136,7 +134,7 @@ def _csp_hash(source: str) -> Markup:
 
 
 def _inert_json(value: object) -> str:
-    """Return JSON that no HTML parser can read as anything but text: `<`, `>` and `&` appear escaped."""
+    """Return JSON that an HTML parser can only read as text: `<`, `>` and `&` are escaped."""
     text = json.dumps(value, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -148,7 +146,9 @@ def _data(facts: Facts, report: Path, folder: Path | None) -> Mapping[str, objec
         "base": None if folder is None else _relative_url(folder, report.parent),
         "labels": list(ids),
         "names": photos.names,
-        "odd": {index: quote(os.fsencode(file_system_name(n))) for index, n in enumerate(photos.names) if "\\" in n},
+        "encodedNames": {
+            index: quote(os.fsencode(file_system_name(name))) for index, name in enumerate(photos.names) if "\\" in name
+        },
         "ids": [[ids.get(str(label), -1) for label in rank] for rank in photos.labels],
         "probs": photos.permyriads,
         "widths": photos.widths,
@@ -162,10 +162,10 @@ def _data(facts: Facts, report: Path, folder: Path | None) -> Mapping[str, objec
 
 
 def _relative_url(folder: Path, start: Path) -> str:
-    """Return the way from the page to the photos, so that both can move together."""
+    """Return the URL from the page to the photos, relative so that page and photos can be moved together."""
     relative = os.path.relpath(folder.resolve(), start)
     encoded = quote(os.fsencode(relative))
-    # "a:b/" would read as a URL of scheme "a".
+    # Without the dot, "a:b/" would be a URL of scheme "a".
     return f"./{encoded}/"
 
 
@@ -174,7 +174,7 @@ def _chunk_count(photos: Photos) -> int:
 
 
 def _chunk(photos: Photos, number: int, side: int) -> str:
-    """Return a script element of type text/plain: one base64 line for each photo, empty where it has no thumbnail."""
+    """Return a script element of type text/plain: a base64 line for each photo, empty where there is no thumbnail."""
     return (
         f'<script type="text/plain" id="thumbnails-{number}">' + "\n".join(_lines(photos, number, side)) + "</script>\n"
     )

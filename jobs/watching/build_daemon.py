@@ -1,4 +1,4 @@
-"""From the options of `watch-folder` to a running daemon: checks, lock, pieces, signals."""
+"""The options of `watch-folder` -> a running daemon: checks, lock, collaborators, signals."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.cli.options import WatchTimings
 from jobs.cli.signals import requests_by_signal
-from jobs.cli.watch_options import RhythmOptions
-from jobs.labelling.label_folder import LabelDirOptions, run_request
-from pipeline.errors import ExitCode, OutputError, UsageError
+from jobs.labelling.label_folder import LabelRequest, run_request
+from pipeline.errors import ExitCode, OutputError, UsageError, output_errors
 from pipeline.labeller import Labeller
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.prometheus import MetricsServer
@@ -41,42 +41,40 @@ STATUS_NAME = "status.json"
 
 @dataclass(frozen=True, slots=True)
 class WatchOptions:
-    """The options of `watch-folder`; `labelling` holds those it shares with `label-dir`, `out` being the labels."""
+    """The options of `watch-folder`; `labelling.out` is the folder of the labels, `format` that of its parts."""
 
-    labelling: LabelDirOptions
-    rhythm: RhythmOptions
+    labelling: LabelRequest
+    timings: WatchTimings
     once: bool
     done: str
-    part_format: str
+    format: str
     part_rows: int
     metrics: str | None
     status: Path | None
 
 
 def watch_folder(options: WatchOptions) -> int:
-    """Watch until told to stop; returns the exit code.
+    """Watch the inbox until a signal stops the daemon, and return the exit code.
 
     Raises:
-        UsageError: the options contradict each other, or the folders lie in each other.
-        InputMissingError: the inbox is not there.
+        UsageError: the options contradict each other, or one folder lies in the other.
+        InputMissingError: the inbox does not exist.
         OutputError: the labels cannot be written.
         LockedError: another process writes the same labels.
-        ModelError, WorkerDiedError: the model cannot be loaded.
+        LabelDirError: the model cannot be loaded.
     """
     labels = options.labelling.out
     done_action = _done_action(options)
     _refuse_nesting(options.labelling.photos.resolve(), labels.resolve())
     stats = DaemonStats()
-    # Arrow's own pools keep what a commit needed for a moment; over months of commits that is memory for nothing.
+    # Arrow's own allocators keep the memory of a commit; over months of commits that grows without use.
     pa.set_memory_pool(pa.system_memory_pool())
     with contextlib.ExitStack() as stack:
         control = stack.enter_context(requests_by_signal())
-        try:
+        with output_errors(labels):
             labels.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(labels / STATE_FOLDER / "lock", str(labels)))
-            sink = AppendDataset(labels, options.part_format, options.labelling.topk, options.part_rows)
-        except OSError as error:
-            raise OutputError(f"{labels} cannot be written: {error.strerror or error}") from error
+            sink = AppendDataset(labels, options.format, options.labelling.options.topk, options.part_rows)
         stack.callback(sink.close)
         server = MetricsServer(*_address(options.metrics), stats) if options.metrics else None
         if server is not None:
@@ -94,46 +92,45 @@ def _daemon(
     control: LoopControl,
 ) -> Daemon:
     clock = time.monotonic
-    shared = options.labelling
+    request, timings = options.labelling, options.timings
     avoid = frozenset() if done_action.target is None else frozenset({str(done_action.target)})
-    inbox = WatchedFolder(shared.photos, WalkRules(shared.include, shared.exclude, avoid=avoid))
-    rhythm = options.rhythm
-    poll_s = poll_interval(rhythm.poll_s, inbox)
-    intervals = WatchIntervals(rhythm.settle_s, rhythm.flush_s, rhythm.rescan_s, poll_s, options.once)
+    inbox = WatchedFolder(request.photos, WalkRules(request.options.include, request.options.exclude, avoid=avoid))
+    poll_s = poll_interval(timings.poll, inbox)
+    intervals = WatchIntervals(timings.settle, timings.flush, timings.rescan, poll_s, options.once)
     schedule = ScanSchedule(intervals.scan_s, clock)
     tracker = SettleTracker(intervals.settle_s, clock)
     row_committer = RowCommitter(sink, done_action, intervals.flush_s, clock, stats)
     scanner = Scanner(inbox, schedule, clock)
     pending_files = PendingFiles(inbox, scanner, tracker, sink, stats, row_committer.finish_labelled)
     event_supervisor = EventSupervisor(inbox, schedule, intervals, stats, control.wake, clock)
-    status_files = [shared.out / STATE_FOLDER / STATUS_NAME, *([options.status] if options.status else [])]
+    status_files = [request.out / STATE_FOLDER / STATUS_NAME, *([options.status] if options.status else [])]
     reporter = StatusReporter(stats, SdNotify(), status_files, server, clock)
 
     def start_labeller() -> RunningLabeller:
-        request, labeller = started(shared)
-        stats.model = request.artifact.model_id
+        run_request, labeller = started(request)
+        stats.model = run_request.artifact.model_id
         return labeller
 
     labeller_supervisor = LabellerSupervisor(start_labeller, stats, clock)
     return Daemon(event_supervisor, pending_files, row_committer, labeller_supervisor, stats, reporter, control, clock)
 
 
-def started(options: LabelDirOptions) -> tuple[RunRequest, Labeller]:
-    """Return what the options ask for and the running, warm labeller for it; raises as `run_request` does."""
-    request = run_request(options)
-    labeller = Labeller(request.artifact, request.plan).__enter__()
+def started(request: LabelRequest) -> tuple[RunRequest, Labeller]:
+    """Return the run that `request` asks for and a running, warm labeller for it; raises what `run_request` raises."""
+    run = run_request(request)
+    labeller = Labeller(run.artifact, run.plan).__enter__()
     try:
         labeller.warm_up()
     except BaseException:
         labeller.close()
         raise
-    return request, labeller
+    return run, labeller
 
 
 def poll_interval(poll_s: float | None, inbox: WatchedFolder) -> float | None:
-    """Return how often to poll: as asked, or by itself on a network share; None where events will do."""
+    """Return how often to poll, in seconds: as requested, or the default on a network share; None to rely on events."""
     if poll_s is None and inbox.is_on_network():
-        logger.info("%s is a network share, which tells of no changes: polling", inbox.folder)
+        logger.info("%s is a network share, which reports no changes: polling", inbox.folder)
         return POLL_S
     return poll_s
 
@@ -147,7 +144,7 @@ def _done_action(options: WatchOptions) -> DoneAction:
         raise UsageError(f"--done {options.done}: keep, delete or move:DIR")
     target = Path(place).resolve()
     if target == inbox or target in inbox.parents:
-        raise UsageError(f"--done {options.done}: the inbox lies in that folder; choose another")
+        raise UsageError(f"--done {options.done}: the inbox lies in that folder; choose another folder")
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:

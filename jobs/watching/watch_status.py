@@ -1,4 +1,4 @@
-"""`watch-folder status LABELS`: the figures of a running daemon, for a person."""
+"""`watch-folder status LABELS`: the state and the counts of a watch-folder, as text."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from pipeline.tables.append_dataset import STATE_FOLDER
 
 
 def show_status(labels: Path) -> int:
-    """Print how the daemon that writes `labels` is; 0 where it runs and is well, else 1.
+    """Print the state of the daemon that writes `labels`; return 0 where it runs and is healthy, else 1.
 
     Raises:
-        InputMissingError: no daemon ever wrote there.
+        InputMissingError: no daemon has written a status there.
     """
     try:
         status = json.loads((labels / STATE_FOLDER / STATUS_NAME).read_text(encoding="utf-8"))

@@ -1,14 +1,14 @@
-"""From the options of `label-dir --watch` to the loop that keeps the table true."""
+"""The options of `label-dir --watch` -> the loop that keeps the table up to date."""
 
 from __future__ import annotations
 
 import time
 from functools import partial
 
-from jobs.cli.logging_setup import tell
+from jobs.cli.logging_setup import log_result
+from jobs.cli.options import WatchTimings
 from jobs.cli.signals import requests_by_signal
-from jobs.cli.watch_options import RhythmOptions
-from jobs.labelling.label_folder import LabelDirOptions
+from jobs.labelling.label_folder import LabelRequest
 from jobs.labelling.results import sentence
 from jobs.watching.build_daemon import poll_interval, started
 from pipeline.errors import ExitCode
@@ -20,18 +20,18 @@ from pipeline.watching.table_watch import TableWatch
 from pipeline.watching.watched_folder import WatchedFolder
 
 
-def watch_table(options: LabelDirOptions, watching: RhythmOptions) -> int:
-    """Keep the table the truth about the folder until told to stop; raises what `TableWatch.run` does."""
-    out = options.out.resolve()
+def watch_table(request: LabelRequest, timings: WatchTimings) -> int:
+    """Keep the table up to date with the folder until told to stop; raises what `TableWatch.run` does."""
+    out, options = request.out.resolve(), request.options
     avoid = frozenset({str(out), str(state_folder(out))})
-    inbox = WatchedFolder(options.photos, WalkRules(options.include, options.exclude, options.follow_links, avoid))
-    poll_s = poll_interval(watching.poll_s, inbox)
-    intervals = WatchIntervals(watching.settle_s, watching.flush_s, watching.rescan_s, poll_s)
+    inbox = WatchedFolder(request.photos, WalkRules(options.include, options.exclude, options.follow_links, avoid))
+    poll_s = poll_interval(timings.poll, inbox)
+    intervals = WatchIntervals(timings.settle, timings.flush, timings.rescan, poll_s)
     with requests_by_signal() as control:
-        TableWatch(inbox, partial(started, options), intervals, control, _tell, time.monotonic).run()
+        TableWatch(inbox, partial(started, request), intervals, control, _log_run, time.monotonic).run()
     return ExitCode.OK
 
 
-def _tell(summary: RunSummary) -> None:
+def _log_run(summary: RunSummary) -> None:
     if summary.labelled or summary.copied or summary.failed or summary.removed:
-        tell(sentence(summary), labelled=summary.labelled, failed=summary.failed, removed=summary.removed)
+        log_result(sentence(summary), labelled=summary.labelled, failed=summary.failed, removed=summary.removed)

@@ -1,4 +1,4 @@
-"""What `label-models bench` does: finds what every engine loads, measures, and writes the table and the chart."""
+"""`label-models bench`: time every engine on a model, and the table of the figures."""
 
 from __future__ import annotations
 
@@ -10,45 +10,43 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.workshop.building import SAMPLE_SEED
+from jobs.cli.columns import aligned
+from jobs.workshop.building import SAMPLE_SEED, build_own
+from jobs.workshop.options import QuantizationOptions
 from jobs.workshop.photos import decoded_sample
 from models.artifact import Artifact, read_artifact
-from models.build_steps import Int8Request, Origin, prepare_int8, prepare_network
-from models.cache import ensure_artifact, ensure_built, model_lock
+from models.build_steps import Origin
+from models.cache import ensure_artifact, ensure_built
 from models.certification.bench import BATCH_SIZE, BenchRow, Subject, bench, usable_threads
-from models.certification.certify import GENERATED_IMAGES, GENERATED_SEED, Terms
+from models.certification.certify import GENERATED_IMAGES, GENERATED_SEED
 from models.classifier import Pixels
 from models.engines import ENGINES, engine_kind
-from models.manifest import Manifest, cache_folder, read_manifest, state_file_name, torch_int8_name, write_manifest
+from models.manifest import cache_folder, read_manifest, state_file_name, torch_int8_name
 from models.samples import generated_images
 from models.system.cpu_kind import this_cpu
-from models.system.isolated_call import Notify, isolated_call
+from models.system.isolated_call import Notify
 
 
 def random_model(architecture: str, notify: Notify) -> str:
-    """Build an architecture with random weights, if that was not done yet: the name it has then."""
+    """Build an architecture with random weights unless it is built, and return the model's name."""
     name = f"{architecture}-random"
-    if read_manifest(name) is not None:
-        return name
-    with model_lock(name):
-        fp32, state = isolated_call(prepare_network, notify, Origin(name, architecture, random=True), cache_folder())
-        # Answers of random weights mean nothing, so no agreement is asked of them.
-        request = Int8Request(Terms(required_agreement=0.0))
-        result = isolated_call(prepare_int8, notify, cache_folder(), fp32, request)
-        write_manifest(name, Manifest("", result.int8, fp32, state, result.calibration))
+    if read_manifest(name) is None:
+        # No agreement is required, because the labels of random weights are meaningless.
+        options = QuantizationOptions(min_agreement=0.0)
+        build_own(Origin(name, architecture, random=True), options, notify)
     return name
 
 
 def measured_rows(
     name: str, engines: tuple[str, ...], photos: Path | None, rounds: int, notify: Notify
 ) -> list[BenchRow]:
-    """A row for every engine that the model has a form for. Raises ModelError."""
-    receipt = ensure_built(name, notify)
-    int8, fp32 = (read_artifact(cache_folder() / file) for file in (receipt.int8, receipt.fp32))
+    """Return a row for each engine that can run the model. Raises LabelDirError."""
+    manifest = ensure_built(name, notify)
+    int8, fp32 = (read_artifact(cache_folder() / file) for file in (manifest.int8, manifest.fp32))
     subjects = []
     for engine in engines or tuple(ENGINES):
         kind = engine_kind(engine)
-        if kind.startswith("torch") and not receipt.state:
+        if kind.startswith("torch") and not manifest.state:
             continue
         if kind == "torch-int8":
             ensure_artifact(name, notify, engine)
@@ -57,7 +55,7 @@ def measured_rows(
 
 
 def _subject(engine: str, int8: Artifact, fp32: Artifact) -> Subject:
-    """What an engine loads, and the file whose size counts as its model's."""
+    """Return the artifact that an engine loads, and the size of the file it runs."""
     kind = engine_kind(engine)
     artifact = int8 if kind == "onnxruntime" else fp32
     if kind == "torch":
@@ -77,7 +75,7 @@ def _pixels(artifact: Artifact, photos: Path | None) -> Pixels:
 
 
 def as_text(rows: list[BenchRow], output_format: str) -> str:
-    """The rows as a "table" for people, "csv" or "json"."""
+    """Return the rows as a "table" for people, "csv" or "json"."""
     if output_format == "json":
         return json.dumps(
             {"cpu": str(this_cpu()), "batch_size": BATCH_SIZE, "rows": [asdict(row) for row in rows]}, indent=1
@@ -91,10 +89,7 @@ def as_text(rows: list[BenchRow], output_format: str) -> str:
         stream = io.StringIO()
         csv.writer(stream, lineterminator="\n").writerows(lines)
         return stream.getvalue().rstrip("\n")
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    texts = [[cell.rjust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
-    left = [line[0].ljust(widths[0]) for line in lines]
-    return "\n".join("  ".join([first, *cells[1:]]) for first, cells in zip(left, texts, strict=True))
+    return "\n".join(aligned(lines, right=range(1, len(header))))
 
 
 def _cells(row: BenchRow, threads: int) -> list[str]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from models.certification.certificate import MEGABYTE
 from models.classifier import Pixels
 from models.engines import load_engine
-from models.errors import ModelError
+from models.errors import LabelDirError
 from models.system.isolated_call import Notify, isolated_call
 
 BATCH_SIZE = 16
@@ -96,7 +96,7 @@ def bench(notify: Notify, subjects: list[Subject], pixels: Pixels, rounds: int, 
             notify(f"round {turn + 1} of {rounds}: {subject.engine}")
             try:
                 runs[subject.engine].append(isolated_call(measure, notify, subject, pixels, most_threads))
-            except ModelError as error:
+            except LabelDirError as error:
                 failures[subject.engine] = str(error).strip().splitlines()[-1]
     preferred = [*(runs.get(name, []) for name in REFERENCES), *runs.values()]
     reference = next((found for found in preferred if found), [])

@@ -109,7 +109,7 @@ class Certificate:
 
 
 def write_certificate(path: Path, certificate: Certificate) -> None:
-    """Keep it as JSON. Raises ModelOutputError."""
+    """Keep it as JSON. Raises OutputError."""
     with output_errors(path):
         write_atomically(path, json.dumps(asdict(certificate), indent=1).encode())
 

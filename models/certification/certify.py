@@ -40,7 +40,7 @@ def certify(notify: Notify, int8_path: Path, fp32_path: Path, photos: Photos | N
     """Measure an int8 artifact against its fp32 form, on photos or, without any, on generated images.
 
     Without photos the agreement is the one measured when the model was built, if it was on photos and this CPU computes
-    what int8 arithmetic says; else that on the generated images. Raises ModelInputError for unreadable artifacts.
+    what int8 arithmetic says; else that on the generated images. Raises InputMissingError for unreadable artifacts.
     """
     artifact = read_artifact(int8_path)
     side = artifact.preprocessing.crop.crop_size
@@ -86,7 +86,7 @@ def certify(notify: Notify, int8_path: Path, fp32_path: Path, photos: Photos | N
 def arithmetic_error(notify: Notify, int8_path: Path) -> float:
     """The relative error of this CPU's int8 kernels on generated images, for a model whose fp32 form is not at hand.
 
-    Runs in a child. Raises ModelInputError for an unreadable artifact.
+    Runs in a child. Raises InputMissingError for an unreadable artifact.
     """
     side = read_artifact(int8_path).preprocessing.crop.crop_size
     pixels = generated_images(ARITHMETIC_IMAGES, side, GENERATED_SEED)

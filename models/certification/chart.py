@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 from models.certification.bench import BATCH_SIZE, BenchRow
-from models.errors import ModelUsageError, output_errors
+from models.errors import UsageError, output_errors
 from models.system.atomic_file import write_atomically
 
 INT8_COLOUR, FLOAT_COLOUR = "#2a7f62", "#8c96a3"
@@ -15,13 +15,13 @@ INT8_COLOUR, FLOAT_COLOUR = "#2a7f62", "#8c96a3"
 def write_chart(path: Path, title: str, rows: list[BenchRow]) -> None:
     """A PNG: images/s at one thread of every engine that ran, the fastest first.
 
-    Raises ModelUsageError without matplotlib, and ModelOutputError.
+    Raises UsageError without matplotlib, and OutputError.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ModelUsageError("a chart needs matplotlib: pip install 'label-dir[bench]'") from error
+        raise UsageError("a chart needs matplotlib: pip install 'label-dir[bench]'") from error
     ran = sorted((row for row in rows if row.images_per_s), key=lambda row: row.images_per_s[0])
     figure = Figure(figsize=(9, 0.42 * len(ran) + 1.4), layout="constrained")
     FigureCanvasAgg(figure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from models.errors import ModelUsageError
+from models.errors import UsageError
 
 if TYPE_CHECKING:
     from models.classifier import Pixels, TopK
@@ -40,9 +40,9 @@ class Engine(Protocol):
 
 
 def engine_kind(name: str) -> EngineKind:
-    """Which built form of a model the engine runs. Raises ModelUsageError for an unknown name."""
+    """Which built form of a model the engine runs. Raises UsageError for an unknown name."""
     if name not in ENGINES:
-        raise ModelUsageError(f"there is no engine called {name}; there are {', '.join(ENGINES)}")
+        raise UsageError(f"there is no engine called {name}; there are {', '.join(ENGINES)}")
     return ENGINES[name]
 
 
@@ -50,7 +50,7 @@ def load_engine(name: str, artifact_path: Path, threads: int, top_k: int, cpus: 
     """The engine with the model loaded, `threads` threads wide, on `cpus` where its threads can be pinned.
 
     `artifact_path` is what `models.cache.ensure_artifact` gave for this engine. Only torch's engines import torch.
-    Raises ModelError.
+    Raises LabelDirError.
     """
     if not engine_kind(name).startswith("torch"):
         from models.classifier import Classifier

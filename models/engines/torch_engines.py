@@ -12,7 +12,7 @@ import torch
 
 from models.artifact import Artifact, read_artifact
 from models.classifier import Pixels, TopK
-from models.errors import ModelInputError
+from models.errors import InputMissingError
 from models.manifest import state_file_name
 from models.networks.architectures import new_module
 from models.networks.checkpoint import load_strictly, read_checkpoint
@@ -49,7 +49,7 @@ class TorchClassifier:
 
 
 def load_torch_engine(name: str, artifact_path: Path, threads: int, top_k: int) -> TorchClassifier:
-    """The torch engine called `name`. Sets the threads of this process. Raises ModelInputError."""
+    """The torch engine called `name`. Sets the threads of this process. Raises InputMissingError."""
     torch.set_num_threads(threads)
     artifact = read_artifact(artifact_path)
     if name.startswith("torch-int8"):
@@ -68,7 +68,7 @@ def torch_module(artifact: Artifact) -> Module:
     """The network of an fp32 artifact as it was before export, from the state dict beside it."""
     path = artifact.path.parent / state_file_name(artifact.name, artifact.source["weights_sha256"])
     if not path.is_file():
-        raise ModelInputError(f"torch's weights of {artifact.name} are not beside {artifact.path}")
+        raise InputMissingError(f"torch's weights of {artifact.name} are not beside {artifact.path}")
     module = new_module(artifact.source["architecture"], len(artifact.labels))
     load_strictly(module, read_checkpoint(path), artifact.source["architecture"], path)
     return module.eval()

@@ -17,7 +17,7 @@ import torchvision
 
 from models.artifact import Artifact, read_artifact
 from models.classifier import Pixels
-from models.errors import ModelInputError, output_errors
+from models.errors import InputMissingError, output_errors
 from models.manifest import torch_int8_name
 from models.networks.architectures import WITH_AUXILIARY_HEAD, new_module
 from models.quantization.activation_stats import normalised
@@ -47,7 +47,7 @@ def torch_int8_path(artifact: Artifact, engine: str) -> Path:
 def write_torch_int8(notify: Notify, fp32_path: Path, engine: str, pixels: Pixels | None) -> str:
     """Quantize a network, its activations observed on uint8 [n, crop, crop, 3] or, without, on generated images.
 
-    Keeps its quantized state dict and returns the file's sha256. Raises ModelInputError.
+    Keeps its quantized state dict and returns the file's sha256. Raises InputMissingError.
     """
     from models.engines.torch_engines import torch_module
 
@@ -71,7 +71,7 @@ def write_torch_int8(notify: Notify, fp32_path: Path, engine: str, pixels: Pixel
 
 
 def load_torch_int8(artifact: Artifact, engine: str) -> Module:
-    """The quantized network from its state dict. Raises ModelInputError."""
+    """The quantized network from its state dict. Raises InputMissingError."""
     path = torch_int8_path(artifact, engine)
     module = _converted(_prepared(artifact, engine, None))
     try:
@@ -79,7 +79,7 @@ def load_torch_int8(artifact: Artifact, engine: str) -> Module:
             warnings.simplefilter("ignore")
             module.load_state_dict(torch.load(path, weights_only=True))
     except Exception as error:
-        raise ModelInputError(f"cannot load torch's int8 weights {path}: {str(error).splitlines()[0]}") from error
+        raise InputMissingError(f"cannot load torch's int8 weights {path}: {str(error).splitlines()[0]}") from error
     return module
 
 
@@ -89,7 +89,7 @@ def _ao(module: str) -> Any:
         try:
             return importlib.import_module(f"torch.ao.quantization.{module}")
         except ImportError as error:
-            raise ModelInputError(f"torch {torch.__version__} no longer has its own int8 quantization") from error
+            raise InputMissingError(f"torch {torch.__version__} no longer has its own int8 quantization") from error
 
 
 def _prepared(artifact: Artifact, engine: str, state: dict[str, torch.Tensor] | None) -> Module:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torchvision
 
-from models.errors import ModelInputError, ModelUsageError
+from models.errors import InputMissingError, UsageError
 from models.networks.checkpoint import StateDict, read_checkpoint
 from models.networks.efficientnet_lite import VARIANTS, efficientnet_lite
 from models.spec import Crop, Normalisation, Preprocessing
@@ -40,14 +40,14 @@ class Architecture:
 
 
 def architecture(name: str) -> Architecture:
-    """The zoo's or torchvision's architecture called `name`. Raises ModelUsageError, with close matches."""
+    """The zoo's or torchvision's architecture called `name`. Raises UsageError, with close matches."""
     if name in SPECS:
         return Architecture(name, SPECS[name].preprocessing, None)
     names = torchvision_names()
     if name not in names:
         close = difflib.get_close_matches(name, [*SPECS, *names], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "label-models list --all tells what there is"
-        raise ModelUsageError(f"there is no model called {name}; {hint}")
+        raise UsageError(f"there is no model called {name}; {hint}")
     pretrained = torchvision.models.get_model_weights(name).DEFAULT
     rule = pretrained.transforms()
     return Architecture(
@@ -81,7 +81,7 @@ def new_module(name: str, classes: int) -> torch.nn.Module:
 
 
 def published_weights(found: Architecture) -> tuple[StateDict, str, tuple[str, ...]]:
-    """The published weights, their sha256 or what is known of it, and their categories. Raises ModelInputError."""
+    """The published weights, their sha256 or what is known of it, and their categories. Raises InputMissingError."""
     if found.pretrained is None:
         spec = SPECS[found.name]
         return read_checkpoint(find_weights(spec.weights)), spec.weights.sha256, categories(spec.categories)
@@ -102,12 +102,12 @@ def _download(found: Architecture, path: Path) -> None:
         with contextlib.redirect_stdout(sys.stderr):
             found.pretrained.get_state_dict(progress=False, check_hash=True)
     except (urllib.error.URLError, OSError) as error:
-        raise ModelInputError(
+        raise InputMissingError(
             f"the weights of {found.name} are not here and cannot be downloaded: put {path.name} into {path.parent}, "
             "or name a weights file with --weights"
         ) from error
     except RuntimeError as error:
-        raise ModelInputError(f"the downloaded weights of {found.name} have another hash than published") from error
+        raise InputMissingError(f"the downloaded weights of {found.name} have another hash than published") from error
     finally:
         socket.setdefaulttimeout(before)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from models.errors import ModelInputError
+from models.errors import InputMissingError
 
 StateDict = dict[str, torch.Tensor]
 
@@ -20,23 +20,23 @@ NAMES_SHOWN = 3
 def read_checkpoint(path: Path) -> StateDict:
     """The tensors in a file that torch.save wrote, by name, without the names that training loops add.
 
-    Only tensors and plain containers are unpickled. Raises ModelInputError.
+    Only tensors and plain containers are unpickled. Raises InputMissingError.
     """
     try:
         content = io.BytesIO(path.read_bytes())
     except OSError as error:
-        raise ModelInputError(f"cannot read the weights {path}: {error.strerror or error}") from error
+        raise InputMissingError(f"cannot read the weights {path}: {error.strerror or error}") from error
     try:
         loaded = torch.load(content, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         if "Weights only load failed" in str(error) and "Unsupported" in str(error):
-            raise ModelInputError(_more_than_tensors(path)) from error
-        raise ModelInputError(f"the weights {path} are truncated, damaged or no file of torch.save") from error
+            raise InputMissingError(_more_than_tensors(path)) from error
+        raise InputMissingError(f"the weights {path} are truncated, damaged or no file of torch.save") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ModelInputError(f"the weights {path} are truncated, damaged or no file of torch.save") from error
+        raise InputMissingError(f"the weights {path} are truncated, damaged or no file of torch.save") from error
     tensors = _tensors(loaded)
     if not tensors:
-        raise ModelInputError(f"the weights {path} hold no tensors: save model.state_dict()")
+        raise InputMissingError(f"the weights {path} hold no tensors: save model.state_dict()")
     return _without_prefixes(tensors)
 
 
@@ -68,15 +68,17 @@ def head_of(module: torch.nn.Module, classes: int) -> str:
 
 
 def classes_in(tensors: StateDict, head: str, architecture: str, path: Path) -> int:
-    """How many classes the checkpoint's head has. Raises ModelInputError where it has no such layer."""
+    """How many classes the checkpoint's head has. Raises InputMissingError where it has no such layer."""
     if head not in tensors:
         shown = ", ".join(list(tensors)[-NAMES_SHOWN:])
-        raise ModelInputError(f"the weights {path} are of no {architecture}: there is no {head} (they end in {shown})")
+        raise InputMissingError(
+            f"the weights {path} are of no {architecture}: there is no {head} (they end in {shown})"
+        )
     return len(tensors[head])
 
 
 def load_strictly(module: torch.nn.Module, tensors: StateDict, architecture: str, path: Path | str) -> None:
-    """Load every tensor of the module, and none besides but training-only heads. Raises ModelInputError."""
+    """Load every tensor of the module, and none besides but training-only heads. Raises InputMissingError."""
     wanted = module.state_dict()
     tensors = {name: value for name, value in tensors.items() if not name.lower().startswith("aux")}
     missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
@@ -86,5 +88,5 @@ def load_strictly(module: torch.nn.Module, tensors: StateDict, architecture: str
         if names:
             more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
             shown = ", ".join(names[:NAMES_SHOWN])
-            raise ModelInputError(f"the weights {path} do not fit {architecture}: they {what} {shown}{more}")
+            raise InputMissingError(f"the weights {path} do not fit {architecture}: they {what} {shown}{more}")
     module.load_state_dict(tensors, strict=not any(name not in tensors for name in wanted))

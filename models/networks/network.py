@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 
 from models.artifact import read_artifact
-from models.errors import ModelInputError
+from models.errors import InputMissingError
 from models.networks.graph import Graph, constants_of
 from models.spec import Preprocessing
 
@@ -28,11 +28,11 @@ class Network:
 def network_of(fp32_path: Path) -> Network:
     """The network inside an fp32 artifact, without its way in and out.
 
-    Raises ModelInputError for anything else.
+    Raises InputMissingError for anything else.
     """
     artifact = read_artifact(fp32_path)
     if artifact.precision != "fp32":
-        raise ModelInputError(f"{fp32_path} is no fp32 model")
+        raise InputMissingError(f"{fp32_path} is no fp32 model")
     model = onnx.load(fp32_path)
     graph = Graph(list(model.graph.node), constants_of(model), "input", "logits", (), model.opset_import[0].version)
     _cut(graph)

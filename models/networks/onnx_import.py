@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from models.errors import ModelInputError, ModelUsageError
+from models.errors import InputMissingError, UsageError
 from models.networks.classifier_head import network_model
 from models.networks.graph import OPSET, Graph, read_graph
 from models.networks.network import Network
@@ -31,7 +31,7 @@ class ImportRequest:
 
 
 def imported_network(request: ImportRequest) -> Network:
-    """The network in an ONNX file. Raises ModelInputError or ModelUsageError.
+    """The network in an ONNX file. Raises InputMissingError or UsageError.
 
     It must map float32 [n, 3, side, side] to logits or probabilities [n, classes], with standard operators only and all
     its tensors inside the file.
@@ -40,7 +40,7 @@ def imported_network(request: ImportRequest) -> Network:
     try:
         graph = read_graph(onnx.load_from_string(_folded(model)))
     except ValueError as error:
-        raise ModelInputError(f"{request.path} {error}") from error
+        raise InputMissingError(f"{request.path} {error}") from error
     last = graph.producer(graph.output_name)
     if last is not None and last.op_type == "Softmax":
         graph.nodes.remove(last)
@@ -57,24 +57,24 @@ def _loaded(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except OSError as error:
-        raise ModelInputError(f"cannot read {path}: {error.strerror or error}") from error
+        raise InputMissingError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:
-        raise ModelInputError(f"{path} is damaged or no ONNX file") from error
+        raise InputMissingError(f"{path} is damaged or no ONNX file") from error
     if not model.graph.node:
-        raise ModelInputError(f"{path} is damaged or no ONNX file")
+        raise InputMissingError(f"{path} is damaged or no ONNX file")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ModelInputError(f"{path} keeps tensors in other files: save it as one file")
+        raise InputMissingError(f"{path} keeps tensors in other files: save it as one file")
     foreign = sorted(
         {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in ("", "ai.onnx")}
     )
     if foreign:
-        raise ModelInputError(f"{path} uses operators that are not ONNX's own: {', '.join(foreign)}")
+        raise InputMissingError(f"{path} uses operators that are not ONNX's own: {', '.join(foreign)}")
     try:
         onnx.checker.check_model(model)
         version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
         return model if version >= OLDEST_OPSET else onnx.version_converter.convert_version(model, OPSET)
     except Exception as error:
-        raise ModelInputError(f"{path} is no valid ONNX model: {str(error).splitlines()[0]}") from error
+        raise InputMissingError(f"{path} is no valid ONNX model: {str(error).splitlines()[0]}") from error
 
 
 def _folded(model: onnx.ModelProto) -> bytes:
@@ -87,7 +87,7 @@ def _folded(model: onnx.ModelProto) -> bytes:
         try:
             onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise ModelInputError(f"onnxruntime cannot run the model: {str(error).splitlines()[0]}") from error
+            raise InputMissingError(f"onnxruntime cannot run the model: {str(error).splitlines()[0]}") from error
         return Path(options.optimized_model_filepath).read_bytes()
 
 
@@ -102,13 +102,11 @@ def _check_shapes(request: ImportRequest, graph: Graph) -> None:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         logits = session.run(None, {graph.input_name: photos})[0]
     except Exception as error:
-        raise ModelInputError(
+        raise InputMissingError(
             f"{request.path} does not take batches of photos, float32 [n, 3, {side}, {side}]: is --input right, and "
             "was it exported with a dynamic batch axis?"
         ) from error
     if logits.ndim != 2 or len(logits) != 2:
-        raise ModelInputError(f"{request.path} gives {list(logits.shape)} for two photos, not [2, classes]")
+        raise InputMissingError(f"{request.path} gives {list(logits.shape)} for two photos, not [2, classes]")
     if logits.shape[1] != len(request.labels):
-        raise ModelUsageError(
-            f"there are {len(request.labels)} labels, and {request.path} has {logits.shape[1]} classes"
-        )
+        raise UsageError(f"there are {len(request.labels)} labels, and {request.path} has {logits.shape[1]} classes")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from models.errors import ModelInputError, ModelUsageError
+from models.errors import InputMissingError, UsageError
 from models.networks.architectures import IMAGENET_CLASSES, architecture, new_module, published_weights
 from models.networks.checkpoint import classes_in, head_of, load_strictly, read_checkpoint
 from models.networks.network import Network
@@ -28,7 +28,7 @@ class TrainedModule:
 
 
 def published(name: str) -> TrainedModule:
-    """A model of the zoo or of torchvision with its published weights. Raises ModelError."""
+    """A model of the zoo or of torchvision with its published weights. Raises LabelDirError."""
     found = architecture(name)
     tensors, sha256, labels = published_weights(found)
     module = new_module(name, len(labels))
@@ -37,16 +37,16 @@ def published(name: str) -> TrainedModule:
 
 
 def own(architecture_name: str, weights: Path, labels: tuple[str, ...] | None, name: str) -> TrainedModule:
-    """One's own checkpoint of an architecture; its classes are counted in the checkpoint. Raises ModelError."""
+    """One's own checkpoint of an architecture; its classes are counted in the checkpoint. Raises LabelDirError."""
     found = architecture(architecture_name)
     tensors = read_checkpoint(weights)
     head = head_of(new_module(found.name, IMAGENET_CLASSES), IMAGENET_CLASSES)
     classes = classes_in(tensors, head, found.name, weights)
     if labels is None and classes != IMAGENET_CLASSES:
-        raise ModelUsageError(f"the weights {weights} have {classes} classes: name them with --labels FILE")
+        raise UsageError(f"the weights {weights} have {classes} classes: name them with --labels FILE")
     labels = labels if labels is not None else categories("imagenet")
     if len(labels) != classes:
-        raise ModelUsageError(f"there are {len(labels)} labels, and the weights {weights} have {classes} classes")
+        raise UsageError(f"there are {len(labels)} labels, and the weights {weights} have {classes} classes")
     module = new_module(found.name, classes)
     load_strictly(module, tensors, found.name, weights)
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -70,6 +70,6 @@ def _trained(
     try:
         graph = export_graph(module, preprocessing.crop.crop_size)
     except Exception as error:
-        raise ModelInputError(f"torch cannot export {shape} to ONNX: {str(error).splitlines()[0]}") from error
+        raise InputMissingError(f"torch cannot export {shape} to ONNX: {str(error).splitlines()[0]}") from error
     source = {"architecture": shape, "weights": weights, "weights_sha256": sha256}
     return TrainedModule(Network(name, graph, preprocessing, labels, source), stream.getvalue())

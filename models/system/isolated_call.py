@@ -8,7 +8,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from models.errors import ModelError
+from models.errors import LabelDirError, ModelError
 from models.system.watchdog import TICK_S, Watchdog
 from models.system.worker import WORKER_GONE, Worker, WorkerOptions, start_worker
 
@@ -27,7 +27,7 @@ def isolated_call(
 
     The process ends with this one, and at once when this one no longer waits for it.
 
-    Raises what the function raises, if it is a ModelError; ModelError for any other end of the process.
+    Raises what the function raises, if it is a LabelDirError; ModelError for any other end of the process.
     """
     worker = start_worker(_answer, WorkerOptions(has_own_threads=True), pickle.dumps((function, args, kwargs)))
     patience_s = 0.0
@@ -65,7 +65,7 @@ def _answer(connection: Connection, call: bytes) -> None:
     try:
         function, args, kwargs = pickle.loads(call)
         connection.send(("result", function(notify, *args, **kwargs)))
-    except ModelError as error:
+    except LabelDirError as error:
         connection.send(("error", error))
     except Exception:
         connection.send(("error", ModelError(f"preparing the model failed:\n{traceback.format_exc()}")))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from models.engines import DEFAULT_ENGINE
+from pipeline.defaults import DEFAULT_BATCH_SIZE, DEFAULT_LOADER, DEFAULT_PHOTO_TIMEOUT_S, DEFAULT_TOP_K
 from pipeline.labeller import LabellerPlan
 from pipeline.loading.loader import LoaderPlan
 from pipeline.loading.loader_kind import LoaderKind
 from pipeline.sources.read_file import ReadLimits
 from pipeline.system.cpus import CpuSet, Machine, cpu_sets, usable_cores, whole_cores
 
-DEFAULT_ENGINE = "onnxruntime"
-DEFAULT_BATCH_SIZE = 16
 DEFAULT_PREFETCH = 2
 _LOADERS_EXPLAINED: dict[LoaderKind, str] = {
     LoaderKind.PIPES: "our own processes, which start at once and stay small",
@@ -29,10 +29,10 @@ class Settings:
     workers: int | None = None
     pool: int | None = None
     threads: int | None = None
-    top_k: int = 3
+    top_k: int = DEFAULT_TOP_K
     engine: str = DEFAULT_ENGINE
-    loader: LoaderKind = LoaderKind.PIPES
-    timeout_s: float = 60.0
+    loader: LoaderKind = DEFAULT_LOADER
+    timeout_s: float = DEFAULT_PHOTO_TIMEOUT_S
     limits: ReadLimits = field(default_factory=ReadLimits)
 
 

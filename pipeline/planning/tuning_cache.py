@@ -10,7 +10,7 @@ from pathlib import Path
 from models.manifest import cache_folder
 from models.system.atomic_file import write_atomically
 from models.system.cpu_kind import this_cpu
-from pipeline.errors import OutputError
+from pipeline.errors import output_errors
 from pipeline.planning.plan import Sizes
 from pipeline.system.cpus import Machine
 
@@ -36,7 +36,5 @@ def write_tuned(path: Path, sizes: Sizes) -> None:
     Raises:
         OutputError: `path` cannot be written.
     """
-    try:
+    with output_errors(path):
         write_atomically(path, json.dumps(asdict(sizes)).encode())
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error

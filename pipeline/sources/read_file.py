@@ -7,6 +7,7 @@ import os
 import stat
 from dataclasses import dataclass
 
+from pipeline.defaults import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS
 from pipeline.records import ErrorClass, ItemError
 
 _READS_OF_A_CHANGING_FILE = 2
@@ -16,8 +17,8 @@ _READS_OF_A_CHANGING_FILE = 2
 class ReadLimits:
     """How many bytes of a file are read and how many pixels decoded at most; whether links are opened."""
 
-    file_bytes: int = 1 << 30
-    pixels: int = 200_000_000
+    file_bytes: int = DEFAULT_MAX_BYTES
+    pixels: int = DEFAULT_MAX_PIXELS
     follow_links: bool = False
 
 

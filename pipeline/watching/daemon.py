@@ -58,7 +58,7 @@ class Daemon:
         Raises:
             InputMissingError: the inbox does not exist at the start.
             OutputError: the last rows could not be written; the next start labels their photos again.
-            ModelError, WorkerDiedError: the model cannot be loaded at the start.
+            LabelDirError: the model cannot be loaded at the start.
         """
         self._event_supervisor.mark_inbox()
         try:

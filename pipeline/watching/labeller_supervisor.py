@@ -51,7 +51,7 @@ class LabellerSupervisor(Generic[LabellerT]):
         """Start the first labeller.
 
         Raises:
-            ModelError, WorkerDiedError: the model cannot be loaded.
+            LabelDirError: the model cannot be loaded.
         """
         self.labeller = self._start()
 

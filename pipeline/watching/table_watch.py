@@ -58,7 +58,7 @@ class TableWatch:
 
         Raises:
             LabelDirError: the first run failed for another reason than its workers; later runs are retried.
-            ModelError, WorkerDiedError: the model cannot be loaded at the start.
+            LabelDirError: the model cannot be loaded at the start.
         """
         self._event_supervisor.mark_inbox()
         try:

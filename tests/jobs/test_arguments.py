@@ -1,4 +1,4 @@
-"""What a user may type that cannot be meant, or cannot be done: one sentence, the right exit code, nothing harmed."""
+"""Impossible requests: one sentence, the right exit code, no file changed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def labelled(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def labelled_home(labelled: Path, tmp_path: Path) -> Path:
-    """A copy of it with the same times, to be changed by one test."""
+    """A copy of that folder with the same times, which one test may change."""
     return shutil.copytree(labelled, tmp_path / "home")
 
 
@@ -49,7 +49,7 @@ def _foreign_csv(home: Path) -> None:
 
 
 def _no_table(home: Path) -> None:
-    (home / "out.parquet").write_bytes(b"my diary")
+    (home / "out.parquet").write_bytes(b"some text")
 
 
 def _table_without_our_mark(home: Path) -> None:
@@ -87,7 +87,7 @@ CASES: dict[str, tuple[Callable[[Path], object], list[str], int, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_is_refused_in_one_sentence(case: str, home: Path, tiny_model: Artifact) -> None:
+def test_an_impossible_request_is_refused_in_one_sentence(case: str, home: Path, tiny_model: Artifact) -> None:
     prepare, arguments, exit_code, told = CASES[case]
     prepare(home)
     before = _contents(home)
@@ -111,7 +111,7 @@ def test_an_empty_folder_gives_an_empty_table(tiny_model: Artifact, tmp_path: Pa
     assert "label_1" in table
 
 
-def test_a_table_of_another_model_is_labelled_anew(tiny_model: Artifact, labelled_home: Path) -> None:
+def test_a_table_of_another_model_is_labelled_again(tiny_model: Artifact, labelled_home: Path) -> None:
     other = _renamed(tiny_model, labelled_home / "other.onnx", "other")
     done = run_label_dir(other, "photos", "out.parquet", cwd=labelled_home)
     assert done.returncode == 0, done.stderr
@@ -119,7 +119,7 @@ def test_a_table_of_another_model_is_labelled_anew(tiny_model: Artifact, labelle
     assert pd.read_parquet(labelled_home / "out.parquet")["model"].str.startswith("other@").all()
 
 
-def test_a_table_with_another_number_of_labels_is_kept_unless_told(tiny_model: Artifact, labelled_home: Path) -> None:
+def test_a_table_with_another_number_of_labels_is_kept_without_fresh(tiny_model: Artifact, labelled_home: Path) -> None:
     before = (labelled_home / "out.csv").read_bytes()
     refused = run_label_dir(tiny_model, "--topk", "2", "photos", "out.csv", cwd=labelled_home)
     assert refused.returncode == 2

@@ -33,7 +33,7 @@ def labels_of(path: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class FirstRun:
-    """A folder of whole and broken photos, the label of each whole one, and what the first run said of it."""
+    """A folder of whole and broken photos, the label of each whole one, and the output of the first run."""
 
     home: Path
     expected: dict[str, str]
@@ -49,7 +49,7 @@ BROKEN = {"00001-cut.png": "truncated", "00002-empty.jpg": "empty", "00003-text.
 
 @pytest.fixture(scope="module")
 def first(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
-    """One run with everything left to the machine, which many tests look at."""
+    """One run with the default plan, whose table many tests read."""
     home = tmp_path_factory.mktemp("first")
     photos = home / "photos"
     expected = write_photos(photos, 70)
@@ -77,7 +77,7 @@ def test_a_broken_photo_is_an_error_row_and_its_neighbours_keep_labels(first: Fi
     assert first.done.returncode == 3
 
 
-def test_data_goes_to_the_table_and_words_to_stderr(first: FirstRun) -> None:
+def test_stdout_is_empty_and_stderr_has_one_line(first: FirstRun) -> None:
     assert first.done.stdout == ""
     assert len(first.done.stderr.splitlines()) == 1
     assert "80 labelled, 3 failed (" in first.done.stderr
@@ -98,7 +98,7 @@ def test_the_schema_is_a_constant_and_rows_are_sorted_by_file_name(first: FirstR
     assert names.index("a.png") < names.index("a/b/00000-black.jpg")
 
 
-def test_facts_are_of_the_file(first: FirstRun) -> None:
+def test_size_time_and_model_are_those_of_the_file(first: FirstRun) -> None:
     row = pq.read_table(first.table).to_pylist()[0]
     file = first.home / "photos" / row["file_name"]
     assert (row["width"], row["height"], row["size_bytes"]) == (40, 33, file.stat().st_size)
@@ -106,7 +106,7 @@ def test_facts_are_of_the_file(first: FirstRun) -> None:
     assert row["model"].startswith("tiny@")
 
 
-def test_duckdb_reads_the_table_as_it_is(first: FirstRun) -> None:
+def test_duckdb_reads_the_table(first: FirstRun) -> None:
     query = f"select count(*) from '{first.table}' where status = 'ok' and label_1 = 'red'"
     reds = sum(label == "red" for label in first.expected.values())
     assert duckdb.connect().execute(query).fetchall() == [(reds,)]
@@ -122,7 +122,9 @@ def test_the_table_is_the_same_for_every_plan(
     pd.testing.assert_frame_equal(table_of(first.table), table_of(tmp_path / "other.parquet"))
 
 
-def test_csv_and_parquet_say_the_same_and_quietly(first: FirstRun, label_dir: Command, tmp_path: Path) -> None:
+def test_csv_and_parquet_hold_the_same_and_quiet_prints_nothing(
+    first: FirstRun, label_dir: Command, tmp_path: Path
+) -> None:
     assert label_dir("-q", first.home / "photos", "out.csv").stderr == ""
     csv, parquet = table_of(tmp_path / "out.csv"), table_of(first.table)
     assert list(csv.columns) == list(parquet.columns)
@@ -179,7 +181,7 @@ def test_options_come_from_the_environment_too_and_all_probabilities_add_up(labe
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
 
 
-def test_help_teaches_by_example(label_dir: Command) -> None:
+def test_help_has_examples(label_dir: Command) -> None:
     done = label_dir("-h")
     assert done.returncode == 0
     assert "label-dir photos/ labels.parquet" in done.stdout

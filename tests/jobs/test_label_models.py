@@ -1,4 +1,4 @@
-"""`label-models` through the real command: own heads, imports, certificates, and a sentence for every mistake."""
+"""`label-models` through the real command: own heads, imports, certificates, and one sentence for each mistake."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from models.build_steps import Origin, prepare_network
-from models.errors import ModelError
+from models.errors import LabelDirError
 from models.networks.classifier_head import network_model
 from models.networks.efficientnet_lite import efficientnet_lite
 from models.networks.onnx_import import ImportRequest, imported_network
@@ -31,7 +31,7 @@ UNREACHABLE = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.
 def label_models(
     cache: Path, *arguments: object, command: str = "label-models", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command with `cache` as the place of built models."""
+    """Run the command with `cache` as the folder of built models."""
     return subprocess.run(
         [command_path(command), *map(str, arguments)],
         env={**os.environ, "XDG_CACHE_HOME": str(cache), **environment},
@@ -43,7 +43,7 @@ def label_models(
 
 
 def built_files(cache: Path) -> list[str]:
-    """What lies in the cache besides locks."""
+    """Return the names of the files in the cache, without locks."""
     return sorted(path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock")
 
 
@@ -76,7 +76,7 @@ def foreign_model() -> onnx.ModelProto:
 
 
 @pytest.mark.timeout(1000)
-def test_a_head_of_ones_own_is_built_and_labels_photos_with_its_own_labels(tmp_path: Path, photos: Path) -> None:
+def test_a_users_own_head_is_built_and_labels_photos_with_its_own_labels(tmp_path: Path, photos: Path) -> None:
     torch.manual_seed(0)
     module = efficientnet_lite("efficientnet_lite0", classes=3)
     wrapped = {f"module.{name}": value for name, value in module.state_dict().items()}
@@ -98,7 +98,7 @@ def test_a_head_of_ones_own_is_built_and_labels_photos_with_its_own_labels(tmp_p
 
     listed = label_models(tmp_path / "cache", "list")
     assert [line.split()[:2] for line in listed.stdout.splitlines() if line.startswith("shelf")] == [["shelf", "3"]]
-    assert not list((tmp_path / "cache").rglob("*onnxruntime.db")), "onnxruntime keeps a diary for its maker"
+    assert not list((tmp_path / "cache").rglob("*onnxruntime.db")), "onnxruntime has written its telemetry database"
 
 
 def test_an_imported_onnx_file_becomes_a_model_that_plain_onnxruntime_runs(
@@ -143,14 +143,14 @@ def broken_onnx(tmp_path: Path, kind: str) -> Path:
         ("truncated", "damaged or no ONNX file"),
     ],
 )
-def test_an_onnx_file_that_cannot_be_imported_is_one_sentence(tmp_path: Path, kind: str, told: str) -> None:
-    with pytest.raises(ModelError, match=told) as raised:
+def test_an_onnx_file_that_cannot_be_imported_is_refused_in_one_sentence(tmp_path: Path, kind: str, told: str) -> None:
+    with pytest.raises(LabelDirError, match=told) as raised:
         imported_network(ImportRequest(broken_onnx(tmp_path, kind), "x", MIDDLE, LABELS))
     assert raised.value.exit_code == 66
     assert "\n" not in str(raised.value)
 
 
-def test_an_imported_network_answers_as_the_file_does(onnx_file: Path) -> None:
+def test_an_imported_network_gives_the_same_scores_as_its_file(onnx_file: Path) -> None:
     network = imported_network(ImportRequest(onnx_file, "x", MIDDLE, LABELS))
     photo = np.random.default_rng(1).normal(size=(2, 3, SIDE, SIDE)).astype(np.float32)
     own = onnxruntime.InferenceSession(network_model(network.graph, []).SerializeToString())
@@ -168,7 +168,7 @@ def test_an_imported_network_answers_as_the_file_does(onnx_file: Path) -> None:
         ("another hash", 66, "are damaged or another version: sha256"),
     ],
 )
-def test_what_cannot_be_built_is_one_sentence_and_leaves_no_file(
+def test_a_network_that_cannot_be_built_is_refused_in_one_sentence_and_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str, exit_code: int, told: str
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
@@ -188,7 +188,7 @@ def test_what_cannot_be_built_is_one_sentence_and_leaves_no_file(
         "too many labels": Origin("x", "efficientnet_lite0", weights, ("a", "b", "c")),
     }
     folder = tmp_path / "models"
-    with pytest.raises(ModelError, match=told) as raised:
+    with pytest.raises(LabelDirError, match=told) as raised:
         prepare_network(print, origins.get(case, Origin("resnet18", "resnet18")), folder)
     assert raised.value.exit_code == exit_code
     assert "\n" not in str(raised.value)
@@ -204,7 +204,7 @@ def test_what_cannot_be_built_is_one_sentence_and_leaves_no_file(
         ("unknown", 2, "did you mean"),
     ],
 )
-def test_a_mistake_at_the_command_is_one_clear_line_and_leaves_no_model(
+def test_a_mistake_on_the_command_line_is_refused_in_one_line_and_leaves_no_model(
     tmp_path: Path, case: str, exit_code: int, told: str
 ) -> None:
     (tmp_path / "twice.txt").write_text("a\na\n")
@@ -224,13 +224,13 @@ def test_a_mistake_at_the_command_is_one_clear_line_and_leaves_no_model(
     assert built_files(tmp_path / "cache") == []
 
 
-def test_help_teaches_by_example() -> None:
+def test_help_has_examples() -> None:
     for verb in ("list", "build", "import", "certify", "bench"):
         result = subprocess.run([command_path("label-models"), verb, "-h"], capture_output=True, text=True, check=True)
         assert f"label-models {verb}" in result.stdout.partition("Examples:")[2]
 
 
-def test_a_refused_model_runs_in_fp32_and_says_so(default_model_cache: dict[str, str], tmp_path: Path) -> None:
+def test_a_refused_model_runs_in_fp32_with_a_warning(default_model_cache: dict[str, str], tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     subprocess.run(["cp", "-r", default_model_cache["XDG_CACHE_HOME"], cache], check=True)
     certificate = next((cache / "label-dir/models/certificates").iterdir())

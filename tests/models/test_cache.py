@@ -17,7 +17,7 @@ from models.build_steps import Origin, prepare_network
 from models.cache import ensure_artifact
 from models.engines import ENGINES, load_engine
 from models.engines.torch_int8 import load_torch_int8, write_torch_int8
-from models.errors import ModelInputError
+from models.errors import InputMissingError
 from models.manifest import torch_int8_name
 from models.quantization.artifact_builder import int8_artifact
 from models.quantization.calibrate import candidate_calibrations
@@ -68,14 +68,14 @@ def test_an_int8_file_without_its_fp32_form_is_checked_once_and_refused_where_it
     (measured,) = (tmp_path / "cache/label-dir/models/certificates").iterdir()
     assert float(measured.read_text()) < 0.01
     measured.write_text("0.076")
-    with pytest.raises(ModelInputError, match=r"relative error 7\.6%, at most 1\.0% allowed"):
+    with pytest.raises(InputMissingError, match=r"relative error 7\.6%, at most 1\.0% allowed"):
         ensure_artifact(str(int8), told.append)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x0a\x3a\xff\xff\xff"], ids=["empty", "text", "cut off"])
 def test_a_file_that_is_no_artifact_is_a_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.onnx").write_bytes(content)
-    with pytest.raises(ModelInputError, match=r"is damaged or no ONNX file|is no model built by label-models"):
+    with pytest.raises(InputMissingError, match=r"is damaged or no ONNX file|is no model built by label-models"):
         read_artifact(tmp_path / "x.onnx")
 
 

@@ -31,7 +31,7 @@ modle = "efficientnet_lite0"
 """
 
 
-def test_every_mistake_is_found_at_once_each_with_its_line(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_each_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "nightly.toml").write_text(MISTAKEN)
     done = label_job("check", str(tmp_path / "nightly.toml"))
     assert done.returncode == 2
@@ -41,7 +41,7 @@ def test_every_mistake_is_found_at_once_each_with_its_line(tmp_path: Path) -> No
         "line 2: deadline: must be a time of day such as 06:00, not '25:00'",
         "line 6: the environment has no variable NOWHERE_SET",
         "line 8: topk: input should be a valid integer, unable to parse string as an integer, not 'three'",
-        "line 11: name 'a' is taken by the task in line 5",
+        "line 11: name 'a' is already used by the task in line 5",
         "line 13: output 'b.tiff' must end in .parquet or .csv, or be a folder with partition_by",
         "line 17: unknown key 'modle'; did you mean 'model'?",
     ]
@@ -55,20 +55,20 @@ def test_every_mistake_is_found_at_once_each_with_its_line(tmp_path: Path) -> No
         ('summary = "a\n', "line 1: "),
         (
             '[[task]]\nname = "a"\nphotos = "p"\noutput = "o.csv"\npartition_by = "exif"\n',
-            "line 4: output 'o.csv' is one",
+            "line 4: output 'o.csv' is a table",
         ),
         ('[[task]]\nphotos = "p"\noutput = "o.csv"\n', "line 1: a task needs the key 'name'"),
         ('[[task]]\nname = "../a"\nphotos = "p"\noutput = "o.csv"\n', "line 2: name: string should match"),
     ],
 )
-def test_a_file_that_is_no_job_is_refused_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+def test_an_invalid_job_file_is_refused_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "job.toml").write_text(text)
     job = load_job(tmp_path / "job.toml", {})
     assert isinstance(job, tuple)
     assert sentence in str(job[0])
 
 
-def test_values_come_from_the_environment_and_paths_start_at_the_file(tmp_path: Path) -> None:
+def test_values_come_from_the_environment_and_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(
         '[[task]]\nname = "${WHO:-me}"\nphotos = "${PHOTOS}/in"\noutput = "out/a$$b.csv"\ntopk = "${K}"\n'
     )
@@ -80,7 +80,7 @@ def test_values_come_from_the_environment_and_paths_start_at_the_file(tmp_path: 
     assert job.summary == tmp_path / "summary.json"
 
 
-def test_the_example_is_a_job_and_is_never_written_over_a_file(tmp_path: Path) -> None:
+def test_the_example_is_a_valid_job_and_never_replaces_a_file(tmp_path: Path) -> None:
     path = tmp_path / "nightly.toml"
     assert label_job("init", str(path)).returncode == 0
     job = load_job(path, {"PHOTOS": "/srv/photos"})
@@ -101,7 +101,7 @@ def _written(path: Path, text: str) -> Path:
     return path
 
 
-def test_lines_are_those_of_keys_not_of_what_looks_like_keys() -> None:
+def test_text_that_looks_like_a_key_has_no_line() -> None:
     lines = line_numbers('a = """\nb = 1\n[c]\n"""\n"d e" = 2\n[[t]]\nx.y = 1\n[[t]]\nx = [\n 1,\n]\n')
     assert lines == {("a",): 1, ("d e",): 5, ("t", 0): 6, ("t", 0, "x", "y"): 7, ("t", 1): 8, ("t", 1, "x"): 9}
 
@@ -110,5 +110,5 @@ def test_lines_are_those_of_keys_not_of_what_looks_like_keys() -> None:
     ("now", "clock_time", "hours"),
     [("2026-03-10 02:30", "06:00", 3.5), ("2026-03-10 06:00", "06:00", 24), ("2026-03-10 23:00", "06:00", 7)],
 )
-def test_the_deadline_is_the_next_time_of_that_name(now: str, clock_time: str, hours: float) -> None:
+def test_the_deadline_is_the_next_such_time_of_day(now: str, clock_time: str, hours: float) -> None:
     assert seconds_until(clock_time, datetime.datetime.fromisoformat(now)) == hours * 3600

@@ -31,7 +31,7 @@ def _labels(table: Path) -> dict[str, str]:
     return dict(zip(rows["file_name"], rows["label_1"], strict=True))
 
 
-def test_one_broken_task_of_three_costs_only_itself(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_one_broken_task_of_three_does_not_stop_the_others(tiny_model: Artifact, tmp_path: Path) -> None:
     first, third = write_photos(tmp_path / "a", 20), write_photos(tmp_path / "c", 12)
     tasks = {
         "first": _task("a", "a.parquet"),
@@ -57,7 +57,7 @@ def test_one_broken_task_of_three_costs_only_itself(tiny_model: Artifact, tmp_pa
     assert f'label_dir_task_labelled{{job="{job}",task="third"}} 12' in (tmp_path / "job.prom").read_text()
 
 
-def test_a_quiet_job_says_nothing_when_nothing_matters(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_a_quiet_job_prints_nothing_without_new_failures(tiny_model: Artifact, tmp_path: Path) -> None:
     write_photos(tmp_path / "a", 5)
     (tmp_path / "a" / "empty.jpg").touch()
     job = write_job(tmp_path, tiny_model.path, {"a": _task("a", "a.parquet")})
@@ -69,7 +69,7 @@ def test_a_quiet_job_says_nothing_when_nothing_matters(tiny_model: Artifact, tmp
     assert (tmp_path / "a.parquet").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_second_run_of_a_job_ends_at_once_and_touches_nothing(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_a_second_run_of_a_job_ends_at_once_and_changes_nothing(tiny_model: Artifact, tmp_path: Path) -> None:
     write_photos(tmp_path / "a", 10)
     add_waiting_photo(tmp_path / "a")
     job = write_job(tmp_path, tiny_model.path, {"a": _task("a", "a.parquet")})
@@ -90,7 +90,7 @@ def test_a_second_run_of_a_job_ends_at_once_and_touches_nothing(tiny_model: Arti
     assert not lock.parent.exists()
 
 
-def test_a_job_killed_in_the_night_is_completed_by_the_next(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_a_killed_job_is_completed_by_the_next_run(tiny_model: Artifact, tmp_path: Path) -> None:
     first, second = write_photos(tmp_path / "a", 20), write_photos(tmp_path / "b", 20)
     add_waiting_photo(tmp_path / "b")
     second["zzz-wait.png"] = "black"
@@ -106,7 +106,7 @@ def test_a_job_killed_in_the_night_is_completed_by_the_next(tiny_model: Artifact
     assert summary_of(tmp_path)["tasks"][0]["unchanged"] == 20
 
 
-def test_a_stopped_job_says_so_and_ends_with_the_signal(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_a_stopped_job_reports_it_and_ends_with_the_code_of_the_signal(tiny_model: Artifact, tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_photos(tmp_path / name, 20)
     add_waiting_photo(tmp_path / "b")
@@ -120,7 +120,7 @@ def test_a_stopped_job_says_so_and_ends_with_the_signal(tiny_model: Artifact, tm
     assert [task["outcome"] for task in summary_of(tmp_path)["tasks"]] == ["done", "interrupted"]
 
 
-def test_tasks_that_the_deadline_does_not_let_begin_are_no_failure(
+def test_tasks_not_started_before_the_deadline_are_no_failure(
     tiny_model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_photos(tmp_path / "a", 5)
@@ -133,7 +133,7 @@ def test_tasks_that_the_deadline_does_not_let_begin_are_no_failure(
     assert not (tmp_path / "a.parquet").exists()
 
 
-def test_check_says_in_sentences_what_would_happen_and_what_would_fail(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_check_prints_what_would_happen_and_what_would_fail(tiny_model: Artifact, tmp_path: Path) -> None:
     write_photos(tmp_path / "a", 7)
     good = write_job(tmp_path, tiny_model.path, {"a": _task("a", "a.parquet", "keep_days = 9")}, 'deadline = "06:00"')
     done = label_job("check", str(good))
@@ -150,7 +150,7 @@ def test_check_says_in_sentences_what_would_happen_and_what_would_fail(tiny_mode
     assert "The command no-such-program is not found in PATH=/usr/bin:/bin." in done.stderr
 
 
-def test_json_logs_are_one_object_a_line_with_the_facts(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_json_logs_are_one_object_a_line_with_the_values(tiny_model: Artifact, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     tasks = {"a": _task("a", "a.parquet"), "b": _task("no\\nwhere\\u001b[31m", "b.parquet")}
     done = run_job(write_job(tmp_path, tiny_model.path, tasks), "--log-format", "json")
@@ -179,7 +179,7 @@ def _installed(job: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return label_job("install", str(job), "--at", "02:30", *options)
 
 
-def test_install_prints_a_line_that_cron_reads_back_as_the_command(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_install_prints_a_line_that_cron_reads_as_the_command(tiny_model: Artifact, tmp_path: Path) -> None:
     folder = tmp_path / "50% of it's"
     folder.mkdir()
     done = _installed(write_job(folder, tiny_model.path, {"a": _task("a", "a.parquet")}), "--cron")
@@ -194,9 +194,7 @@ def test_install_prints_a_line_that_cron_reads_back_as_the_command(tiny_model: A
     assert Path(words[0]).name == "label-job"
 
 
-def test_install_writes_units_that_systemd_accepts_and_leaves_the_real_ones_alone(
-    tiny_model: Artifact, tmp_path: Path
-) -> None:
+def test_install_writes_units_that_systemd_accepts_and_installs_nothing(tiny_model: Artifact, tmp_path: Path) -> None:
     folder = tmp_path / 'a $HOME 100%d "q"'
     folder.mkdir()
     job = write_job(folder, tiny_model.path, {"a": _task("a", "a.parquet")})

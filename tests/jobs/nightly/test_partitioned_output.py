@@ -15,7 +15,7 @@ from tests.conftest import Command, write_photos
 from tests.support.job_helpers import run_job, summary_of, write_job
 
 DAY_S = 86400
-# Runs `run` with a clock that strikes after so many files: no test waits for six in the morning.
+# Calls `run` with a deadline that passes after a number of files, not at a time of day.
 CUT_SHORT = """
 import sys
 from pathlib import Path
@@ -62,7 +62,7 @@ def _cut_short(tmp_path: Path, model: Artifact, files: int) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.strip()
 
 
-def test_a_run_cut_short_publishes_what_it_has_and_the_next_goes_on(
+def test_a_run_cut_short_publishes_its_finished_rows_and_the_next_run_continues(
     label_dir: Command, tiny_model: Artifact, tmp_path: Path
 ) -> None:
     photos = tmp_path / "photos"
@@ -74,7 +74,7 @@ def test_a_run_cut_short_publishes_what_it_has_and_the_next_goes_on(
     before = pd.read_parquet(tmp_path / "out.parquet")
     assert dict(zip(before["file_name"], before["label_1"], strict=True)) == expected
 
-    # One early photo changes, one early and one late go: the late one is not seen, and its row stays as it is.
+    # An early photo changes, an early and a late photo vanish: the run never reaches the late name and keeps its row.
     ordered = sorted(expected)
     Image.new("RGB", (40, 33), (255, 255, 255)).save(photos / ordered[2])
     (photos / ordered[4]).unlink()
@@ -106,7 +106,9 @@ def test_a_dataset_has_a_partition_for_each_day_and_writes_only_what_changed(
     assert (tmp_path / "set" / "date=2024-01-01" / "labels.parquet").stat().st_ino == untouched
 
 
-def test_the_day_taken_is_the_cameras_and_else_that_of_the_file(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_the_partition_is_the_day_in_the_exif_data_and_otherwise_the_day_of_the_file(
+    tiny_model: Artifact, tmp_path: Path
+) -> None:
     photos = tmp_path / "photos"
     names = sorted(write_photos(photos, 3, ".jpg"))
     for name, taken in zip(names, ["2019:07:01 23:59:59", "no such day", None], strict=True):
@@ -121,7 +123,7 @@ def test_the_day_taken_is_the_cameras_and_else_that_of_the_file(tiny_model: Arti
     assert _partitions(tmp_path / "s") == {"2019-07-01": names[:1], "2024-03-04": names[1:]}
 
 
-def test_days_that_are_too_old_go_and_are_not_labelled_again(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_rows_of_days_that_are_too_old_are_removed_and_not_labelled_again(tiny_model: Artifact, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     names = sorted(write_photos(photos, 4))
     for name in names[:2]:
@@ -139,7 +141,7 @@ def test_days_that_are_too_old_go_and_are_not_labelled_again(tiny_model: Artifac
     assert summary_of(tmp_path)["tasks"][1]["pruned"] == 2
 
 
-def test_a_dataset_of_no_photos_is_no_failure(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_a_dataset_without_photos_is_no_failure(tiny_model: Artifact, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     lines = 'photos = "photos"\noutput = "set"\npartition_by = "exif"\nkeep_days = 2\nreport = "page.html"'
     done = run_job(write_job(tmp_path, tiny_model.path, {"s": lines}))

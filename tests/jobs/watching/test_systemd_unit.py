@@ -1,4 +1,4 @@
-"""The systemd unit that comes with the commands."""
+"""The systemd unit of `watch-folder`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LARGEST_EXPOSURE = 1.0
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """The unit as `watch-folder --print-unit` gives it."""
+    """The unit as `watch-folder --print-unit` prints it."""
     done = subprocess.run([command_path("watch-folder"), "--print-unit"], capture_output=True, check=True, timeout=60)
     path = tmp_path / "watch-folder@.service"
     path.write_bytes(done.stdout)

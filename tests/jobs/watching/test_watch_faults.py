@@ -1,4 +1,4 @@
-"""What goes wrong in months of running, done to a real `watch-folder`: N photos, N rows, each once."""
+"""Faults of months of running, in a real `watch-folder`: N photos, N rows, each once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _in_each_mode = pytest.mark.parametrize("mode", [_EVENTS_ONLY, ["--poll", "0.3s"
 
 @pytest.fixture
 def begin(tiny_model: Artifact) -> Iterator[Callable[..., WatchFolder]]:
-    """Start daemons that end with the test, however it ends."""
+    """Start daemons that end with the test, also when the test fails."""
     with contextlib.ExitStack() as stack:
         yield lambda folder, *options, model=tiny_model, **others: stack.enter_context(
             WatchFolder(folder, model, *options, **others)
@@ -47,7 +47,7 @@ def _put(folder: Path, first: int, count: int) -> list[tuple[str, str]]:
 
 
 @_in_each_mode
-def test_killed_at_random_moments_and_started_again_it_makes_exactly_the_missing_rows(
+def test_killed_at_random_moments_and_restarted_it_adds_exactly_the_missing_rows(
     tmp_path: Path, begin: Callable[..., WatchFolder], mode: list[str]
 ) -> None:
     moments = random.Random(6)
@@ -68,7 +68,7 @@ def test_killed_at_random_moments_and_started_again_it_makes_exactly_the_missing
 
 
 @_in_each_mode
-def test_a_daemon_that_stood_still_while_the_kernels_queue_ran_over_finds_every_photo(
+def test_a_daemon_suspended_while_the_kernels_queue_overflowed_finds_every_photo(
     tmp_path: Path, begin: Callable[..., WatchFolder], mode: list[str]
 ) -> None:
     watch = begin(tmp_path, *_QUICK, *mode)
@@ -78,7 +78,7 @@ def test_a_daemon_that_stood_still_while_the_kernels_queue_ran_over_finds_every_
     watch.process.send_signal(signal.SIGSTOP)
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     for number in range(limit + 1000):
-        # Two files in turn, so that the kernel cannot join equal events; no photos, so that nothing else is lost.
+        # Two files in turn, so that the kernel cannot join equal events; no photos, so that only events are lost.
         os.utime(watch.inbox) if number % 2 else (watch.inbox / f"{number % 4}.txt").touch()
     expected += _put(watch.inbox, 1, 20000 if SCALE > 1 else 200)
     watch.process.send_signal(signal.SIGCONT)
@@ -90,7 +90,7 @@ def test_a_daemon_that_stood_still_while_the_kernels_queue_ran_over_finds_every_
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
-    """A folder with inbox/ (a mounted folder) and labels/ (a disk of 3 MB), for those who may mount."""
+    """A folder with inbox/ (a mounted folder) and labels/ (a disk of 3 MB), for users who may mount."""
     for name in ("inbox", "share", "labels"):
         (tmp_path / name).mkdir()
     commands = [
@@ -108,7 +108,7 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 
 
 @_in_each_mode
-def test_a_full_disk_and_an_unmounted_inbox_are_waited_out_without_losing_a_photo(
+def test_a_full_disk_and_an_unmounted_inbox_do_not_lose_a_photo(
     mounted: Path, begin: Callable[..., WatchFolder], mode: list[str]
 ) -> None:
     options = [*_QUICK, *mode, "--done", f"move:{mounted / 'done'}", "--metrics", "127.0.0.1:0"]
@@ -147,9 +147,7 @@ def test_a_full_disk_and_an_unmounted_inbox_are_waited_out_without_losing_a_phot
 @pytest.mark.parametrize(
     "limit", ["0 > /proc/sys/user/max_inotify_instances", "3 > /proc/sys/user/max_inotify_watches"]
 )
-def test_where_the_kernel_gives_too_few_watches_it_polls_and_says_so(
-    tmp_path: Path, tiny_model: Artifact, limit: str
-) -> None:
+def test_with_too_few_inotify_watches_it_polls_with_a_warning(tmp_path: Path, tiny_model: Artifact, limit: str) -> None:
     unshare = ["unshare", "--user", "--map-root-user", "sh", "-c"]
     limited = f"echo {limit}"
     if subprocess.run([*unshare, limited], capture_output=True, check=False).returncode:
@@ -170,7 +168,7 @@ def test_where_the_kernel_gives_too_few_watches_it_polls_and_says_so(
         assert process.wait(60) == 0
 
 
-def test_a_day_in_the_life_of_a_service(
+def test_a_service_from_start_to_end_loses_no_photo_and_reports_its_state(
     tmp_path: Path, tiny_model: Artifact, begin: Callable[..., WatchFolder]
 ) -> None:
     (tmp_path / "inbox").mkdir()
@@ -229,7 +227,7 @@ def _check_metrics(watch: WatchFolder, photos: int) -> None:
 
 
 def _get(url: str) -> str:
-    # The opener that urlopen keeps may hold a proxy that another test set; this address needs none.
+    # The opener that urlopen keeps may hold a proxy that another test has set; this address needs no proxy.
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as answer:
         return str(answer.read().decode())
 
@@ -270,7 +268,7 @@ def _check_status(watch: WatchFolder, photos: int) -> None:
         (["status", "labels"], 66, "no status"),
     ],
 )
-def test_what_cannot_be_meant_or_done_is_refused_with_its_exit_code(
+def test_an_impossible_request_is_refused_with_its_exit_code(
     tmp_path: Path, arguments: list[str], exit_code: int, reason: str
 ) -> None:
     (tmp_path / "inbox").mkdir()

@@ -1,4 +1,4 @@
-"""How photos arrive, with a real `watch-folder` that hears of events and with one that polls: each gets its one row."""
+"""Ways in which photos arrive, with a real `watch-folder` by events and by polling: each photo gets one row."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MODES = {"events": ["--rescan", "1h"], "polling": ["--poll", "0.3s"]}
 def watch(
     request: pytest.FixtureRequest, tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[WatchFolder]:
-    """One daemon for all scenarios of a mode; with events, the timed scan is an hour away and helps nobody."""
+    """One daemon for all scenarios of a mode; with events, the next timed scan is an hour away."""
     folder = tmp_path_factory.mktemp("watch")
     started = WatchFolder(folder, tiny_model, "--settle", f"{_SETTLE_S}s", "--flush", "0.2s", *_MODES[request.param])
     started.wait_until_ready()
@@ -114,7 +114,7 @@ def test_a_name_rewritten_a_hundred_times_at_once_gets_a_row_for_the_last(watch:
         assert watch.rows_of("hasty") == [last]
 
 
-def test_a_photo_deleted_before_it_has_rested_gets_no_row(watch: WatchFolder) -> None:
+def test_a_photo_deleted_before_it_has_settled_gets_no_row(watch: WatchFolder) -> None:
     with (watch.inbox / "deleted.png").open("wb") as stream:
         stream.write(photo(3000))
         stream.flush()
@@ -137,7 +137,7 @@ def test_a_touch_and_a_copy_over_itself_get_no_row(watch: WatchFolder, outside: 
     assert len(watch.rows_of("touched")) == 1
 
 
-def test_names_that_are_no_photos_are_left_alone_and_hostile_ones_are_escaped(watch: WatchFolder) -> None:
+def test_files_that_are_no_photos_are_ignored_and_hostile_names_are_escaped(watch: WatchFolder) -> None:
     raw = os.fsencode(str(watch.inbox))
     for name in (b"note.txt", b".hidden.png", b"\xff-odd.png", b"new\nline.png"):
         with open(raw + b"/" + name, "wb") as stream:

@@ -1,4 +1,4 @@
-"""How a real `watch-folder` starts, and how it is told to end before it has."""
+"""How a real `watch-folder` starts, and how a signal ends it before it has started."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def _commands_below(watch: WatchFolder) -> list[list[str]]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", [_imports, _has_locked, _loads])
-def test_told_to_end_before_it_is_ready_it_ends_with_0_and_leaves_nothing(
+def test_a_signal_before_it_is_ready_ends_it_with_0_and_leaves_nothing(
     tmp_path: Path, tiny_model: Artifact, moment: Callable[[WatchFolder], bool], number: signal.Signals
 ) -> None:
     with WatchFolder(tmp_path, tiny_model) as watch:
         wait_until(lambda: moment(watch), moment.__name__)
-        # A wish to load the model anew is no order to end, so early either.
+        # A request to load the model again must not end the process, not even this early.
         watch.process.send_signal(signal.SIGHUP)
         children = psutil.Process(watch.process.pid).children(recursive=True)
         assert watch.end(number) == 0, watch.logged()
@@ -51,9 +51,9 @@ def test_told_to_end_before_it_is_ready_it_ends_with_0_and_leaves_nothing(
     assert alive == [] and list(watch.inbox.iterdir()) == []
 
 
-def test_the_daemon_forks_what_its_decoders_are_forked_from(tmp_path: Path, tiny_model: Artifact) -> None:
+def test_the_fork_server_is_forked_from_the_daemon(tmp_path: Path, tiny_model: Artifact) -> None:
     with WatchFolder(tmp_path, tiny_model, "--metrics", "127.0.0.1:0") as watch:
         watch.wait_until_ready()
         own = psutil.Process(watch.process.pid).cmdline()
-        assert own in _commands_below(watch), "the process that decoders are forked from is a program of its own"
+        assert own in _commands_below(watch), "the fork server was started as a new program"
         assert watch.end() == 0

@@ -1,4 +1,4 @@
-"""`label-dir --watch`: the one table stays the truth about the folder."""
+"""`label-dir --watch`: the table is kept up to date with the folder."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_table_follows_the_folder_photo_by_photo(tmp_path: Path, start: Star
     assert not list(tmp_path.glob(".out.parquet*")) and not (photos / ".watch-folder").exists()
 
 
-def test_photos_that_are_away_for_a_while_keep_their_rows(tmp_path: Path, start: Start) -> None:
+def test_photos_of_an_unmounted_folder_keep_their_rows(tmp_path: Path, start: Start) -> None:
     photos, out = tmp_path / "photos", tmp_path / "out.csv"
     photos.mkdir()
     (photos / "a.png").write_bytes(photo(1))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.errors import ModelInputError
+from models.errors import InputMissingError
 from models.networks.checkpoint import StateDict, classes_in, head_of, load_strictly, read_checkpoint
 from models.networks.efficientnet_lite import efficientnet_lite
 from tests.support.networks import CLASSES, SmallNetwork, small_module
@@ -42,7 +42,7 @@ def test_wrappings_of_training_loops_come_off(tmp_path: Path, content: object) -
 
 
 def test_a_whole_pickled_model_is_not_loaded(tmp_path: Path) -> None:
-    with pytest.raises(ModelInputError, match="more than tensors"):
+    with pytest.raises(InputMissingError, match="more than tensors"):
         read_checkpoint(saved(tmp_path, small_module()))
 
 
@@ -50,19 +50,19 @@ def test_a_whole_pickled_model_is_not_loaded(tmp_path: Path) -> None:
 def test_truncated_weights_are_a_sentence(tmp_path: Path, kept_bytes: int) -> None:
     path = saved(tmp_path, prefixed(""))
     path.write_bytes(path.read_bytes()[:kept_bytes])
-    with pytest.raises(ModelInputError, match="truncated, damaged or no file"):
+    with pytest.raises(InputMissingError, match="truncated, damaged or no file"):
         read_checkpoint(path)
 
 
 def test_weights_of_another_architecture_are_told_apart(tmp_path: Path) -> None:
     tensors = read_checkpoint(saved(tmp_path, prefixed("")))
-    with pytest.raises(ModelInputError, match=r"do not fit efficientnet_lite0: they lack _conv_stem\.weight"):
+    with pytest.raises(InputMissingError, match=r"do not fit efficientnet_lite0: they lack _conv_stem\.weight"):
         load_strictly(efficientnet_lite("efficientnet_lite0"), tensors, "efficientnet_lite0", "w")
-    with pytest.raises(ModelInputError, match=r"of no resnet18: there is no fc\.weight"):
+    with pytest.raises(InputMissingError, match=r"of no resnet18: there is no fc\.weight"):
         classes_in(tensors, "fc.weight", "resnet18", Path("w"))
 
 
 def test_tensors_of_another_shape_are_named(tmp_path: Path) -> None:
     tensors = {**prefixed(""), "head.weight": torch.zeros(2, 3)}
-    with pytest.raises(ModelInputError, match=r"in another shape head\.weight"):
+    with pytest.raises(InputMissingError, match=r"in another shape head\.weight"):
         load_strictly(SmallNetwork(), tensors, "small", "w")

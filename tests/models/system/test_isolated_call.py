@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from models.errors import ModelError, ModelInputError
+from models.errors import InputMissingError, LabelDirError, ModelError
 from models.system.isolated_call import Notify, isolated_call
 
 
@@ -18,7 +18,7 @@ def _add(notify: Notify, one: int, other: int) -> tuple[int, int]:
 
 def _fail(notify: Notify, kind: str) -> None:
     if kind == "model error":
-        raise ModelInputError("no such weights")
+        raise InputMissingError("no such weights")
     if kind == "error":
         raise ValueError("a bug")
     os.kill(os.getpid(), signal.Signals[kind])
@@ -44,12 +44,12 @@ def test_a_call_may_make_calls_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("kind", "error_class", "sentence"),
     [
-        ("model error", ModelInputError, "no such weights"),
+        ("model error", InputMissingError, "no such weights"),
         ("error", ModelError, "a bug"),
         ("SIGKILL", ModelError, "before its work was done: SIGKILL: killed; out of memory"),
         ("SIGSTOP", ModelError, r"before its work was done: suspended from outside \(SIGSTOP\)"),
     ],
 )
-def test_every_failure_of_a_call_is_a_model_error(kind: str, error_class: type[ModelError], sentence: str) -> None:
+def test_every_failure_of_a_call_is_a_model_error(kind: str, error_class: type[LabelDirError], sentence: str) -> None:
     with pytest.raises(error_class, match=sentence):
         isolated_call(_fail, lambda _: None, kind)

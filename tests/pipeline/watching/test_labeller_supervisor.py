@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 
-from models.errors import ModelInputError
+from models.errors import InputMissingError
 from pipeline.errors import WorkerDiedError
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.watching.labeller_supervisor import LabellerSupervisor
@@ -38,7 +38,7 @@ def starts(clock: Clock) -> Starts:
 
 def test_a_reload_that_fails_keeps_the_running_labeller(starts: Starts) -> None:
     old = starts.supervisor.labeller
-    starts.outcomes.append(ModelInputError("model.onnx is damaged"))
+    starts.outcomes.append(InputMissingError("model.onnx is damaged"))
     assert not starts.supervisor.reload()
     assert starts.supervisor.labeller is old and starts.stats.health == "ok"
 
@@ -48,7 +48,7 @@ def test_a_restart_that_fails_is_retried_after_ever_longer_pauses(starts: Starts
     for pause_s in (1.0, 5.0, 15.0, 60.0, 60.0):
         clock.advance(pause_s - 0.1)
         starts.supervisor.restart_if_due()
-        starts.outcomes.append(ModelInputError("model.onnx is not there"))
+        starts.outcomes.append(InputMissingError("model.onnx is not there"))
         clock.advance(0.1)
         starts.supervisor.restart_if_due()
         assert not starts.outcomes and starts.supervisor.labeller is None

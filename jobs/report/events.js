@@ -1,4 +1,4 @@
-/* Wiring. */
+/* What the page's controls do. */
 const filters = byId("filters");
 let pending = 0;
 filters.addEventListener("submit", (event) => event.preventDefault());
@@ -8,9 +8,9 @@ sheet.addEventListener("click", (event) => {
   const button = event.target.closest(".card");
   if (button) show(Number(button.dataset.index));
 });
-const leaf = (by) => { turnTo(page + by); byId("photos").scrollIntoView(); };
-byId("previous").addEventListener("click", () => leaf(-1));
-byId("next").addEventListener("click", () => leaf(1));
+const turnBy = (by) => { turnTo(page + by); byId("photos").scrollIntoView(); };
+byId("previous").addEventListener("click", () => turnBy(-1));
+byId("next").addEventListener("click", () => turnBy(1));
 byId("page").addEventListener("change", (event) => turnTo((parseInt(event.target.value, 10) || 1) - 1));
 const toPhotos = () => { refresh(); byId("photos").scrollIntoView(); };
 for (const bar of document.querySelectorAll("[data-label]")) {
@@ -36,7 +36,7 @@ theme.addEventListener("click", () => {
   theme.textContent = "Theme: " + following;
 });
 
-/* The failed ones beyond those in the page's own HTML. */
+/* The page's HTML has the first failed photos; a button adds the others. */
 const more = byId("more-failures");
 if (more) {
   const body = byId("failures");

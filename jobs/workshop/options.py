@@ -1,0 +1,43 @@
+"""The options that the verbs of `label-models` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+from annotated_types import Interval
+
+from jobs.cli.options import COUNT, Flag
+
+if TYPE_CHECKING:
+    from models.certification.certify import Terms
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateOptions:
+    """What a certificate requires, and on how many photos and threads it is measured."""
+
+    samples: Annotated[int, Interval(ge=1, le=100_000), Flag("Photos drawn from a folder.")] = 256
+    min_agreement: Annotated[float, Flag("Share that must agree.", type=click.FloatRange(0, 1))] = 0.97
+    threads: Annotated[int, COUNT, Flag("When timing.")] = 1
+
+    @property
+    def terms(self) -> Terms:
+        """The terms of the certificate."""
+        from models.certification.certify import Terms
+
+        return Terms(threads=self.threads, required_agreement=self.min_agreement)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationOptions(CertificateOptions):
+    """How a network is quantized; without `calibrate`, generated images set the ranges of its activations."""
+
+    name: Annotated[str | None, Flag("The name of the model.  [default: that of the architecture or file]")] = None
+    calibrate: Annotated[
+        Path | None, Flag("Photos that set the ranges.  [default: generated images]", metavar="PHOTOS", type=_FOLDER)
+    ] = None
