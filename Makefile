@@ -19,6 +19,7 @@ check: $(VENV)/installed-check $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 # The whole fault suite, of which `make test` runs a part; about a quarter of an hour.
 faults: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "faults or not faults" --timeout 900 -s tests/faults

@@ -1,8 +1,8 @@
-"""Top-1 and Top-3 of `label-dir` on a folder with known labels, and that every plan gives the same ones.
+"""Top-1 and Top-3 accuracy of `label-dir` on photos of known labels, and whether every plan gives the same labels.
 
     python benchmarks/accuracy.py photos/ photos.csv
 
-The CSV has the columns `file_name` and `category`, as the model names its classes.
+The CSV has the columns `file_name` and `category`; the categories are labels of the model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PLANS = ((), ("-b", "1", "-j", "1", "--pool", "1"), ("-b", "7", "-j", "3"), ("--
 
 
 def labels(photos: Path, out: Path, options: tuple[str, ...]) -> dict[str, list[str]]:
-    """Label a folder with the real command; return each file's labels, best first."""
+    """The labels of each file, most likely first, by the real command."""
     command = [str(Path(sys.executable).with_name("label-dir")), "-q", *options, str(photos), str(out)]
     subprocess.run(command, check=True)
     return {
@@ -33,7 +33,7 @@ def labels(photos: Path, out: Path, options: tuple[str, ...]) -> dict[str, list[
 @click.argument("truth", type=click.Path(exists=True, path_type=Path))
 @click.option("-m", "--model", default="efficientnet_lite0", show_default=True)
 def accuracy(photos: Path, truth: Path, model: str) -> None:
-    """Label PHOTOS under four plans and compare with the categories of TRUTH."""
+    """Label PHOTOS under four plans and compare the labels with the categories of TRUTH."""
     with truth.open(newline="", encoding="utf-8") as stream:
         known = {row["file_name"]: row["category"] for row in csv.DictReader(stream)}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
-"""Make the calibration table that ships with label-dir for a model of the zoo.
+"""Makes the calibration table that label-dir ships for a model of the zoo.
 
     python benchmarks/calibration_table.py efficientnet_lite0 photos/
 
-Half of the photos set the ranges, the other half measure what the int8 model with them does; photos.csv gives labels.
+The ranges come from half of the photos; the other half measures the int8 model. photos.csv gives the true labels.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def calibration_table(name: str, photos: Path) -> None:
     drawn = list(decoded_sample(photos, network.preprocessing.crop, SEED))
     half = len(drawn) // 2
     used = photos_of(drawn[:half], photos, "", network.labels)
-    kept_out = photos_of(drawn[half:], photos, " kept out of calibration", network.labels)
-    assert used is not None and kept_out is not None
-    used = dataclasses.replace(used, told=f"{half} photos of ImageNet's training set, each of another class")
+    held_out = photos_of(drawn[half:], photos, " kept out of calibration", network.labels)
+    assert used is not None and held_out is not None
+    used = dataclasses.replace(used, description=f"{half} photos of ImageNet's training set, each of another class")
     calibration, divergences = calibrate(network, used, THREADS)
     print("divergence on the calibration photos:", {method: round(value, 4) for method, value in divergences.items()})
-    fp32 = logits_of(fp32_artifact(network), kept_out.pixels, THREADS)
-    int8 = logits_of(int8_artifact(network, calibration, Recipe("portable"), {}), kept_out.pixels, THREADS)
+    fp32 = logits_of(fp32_artifact(network), held_out.pixels, THREADS)
+    int8 = logits_of(int8_artifact(network, calibration, Recipe("portable")), held_out.pixels, THREADS)
     found = agreement(int8, fp32)
     print(found)
-    if kept_out.classes is not None:
-        print("int8", accuracy(int8, kept_out.classes), "fp32", accuracy(fp32, kept_out.classes))
+    if held_out.classes is not None:
+        print("int8", accuracy(int8, held_out.classes), "fp32", accuracy(fp32, held_out.classes))
     validation = {
         "photos": found.images,
         "told": f"{found.images} photos kept out of calibration",

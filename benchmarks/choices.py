@@ -1,10 +1,10 @@
-"""The default plan beside its alternatives, one figure changed at a time: what `pipeline/plan.py` was chosen by.
+"""The default plan against its alternatives, one setting changed at a time; see `pipeline/planning/plan.py`.
 
     python benchmarks/choices.py                the photos that scikit-image ships, as 0.19-megapixel JPEGs
     python benchmarks/choices.py photos/        your own
 
-All take their turn in each round, every second round in the opposite order; medians are printed. On a machine with
-other work, the CPU time per photo is the figure to believe.
+Every plan runs once in each round, in every second round in the opposite order; medians are printed. On a machine with
+other work, compare the CPU time per photo.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _MEGAPIXELS = 0.19
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One run of a plan: photos per second, CPU seconds per photo of all its processes."""
+    """One run of a plan: photos per second, and CPU seconds per photo of all processes together."""
 
     photos_per_s: float
     cpu_s: float
 
 
 def plans() -> dict[str, LabellerPlan]:
-    """The default plan and its alternatives, by what is changed."""
+    """The default plan and its alternatives, by the setting that differs."""
     machine = this_machine()
     cores, default = usable_cores(machine), default_sizes(machine)
 
@@ -59,12 +59,12 @@ def plans() -> dict[str, LabellerPlan]:
 
 
 def turn_of(whole: Whole, photos: int) -> Turn:
-    """What counts of a run over so many `photos`."""
+    """The rate and the CPU time per photo of a run over `photos` photos."""
     return Turn(whole.photos_per_s, sum(used.cpu_s for role in whole.usage.values() for used in role) / photos)
 
 
 def table(turns: dict[str, list[Turn]]) -> list[str]:
-    """Medians as Markdown lines; the ratio is that of the runs of one round."""
+    """Medians as Markdown lines; ratios are between runs of the same round."""
     lines = ["| plan | photos/s | against the default | CPU ms per photo |", "|---|---|---|---|"]
     for name, runs in turns.items():
         rate = statistics.median(turn.photos_per_s for turn in runs)

@@ -2,7 +2,7 @@
 
 python benchmarks/cron.py        as root, on a machine whose crontab is empty and on which no cron runs
 
-The crontab is set for the duration and emptied again; cron is started here and ended here.
+The script sets the crontab, empties it again at its end, and starts and stops cron.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import time
 from pathlib import Path
 
 COLOURS = 12
-PATIENCE_S = 200.0
+RUN_TIMEOUT_S = 200.0
 
 
 def main() -> None:
-    """Install the line that `label-job install --cron` prints, wait for two runs, print what they did."""
+    """Install the line that `label-job install --cron` prints, wait for two runs, print their summaries."""
     cron, crontab = shutil.which("cron", path="/usr/sbin:/usr/bin"), shutil.which("crontab")
     if cron is None or crontab is None:
         sys.exit("cron is not installed (Debian: apt-get install cron)")
     if subprocess.run([crontab, "-l"], capture_output=True, check=False).stdout.strip():
-        sys.exit("the crontab is not empty, and it is not this script's to replace")
+        sys.exit("the crontab is not empty, and this script would replace it")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "50% of o'clock"
         root.mkdir()
@@ -44,24 +44,24 @@ def main() -> None:
 
 
 def make_job(root: Path) -> Path:
-    """Make photos and a job that keeps the environment it saw."""
+    """The job file: photos to label, and a script that records the environment of the job."""
     from PIL import Image
 
     (root / "photos").mkdir()
     for index in range(COLOURS):
         Image.new("RGB", (64, 48), (20 * index, 255 - 20 * index, 90)).save(root / "photos" / f"{index}.png")
     job = root / "nightly.toml"
-    # A script of its own, so that no quoting but the job's is tried here.
-    look = root / "look.sh"
-    look.write_text(f"cd {shlex.quote(str(root))} && (env; umask; readlink /proc/$PPID/cwd; tty) > env.txt\n")
+    # A separate script, so that only the quoting of the job file is tested.
+    record = root / "record.sh"
+    record.write_text(f"cd {shlex.quote(str(root))} && (env; umask; readlink /proc/$PPID/cwd; tty) > env.txt\n")
     job.write_text(
-        f'on_success = ["sh", "{look}"]\n[[task]]\nname = "colours"\nphotos = "photos"\noutput = "labels.parquet"\n'
+        f'on_success = ["sh", "{record}"]\n[[task]]\nname = "colours"\nphotos = "photos"\noutput = "labels.parquet"\n'
     )
     return job
 
 
 def every_minute(job: Path) -> str:
-    """Return what `install` prints for 02:30, for every minute."""
+    """The crontab line that `install` prints for 02:30, changed to every minute."""
     command = [str(Path(sys.executable).parent / "label-job"), "install", str(job), "--at", "02:30", "--cron"]
     line = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     assert line.startswith("30 2 * * * ")
@@ -69,9 +69,9 @@ def every_minute(job: Path) -> str:
 
 
 def wait_for_run(root: Path, after: str) -> dict[str, object]:
-    """Wait for a summary that began later than `after`, print and return it."""
+    """The first summary of a run that began later than `after`, which is also printed."""
     began_s = time.monotonic()
-    while time.monotonic() - began_s < PATIENCE_S:
+    while time.monotonic() - began_s < RUN_TIMEOUT_S:
         time.sleep(0.5)
         if not (root / "summary.json").exists():
             continue
@@ -83,7 +83,7 @@ def wait_for_run(root: Path, after: str) -> dict[str, object]:
             if (root / "env.txt").exists():
                 print("  seen by the job: " + " | ".join((root / "env.txt").read_text().split("\n")))
             return summary
-    sys.exit(f"cron did not run the job within {PATIENCE_S:.0f} s")
+    sys.exit(f"cron did not run the job within {RUN_TIMEOUT_S:.0f} s")
 
 
 if __name__ == "__main__":

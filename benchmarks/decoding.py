@@ -1,12 +1,12 @@
-"""What it costs to open a photo, and whether decoding fewer pixels costs a label.
+"""The CPU time of opening a photo, and whether decoding fewer pixels changes its label.
 
     python benchmarks/decoding.py                 the photos that scikit-image ships
     python benchmarks/decoding.py photos/         your own
 
-Each photo as it is (the shipped ones at 0.19 megapixels) and enlarged to 12 megapixels, opened in three ways that take
-turns in one thread: by label-dir, by label-dir without the shortcut (every pixel decoded), and by torchvision's usual
-transforms. Then the best label with the shortcut against the one without: of all photos, and of those whose best two
-classes are not nearly as likely, where any change of a pixel turns the scales.
+Each photo is opened in its own size (the shipped ones at 0.19 megapixels) and at 12 megapixels, in three ways that take
+turns in one thread: by label-dir, by label-dir without scaled decoding (every pixel decoded), and by torchvision's
+usual transforms. Then the labels with and without scaled decoding are compared: of all photos, and of the sure ones,
+whose two likeliest classes differ by more than 0.1. Where those are almost equal, any changed pixel decides.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SURE_BY = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Mean CPU milliseconds per photo of the three ways; the share of photos, and of sure ones, that keep labels."""
+    """Mean CPU milliseconds per photo of the three ways; the shares of all and of sure photos that keep their label."""
 
     ours_ms: float
     every_pixel_ms: float
@@ -45,7 +45,7 @@ class Costs:
 
 
 def torchvision_transforms(preprocessing: Preprocessing) -> Callable[[Path], object]:
-    """Open, convert, resize, crop, to tensor, normalise: what torchvision's documentation does with a photo."""
+    """The steps of torchvision's documentation: open, convert, resize, crop, to tensor, normalise."""
     from PIL import Image
     from torchvision import transforms
 
@@ -63,7 +63,7 @@ def torchvision_transforms(preprocessing: Preprocessing) -> Callable[[Path], obj
 
 
 def best_labels(artifact: Artifact, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """uint8 [n, side, side, 3] -> int32 [n], the best class of each, and whether it is well ahead of the second."""
+    """The likeliest class of each photo of uint8 [n, side, side, 3], int32 [n], and whether it is sure, bool [n]."""
     from models.classifier import Classifier
 
     classifier = Classifier(artifact.path, 1, 2)
@@ -74,7 +74,7 @@ def best_labels(artifact: Artifact, pixels: NDArray[np.uint8]) -> tuple[NDArray[
 
 
 def measure(artifact: Artifact, photos: list[Path]) -> Costs:
-    """Open every photo in the three ways, in turn."""
+    """The costs of opening every photo in the three ways, in turn."""
     side = artifact.preprocessing.crop.crop_size
     short, full = (np.zeros((len(photos), side, side, 3), np.uint8) for _ in range(2))
     theirs = torchvision_transforms(artifact.preprocessing)
@@ -104,7 +104,7 @@ def measure(artifact: Artifact, photos: list[Path]) -> Costs:
 @click.option("--count", default=400, show_default=True, help="Photos at most.")
 @click.option("-m", "--model", default="efficientnet_lite0", show_default=True)
 def decoding(photos: Path | None, count: int, model: str) -> None:
-    """Measure what opening PHOTOS costs, as they are and at 12 megapixels."""
+    """Measure the costs of opening PHOTOS, in their own size and at 12 megapixels."""
     import torch
 
     torch.set_num_threads(1)

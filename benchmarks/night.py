@@ -1,4 +1,4 @@
-"""A night as most nights are: 200,000 rows unchanged, 50 photos new; how long `label-job run` takes, and for what.
+"""The time of `label-job run` on a usual night: 200,000 unchanged rows and 50 new photos.
 
 python benchmarks/night.py [--rows 200000] [--new 50]
 """
@@ -32,7 +32,7 @@ LINKS_PER_FILE = 20_000
 
 
 def main() -> None:
-    """Make the folder and the table, run the job three times, print what each took."""
+    """Make the folder and the table, run the job, print the time of each run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--new", type=int, default=50)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def make_photos(photos: Path, count: int) -> list[str]:
-    """Make `count` names of a few files: the walk cannot tell, and nobody opens them."""
+    """The names of `count` hard links to a few files; the run lists them and opens none."""
     names = [f"{index // PER_FOLDER:04d}/{index:07d}.jpg" for index in range(count)]
     source = photos
     for index, name in enumerate(names):
@@ -68,21 +68,23 @@ def make_photos(photos: Path, count: int) -> list[str]:
 
 
 def batches(photos: Path, names: list[str], model_id: str) -> Iterator[pa.RecordBatch]:
-    """Yield rows that hold for these files."""
+    """Batches of rows that match these files, so that none is labelled again."""
     now_us = time.time_ns() // 1000
     for begin in range(0, len(names), 8192):
         rows = []
         for name in names[begin : begin + 8192]:
-            facts = (photos / name).stat()
+            status = (photos / name).stat()
             digest = hashlib.sha256(name.encode()).hexdigest()
-            labels, chances = ("tabby", "tiger cat", "Egyptian cat"), (0.7, 0.2, 0.05)
-            mtime_us = facts.st_mtime_ns // 1000
-            rows.append(Row(name, None, labels, chances, 640, 480, facts.st_size, mtime_us, digest, model_id, now_us))
+            labels, probabilities = ("tabby", "tiger cat", "Egyptian cat"), (0.7, 0.2, 0.05)
+            mtime_us = status.st_mtime_ns // 1000
+            rows.append(
+                Row(name, None, labels, probabilities, 640, 480, status.st_size, mtime_us, digest, model_id, now_us)
+            )
         yield to_batch(rows, 3)
 
 
 def add_new(photos: Path, count: int, night: int) -> None:
-    """Add real photos, those of scikit-image over and over, each with bytes of its own."""
+    """Add copies of scikit-image's photos, each with different bytes."""
     data = resources.files("skimage") / "data"
     sources = [data / name for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")]
     for index in range(count):
@@ -92,15 +94,15 @@ def add_new(photos: Path, count: int, night: int) -> None:
 
 
 def run_two(root: Path) -> None:
-    """Run a job of two photos: what starting everything costs on this machine at this moment."""
+    """Run a job of two photos, whose time is that of starting all processes on this machine."""
     (root / "photos").mkdir(parents=True)
     add_new(root / "photos", 2, 0)
     (root / "night.toml").write_text('[[task]]\nname = "two"\nphotos = "photos"\noutput = "labels.parquet"\n')
     run_night(root, "a job of two photos alone")
 
 
-def run_night(root: Path, what: str) -> None:
-    """Run the job and print how long it took from the shell, and how long its labelling."""
+def run_night(root: Path, name: str) -> None:
+    """Run the job; print its time as seen from the shell, and the time of labelling in it."""
     command = [shutil.which("label-job", path=str(Path(sys.executable).parent)) or "label-job", "run", "night.toml"]
     began_s, cpu_before_s = time.monotonic(), children_cpu_s()
     subprocess.run(command, cwd=root, check=True, capture_output=True)
@@ -108,13 +110,13 @@ def run_night(root: Path, what: str) -> None:
     (task,) = json.loads((root / "summary.json").read_text())["tasks"]
     labelling_s = task["labelled"] / task["images_per_s"] if task["images_per_s"] else 0.0
     print(
-        f"{task['unchanged']} unchanged, {what}: {took_s:.1f} s in all, of which labelling {labelling_s:.1f} s"
+        f"{task['unchanged']} unchanged, {name}: {took_s:.1f} s in all, of which labelling {labelling_s:.1f} s"
         f" ({task['labelled']} labelled, {task['failed']} failed); {cpu_s:.1f} s of CPU"
     )
 
 
 def children_cpu_s() -> float:
-    """Return the CPU time of all processes started and ended so far, which other people's load hardly changes."""
+    """CPU time of all child processes that have ended; other load on the machine hardly changes it."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 

@@ -1,9 +1,9 @@
-"""How others label a folder of photos, each as its documentation or usual example does it; one process a peer.
+"""Other tools that label a folder of photos, each used as in its documentation; one process for each tool.
 
     python benchmarks/peer_loops.py timm photos/ out.csv
 
-All get the same architecture with random weights (speed does not depend on them), but for the plain onnxruntime loop,
-which runs label-dir's own int8 file.
+All run the same architecture with random weights, on which speed does not depend; only the plain onnxruntime loop runs
+label-dir's own int8 file.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _transforms() -> Callable[[Any], Any]:
 
 
 def timm_loop(folder: Path, out: Path, architecture: str) -> None:
-    """timm's inference.py: its dataset, loader and model API; two loader workers, or one per core."""
+    """timm's inference.py: its dataset, loader and model API; one loader worker for each core."""
     import timm
     import torch
     from timm.data import create_dataset, create_loader, resolve_data_config
@@ -132,7 +132,7 @@ def ray_data(folder: Path, out: Path, architecture: str) -> None:
 
 
 def one_at_a_time(folder: Path, out: Path, architecture: str) -> None:
-    """What most articles put behind a Flask route: open, transform, classify one photo, next."""
+    """The loop of most articles about a Flask service: open, transform and classify one photo at a time."""
     import timm
     import torch
     from PIL import Image

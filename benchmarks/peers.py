@@ -1,11 +1,11 @@
-"""label-dir beside what people use today: the same photos, the same architecture, each a whole process.
+"""label-dir against other tools: the same photos, the same architecture, each tool as a whole process.
 
     python benchmarks/peers.py                     the photos that scikit-image ships, in three kinds of folder
     python benchmarks/peers.py photos/             your own
     python benchmarks/peers.py --peer timm --count 1000
 
-Needs the extra `bench`. Runs alternate; medians, ratios and the peak memory (proportional set size, sampled) of the
-whole process tree are written as one Markdown table, one chart and one JSON file.
+Needs the extra `bench`. Runs alternate. Medians, ratios and the sampled peak of the proportional set size of the whole
+process tree are written as a Markdown table, a chart and a JSON file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "RAY_USAGE
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A kind of folder: `count` photos of `megapixels` (None: as they are)."""
+    """A folder of `count` photos of `megapixels` (None: in their own size)."""
 
     title: str
     count: int
@@ -75,7 +75,7 @@ def commands(architecture: str, model: str, photos: Path, scratch: Path) -> dict
 
 
 def run_once(command: list[str]) -> tuple[float, float]:
-    """Run a command; return seconds from the shell and peak megabytes of its process tree."""
+    """Seconds of a command as seen from the shell, and peak megabytes of its process tree."""
     began_s = time.perf_counter()
     process = subprocess.Popen(
         command, env={**os.environ, **_OFFLINE}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -88,7 +88,7 @@ def run_once(command: list[str]) -> tuple[float, float]:
 
 
 def measure(case: Case, source: list[Path], tools: list[str], networks: tuple[str, str], runs: int) -> list[Result]:
-    """Run all `tools` on the folder of `case` in turn, `runs` times."""
+    """Medians of `runs` runs of each of `tools` on the folder of `case`, the tools in turn."""
     seen: dict[str, list[tuple[float, float]]] = {tool: [] for tool in tools}
     with tempfile.TemporaryDirectory() as scratch:
         folder = make_folder(Path(scratch) / "photos", source, case.count, case.megapixels)

@@ -1,4 +1,4 @@
-"""What the processes below one cost: CPU time, waiting for a CPU, memory; read from the kernel."""
+"""CPU time, time queued for a CPU, and memory of a process and its descendants, read from the kernel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SAMPLES_PER_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds of all threads of a process; of its main thread, seconds on a CPU and seconds queued for one."""
+    """CPU seconds of all threads of a process; of its main thread, seconds on a CPU and seconds queued for a CPU."""
 
     cpu_s: float
     running_s: float
@@ -23,11 +23,7 @@ class Usage:
 
 
 def usage_of(pid: int) -> Usage:
-    """Read what process `pid` has used so far.
-
-    Raises:
-        OSError: it is gone.
-    """
+    """The usage of process `pid` so far. Raises OSError where the process has ended."""
     running_ns, queued_ns = _schedstat(Path(f"/proc/{pid}/schedstat"))
     cpu_ns = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
@@ -42,7 +38,7 @@ def _schedstat(path: Path) -> tuple[int, int]:
 
 
 def roles(parent_pid: int) -> dict[int, str]:
-    """Name the processes of a run of label-dir whose main process is `parent_pid`: pid -> role."""
+    """The roles, by pid, of the processes of a run of label-dir whose main process is `parent_pid`."""
     found = {parent_pid: "main"}
     for process in psutil.Process(parent_pid).children():
         with contextlib.suppress(psutil.Error):
@@ -55,7 +51,7 @@ def roles(parent_pid: int) -> dict[int, str]:
 
 
 def tree_pss_bytes(pid: int) -> int:
-    """Return the proportional set size of process `pid` and all below it: shared pages are counted once."""
+    """The proportional set size of process `pid` and its descendants; shared pages are counted once."""
     total = 0
     with contextlib.suppress(psutil.Error):
         for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
@@ -65,7 +61,7 @@ def tree_pss_bytes(pid: int) -> int:
 
 
 class PeakMemory:
-    """While entered, samples the proportional set size of a whole process tree; `peak_bytes` is the largest seen."""
+    """Samples the proportional set size of a process tree while it is entered; `peak_bytes` is the largest sample."""
 
     def __init__(self, pid: int) -> None:
         self.peak_bytes = 0
@@ -85,5 +81,5 @@ class PeakMemory:
         while not self._ended.is_set():
             began_s = time.monotonic()
             self.peak_bytes = max(self.peak_bytes, tree_pss_bytes(self._pid))
-            # Reading a process's page tables holds it up, so a dear sample makes the next one later.
+            # Reading the page tables of a process delays it, so the pause grows with the time that a sample takes.
             self._ended.wait(max(1 / _SAMPLES_PER_S, 10 * (time.monotonic() - began_s)))

@@ -1,11 +1,11 @@
-"""What the protections cost: images/s and CPU seconds of the real command with them and without, in turn.
+"""The cost of the protections: images/s and CPU seconds of the real command with and without them, in turn.
 
     python benchmarks/protections.py                the photos that scikit-image ships
     python benchmarks/protections.py photos/        your own
 
-Without: files are read by name, once and unchecked; nobody watches the processes or knows what they are at; no bound of
-memory; nothing is synced to the disk. Hashing stays, it is a column of the table. The order changes from pair to pair;
-the median of the pairs' ratios is what counts. On a machine with other work, the CPU ratio is the one to believe.
+Without protections, files are read once and unchecked, processes are not monitored and have no memory limit, and no
+file is synced to the disk. Hashing stays, because the table has a column for it. The order changes from pair to pair;
+the result is the median of the pairs' ratios. On a machine with other work, compare the CPU ratio.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _UNPROTECTED = Path(__file__).parent / "unprotected"
 @click.command()
 @click.argument("photos", required=False, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--count", default=800, show_default=True, help="Photos a run.")
-@click.option("--pairs", default=5, show_default=True, help="How often each is run.")
+@click.option("--pairs", default=5, show_default=True, help="Runs of each.")
 def main(photos: Path | None, count: int, pairs: int) -> None:
     """Print images/s with and without protections, and the ratio."""
     with tempfile.TemporaryDirectory() as home:
         folder = make_folder(Path(home) / "photos", source_photos(photos), count, None)
-        # The fork server outlives the command by a moment; as our child, its CPU time is counted too.
+        # The fork server ends after the command. As a child of this process, its CPU time is counted too.
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         _run(folder, Path(home), protected=True)
         ratios, cpu_ratios = [], []
@@ -53,7 +53,7 @@ def main(photos: Path | None, count: int, pairs: int) -> None:
 
 
 def _run(folder: Path, home: Path, protected: bool) -> tuple[float, float]:
-    """Return images/s and the CPU seconds of the command and all its processes."""
+    """Images/s of the command, and the CPU seconds of all its processes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "PYTHONPATH": "" if protected else str(_UNPROTECTED)}
     command = [str(Path(sys.executable).parent / "label-dir"), "--fresh", str(folder), str(home / "out.parquet")]

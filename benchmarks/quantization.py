@@ -2,7 +2,7 @@
 
     python benchmarks/quantization.py efficientnet_lite0 photos/
 
-Each half of the photos is answered by a model that the other half calibrated, so that all photos count.
+Each half of the photos is classified by a model that was calibrated on the other half, so that all photos count.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ RANGES: tuple[WeightRange, ...] = ("portable", "full", "reduced")
 
 
 def folds(photos: Photos) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(calibrating, answering) masks bool [n]: each photo answers once."""
+    """Pairs of masks bool [n], for calibrating and for measuring; each photo is measured once."""
     even = np.arange(len(photos.pixels)) % 2 == 0
     return [(even, ~even), (~even, even)]
 
 
 def compare(network: Network, photos: Photos) -> dict[str, bytes]:
-    """Print a line for each method and weight range; return the last int8 model of each range."""
+    """The last int8 model of each weight range; prints a line for each method and weight range."""
     fp32 = logits_of(fp32_artifact(network), photos.pixels, THREADS)
     true = photos.classes
     if true is not None:
         print(f"fp32: {accuracy(fp32, true)}")
     calibrations = [candidate_calibrations(network, Photos(photos.pixels[used], "")) for used, _ in folds(photos)]
     models: dict[str, bytes] = {}
-    for index, method in enumerate(one.method for one in calibrations[0]):
+    for index, method in enumerate(calibration.method for calibration in calibrations[0]):
         for weight_range in RANGES:
             logits = np.zeros_like(fp32)
-            for calibrated, (_, answering) in zip(calibrations, folds(photos), strict=True):
-                models[weight_range] = int8_artifact(network, calibrated[index], Recipe(weight_range), {})
-                logits[answering] = logits_of(models[weight_range], photos.pixels[answering], THREADS)
+            for calibration, (_, measured) in zip(calibrations, folds(photos), strict=True):
+                models[weight_range] = int8_artifact(network, calibration[index], Recipe(weight_range))
+                logits[measured] = logits_of(models[weight_range], photos.pixels[measured], THREADS)
             found = agreement(logits, fp32)
             right = f" {accuracy(logits, true)}" if true is not None else ""
             print(f"{method}, {weight_range}: agreement {found.top1:.2%}, divergence {found.divergence:.5f}{right}")

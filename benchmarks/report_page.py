@@ -1,4 +1,4 @@
-"""A report on 50,000 photos: how long it takes to write, how large it is, and how it feels in a real Chromium.
+"""A report on 50,000 photos: the time to write it, its size, and its response times in a real Chromium.
 
 python benchmarks/report_page.py [--photos 50000]
 """
@@ -23,16 +23,16 @@ import psutil
 import pyarrow as pa
 from PIL import Image
 
-from models.zoo import categories
+from models.zoo import imagenet_labels
 from pipeline.records import ErrorClass, ItemError, Row
 from pipeline.tables.schema import to_batch
 from pipeline.tables.writer import export
 from tests.support.chromium import chromium, emulate_screen, requested_urls
 
-# Distinct files; every name gets a thumbnail of its own all the same, as each row has its own sha256.
+# Distinct files. Every name still has a thumbnail of its own, because each row has a sha256 of its own.
 FILES = 1000
 SIDE = 320
-# Runs before the page's own script and notes when the first and the sixtieth thumbnail were drawn.
+# Runs before the page's own script and records the times at which thumbnails were drawn.
 WATCH = """
 window.drawn = [];
 document.addEventListener("load", (event) => {
@@ -42,7 +42,7 @@ document.addEventListener("load", (event) => {
 
 
 def main() -> None:
-    """Make photos and a table, write the page twice, open it, print."""
+    """Make photos and a table, write the page twice, open it, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--photos", type=int, default=50_000)
     count = parser.parse_args().photos
@@ -50,17 +50,17 @@ def main() -> None:
         root = Path(folder)
         names = make_photos(root / "photos", count)
         export(batches(names), root / "labels.parquet", 3)
-        for what in ("thumbnails made", "thumbnails from the cache"):
+        for case in ("thumbnails made", "thumbnails from the cache"):
             began_s = time.monotonic()
             write_page(root)
-            print(f"page for {count} photos, {what}: {time.monotonic() - began_s:.1f} s")
+            print(f"page for {count} photos, {case}: {time.monotonic() - began_s:.1f} s")
         print(f"size of the file: {(root / 'report.html').stat().st_size / 1e6:.1f} MB")
         with chromium(root / "profile") as driver:
             open_page(driver, root / "report.html")
 
 
 def make_photos(photos: Path, count: int) -> list[str]:
-    """Cut 1,000 photos out of those of scikit-image, and link `count` names to them."""
+    """The names of `count` links to 1,000 photos that are cut out of scikit-image's."""
     photos.mkdir()
     data = resources.files("skimage") / "data"
     shipped = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
@@ -79,9 +79,9 @@ def make_photos(photos: Path, count: int) -> list[str]:
 
 
 def batches(names: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield rows with labels as unequal, and probabilities as spread, as those of real folders."""
+    """Batches of rows whose labels and probabilities are distributed as in real folders."""
     rng = random.Random(7)
-    labels = categories("imagenet")
+    labels = imagenet_labels()
     broken = ItemError(ErrorClass.TRUNCATED, "the JPEG data ends before the picture does")
     for begin in range(0, len(names), 8192):
         rows = []
@@ -89,13 +89,13 @@ def batches(names: list[str]) -> Iterator[pa.RecordBatch]:
             first = rng.betavariate(2.5, 1)
             second = (1 - first) * rng.random()
             found = tuple(labels[min(999, int(rng.expovariate(0.01)) + rank)] for rank in range(3))
-            chances = (first, second, (1 - first - second) / 2)
+            probabilities = (first, second, (1 - first - second) / 2)
             digest = hashlib.sha256(name.encode()).hexdigest()
             when_us = int(1.7e15) + rng.randrange(10**12)
             if rng.random() < 0.005:
                 rows.append(Row(name, broken, (), (), None, None, 1, when_us, None, "benchmark", when_us))
             else:
-                rows.append(Row(name, None, found, chances, SIDE, SIDE, 1, when_us, digest, "benchmark", when_us))
+                rows.append(Row(name, None, found, probabilities, SIDE, SIDE, 1, when_us, digest, "benchmark", when_us))
         yield to_batch(rows, 3)
 
 
@@ -106,7 +106,7 @@ def write_page(root: Path) -> None:
 
 
 def open_page(driver: Any, page: Path) -> None:
-    """Open the page, use it, and print what that costs."""
+    """Open the page, use it, and print times, memory and requests."""
     emulate_screen(driver, 1280, 900, "light")
     driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
     driver.get("about:blank")
@@ -117,12 +117,12 @@ def open_page(driver: Any, page: Path) -> None:
     loaded_ms = driver.execute_script("return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
     print(f"first thumbnail after {first_ms / 1e3:.2f} s, 60 after {last_ms / 1e3:.2f} s")
     print(f"the whole file parsed after {loaded_ms / 1e3:.2f} s")
-    for what, script in (
+    for action, script in (
         ("search", "const t=document.getElementById('text'); t.value='cat'; t.dispatchEvent(new Event('input'))"),
         ("sort by label", "document.getElementById('sort').value='label'"),
-        ("leaf to the last page", "document.getElementById('page').value=1e6"),
+        ("go to the last page", "document.getElementById('page').value=1e6"),
     ):
-        print(f"{what}: {timed_ms(driver, script):.0f} ms")
+        print(f"{action}: {timed_ms(driver, script):.0f} ms")
     driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
     print(
         f"memory of the tab: {tab_bytes(driver) / 1e6:.0f} MB resident, {heap_bytes(driver) / 1e6:.0f} MB of it objects"
@@ -132,7 +132,7 @@ def open_page(driver: Any, page: Path) -> None:
 
 
 def timed_ms(driver: Any, script: str) -> float:
-    """Run `script`, let the page answer at once, and return how long its thread was busy until it had drawn."""
+    """Milliseconds from `script` until the page has drawn its result, without the page's own delay."""
     answer = (
         "const done=arguments[0]; const began=performance.now();"
         + script
@@ -144,21 +144,21 @@ def timed_ms(driver: Any, script: str) -> float:
 
 
 def wait(driver: Any, script: str) -> None:
-    """Wait until `script` returns something true."""
+    """Wait until `script` returns a true value."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     WebDriverWait(driver, 120, 0.05).until(lambda opened: opened.execute_script(script))
 
 
 def tab_bytes(driver: Any) -> int:
-    """Return the resident memory of the largest renderer: the page's tab."""
+    """Resident memory of the largest renderer, which is the tab of the page."""
     browser = psutil.Process(driver.service.process.pid)
     renderers = [child for child in browser.children(recursive=True) if "--type=renderer" in child.cmdline()]
     return max(child.memory_info().rss for child in renderers)
 
 
 def heap_bytes(driver: Any) -> int:
-    """Return what JavaScript's objects take."""
+    """Memory of JavaScript's objects."""
     return int(driver.execute_cdp_cmd("Runtime.getHeapUsage", {})["usedSize"])
 
 

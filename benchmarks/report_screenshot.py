@@ -36,7 +36,7 @@ README_COLOURS = 160
 
 
 def main() -> None:
-    """Label the photos, write the page, photograph it."""
+    """Label the photos, write the page, take screenshots of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--readme", action="store_true")
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def write_page(root: Path) -> Path:
-    """Copy the photos that are there, with two broken ones, and run the commands a user would."""
+    """The report of the photos that are installed, and of two broken ones, by the real commands."""
     photos = root / "photos"
     photos.mkdir()
     data = resources.files("skimage") / "data"
@@ -74,7 +74,7 @@ def write_page(root: Path) -> Path:
 
 
 def take(driver: Any, page: Path, target: Path) -> None:
-    """Open `page` and save what is seen, once every thumbnail is drawn."""
+    """Open `page` and save a screenshot once every thumbnail is drawn."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     driver.get(page.as_uri())
@@ -86,7 +86,7 @@ def take(driver: Any, page: Path, target: Path) -> None:
 
 
 def shrink(target: Path) -> None:
-    """Store fewer colours: a page's few suffice, and a README loads at once."""
+    """Reduce the colours of a PNG, so that a README loads quickly."""
     with Image.open(target) as image:
         small = image.convert("RGB").quantize(README_COLOURS, dither=Image.Dither.NONE)
     small.save(target, optimize=True)

@@ -17,7 +17,7 @@ _JPEG_QUALITY = 90
 
 
 def source_photos(folder: Path | None) -> list[Path]:
-    """Return the photos below `folder`, or without one the colour photos that scikit-image ships."""
+    """The photos below `folder` or, without a folder, the colour photos that scikit-image ships."""
     if folder is not None:
         return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
     with resources.as_file(resources.files("skimage") / "data") as data:
@@ -25,9 +25,9 @@ def source_photos(folder: Path | None) -> list[Path]:
 
 
 def make_folder(folder: Path, photos: Iterable[Path], count: int, megapixels: float | None) -> Path:
-    """Fill `folder` with `count` photos and return it: each of `photos` once, then links to them by other names.
+    """`folder`, filled with `count` photos: each of `photos` once, then links to them by other names.
 
-    With `megapixels` each is enlarged or shrunk to that size and stored as JPEG; without, its file is taken as it is.
+    With `megapixels`, each photo is resized to that size and stored as JPEG; without, its file is copied.
     """
     folder.mkdir(parents=True)
     originals: list[Path] = []

@@ -2,7 +2,7 @@
 
 python benchmarks/scale.py walk                   files per second over 1,000,000 files
 python benchmarks/scale.py rerun                  seconds and memory of a run over 1,000,000 unchanged rows
-python benchmarks/scale.py label                  100,000 photos: the last tenth's rate against the first's
+python benchmarks/scale.py label                  100,000 photos: the rate of the last tenth against the first
 python benchmarks/scale.py label photos/          the same with links to your own
 """
 
@@ -37,14 +37,14 @@ _MEGAPIXELS = 0.19
 
 @click.group()
 def scale() -> None:
-    """Measure what grows with the number of files, and what must not."""
+    """Measure which costs grow with the number of files."""
 
 
 @scale.command("walk")
 @click.option("--files", default=1_000_000, show_default=True)
 @click.option("--runs", default=3, show_default=True)
 def measure_walk(files: int, runs: int) -> None:
-    """Walk a tree of empty files; the best of several runs counts, since the first fills the kernel's caches."""
+    """Walk a tree of empty files several times; the first run fills the kernel's caches."""
     with tempfile.TemporaryDirectory() as scratch:
         _make_files(Path(scratch), files)
         for _ in range(runs):
@@ -59,7 +59,7 @@ def measure_walk(files: int, runs: int) -> None:
 @click.option("--suffix", type=click.Choice([".parquet", ".csv"]), default=".parquet", show_default=True)
 @click.option("-m", "--model", default="efficientnet_lite0", show_default=True)
 def measure_rerun(files: int, suffix: str, model: str) -> None:
-    """Run label-dir over a tree whose every file has a row that holds."""
+    """Run label-dir over a tree whose every file has an unchanged row."""
     model_id = ensure_artifact(model, click.echo).model_id
     with tempfile.TemporaryDirectory() as scratch:
         photos = Path(scratch) / "photos"
@@ -82,7 +82,7 @@ def measure_rerun(files: int, suffix: str, model: str) -> None:
 def measure_label(photos: Path | None, count: int, model: str) -> None:
     """Label links to photos; print rate, CPU time and memory of the whole process tree for each tenth of the run.
 
-    Other work on the machine changes the rate; what the run itself grew slower by shows in the CPU time.
+    Other work on the machine changes the rate. The CPU time shows whether the run itself became slower.
     """
     from pipeline.planning.plan import Settings, plan_for
     from pipeline.run import Hooks, RunRequest, run
@@ -133,8 +133,8 @@ def _rows_of(photos: Path, model_id: str) -> Iterator[pa.RecordBatch]:
 def _row(ref: FileRef, model_id: str) -> Row:
     labels = ("tabby", "tiger cat", "Egyptian cat")
     digest = f"{hash(ref.name) & 0xFFFFFFFFFFFFFFFF:064x}"
-    facts = (640, 480, ref.size_bytes, ref.mtime_us, digest, model_id, time.time_ns() // 1000)
-    return Row(ref.name, None, labels, (0.5, 0.3, 0.1), *facts)
+    cells = (640, 480, ref.size_bytes, ref.mtime_us, digest, model_id, time.time_ns() // 1000)
+    return Row(ref.name, None, labels, (0.5, 0.3, 0.1), *cells)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A head of one's own, from training to a table: folders of product photos become a certified int8 model.
+"""A user's own classes, from training to a table: folders of product photos become a certified int8 model.
 
     python benchmarks/shelf_head.py grocery/
 
@@ -34,7 +34,7 @@ MODEL = "efficientnet_lite0"
 
 
 def features(module: torch.nn.Module, photos: list[DecodedPhoto]) -> torch.Tensor:
-    """What the last layer reads: float32 [n, 1280]."""
+    """The inputs of the last layer, float32 [n, 1280]."""
     parts = []
     with torch.no_grad():
         for start in range(0, len(photos), PHOTOS_PER_RUN):
@@ -44,10 +44,10 @@ def features(module: torch.nn.Module, photos: list[DecodedPhoto]) -> torch.Tenso
 
 
 def trained(photos: list[DecodedPhoto], labels: list[str]) -> dict[str, torch.Tensor]:
-    """The state dict of Lite0 with a last layer for these labels."""
+    """The state dict of Lite0 with a last layer trained for these labels."""
     body = efficientnet_lite(MODEL)
     body.load_state_dict(torch.load(find_weights(SPECS[MODEL].weights), weights_only=True))
-    body._fc = torch.nn.Identity()  # type: ignore[assignment]  # what goes into the last layer comes out
+    body._fc = torch.nn.Identity()  # type: ignore[assignment]  # the network now gives the inputs of its last layer
     inputs = features(body.eval(), photos)
     targets = torch.tensor([labels.index(photo.name.split("/")[0]) for photo in photos])
     torch.manual_seed(SEED)
@@ -62,7 +62,7 @@ def trained(photos: list[DecodedPhoto], labels: list[str]) -> dict[str, torch.Te
 
 
 def run(cache: Path, *command: object) -> str:
-    """Run one of the project's commands; its standard output."""
+    """The standard output of one of the project's commands."""
     program = str(Path(sys.executable).with_name(str(command[0])))
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     arguments = [program, *map(str, command[1:])]

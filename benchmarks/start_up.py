@@ -1,4 +1,4 @@
-"""How long a person waits: the first run ever, a few photos with a warm cache, and what importing torch alone costs.
+"""Waiting times: the first run ever, a few photos with a warm cache, and the import of torch alone.
 
     python benchmarks/start_up.py                 twenty photos
     python benchmarks/start_up.py --count 2
@@ -23,7 +23,7 @@ _MEGAPIXELS = 0.19
 
 
 def seconds(command: list[str], environment: dict[str, str]) -> float:
-    """Run a command from the shell's point of view and return the seconds it took."""
+    """Seconds of a command as seen from the shell."""
     began_s = time.perf_counter()
     subprocess.run(command, env=environment, check=True, capture_output=True)
     return time.perf_counter() - began_s

@@ -1,11 +1,11 @@
-"""Photos per second of the whole pipeline, against a bound; CPU per photo, stage by stage; who waited for whom.
+"""Photos per second of the whole pipeline against a bound, CPU time of each stage, and waiting of each process.
 
     python benchmarks/throughput.py                 the photos that scikit-image ships, as 0.19-megapixel JPEGs
     python benchmarks/throughput.py photos/         your own
     python benchmarks/throughput.py --megapixels 12
 
-The bound: as many processes as cores, each decoding and classifying alone on its own core with the same code and
-nothing between. Bound and pipeline alternate; medians are printed.
+The bound is the rate of one process for each core that decodes and classifies alone, with the same code and no
+transport between stages. Bound and pipeline alternate; medians are printed.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from pipeline.sources.read_file import FileBytes, ReadLimits, read_file
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.cpus import cpu_sets, this_machine, usable_cores
 
-_NO_SIZE = 0.19
+_SHIPPED_MEGAPIXELS = 0.19
 
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """One process of the bound: its photos per second, and CPU seconds per photo of its stages."""
+    """One process of the bound: photos per second, and CPU seconds per photo of each stage."""
 
     photos_per_s: float
     read_s: float
@@ -53,7 +53,8 @@ class Alone:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """One run of the pipeline: photos per second, seconds from the first photo on, CPU per stage, usage per role."""
+    """One run of the pipeline: photos per second, seconds from the first photo on, CPU seconds per photo of two stages,
+    and the usage of each process by role."""
 
     photos_per_s: float
     labelling_s: float
@@ -63,7 +64,7 @@ class Whole:
 
 
 def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run `function` in a process of its own and return its result."""
+    """The result of `function`, run in a new process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_send_result, args=(theirs, function, arguments))
@@ -79,7 +80,7 @@ def _send_result(connection: Connection, function: Callable[..., Any], arguments
 
 
 def measure_bound(folder: Path, artifact: Artifact, plan: LabellerPlan) -> list[Alone]:
-    """Measure one process per core, all at the same time, each with its share of the folder."""
+    """The figures of one process for each core, all at the same time, each with its share of the folder."""
     machine = this_machine()
     cores = usable_cores(machine)
     context = multiprocessing.get_context("spawn")
@@ -108,7 +109,7 @@ def _alone(
     gate: Any,
 ) -> Alone:
     os.sched_setaffinity(0, cpus)
-    # Read when the library that resizes is loaded, as in a decode process.
+    # OpenMP reads this when the library that resizes is loaded, as in a decode process.
     os.environ["OMP_NUM_THREADS"] = "1"
     from models.engines import load_engine
 
@@ -148,10 +149,10 @@ def _decode_alone(ref: FileRef, rules: DecodeRules, pixels: np.ndarray[Any, Any]
 
 
 def measure_pipeline(folder: Path, artifact: Artifact, plan: LabellerPlan) -> Whole:
-    """Run the pipeline on the folder once, in this process and its children, and read what each has used.
+    """The figures of one run of the pipeline on the folder, in this process and its children.
 
-    The processes are warm, as those of the bound: each has decoded and classified before. What starting them costs is
-    what `start_up.py` and `peers.py` measure.
+    The processes are warm like those of the bound: each has decoded and classified before. `start_up.py` and `peers.py`
+    measure the cost of starting them.
     """
     from pipeline.run import Hooks, RunRequest, run
 
@@ -194,7 +195,7 @@ def _difference(after: Usage, before: Usage | None) -> Usage:
 
 
 def _write_cpu_s(folder: Path) -> float:
-    """Write the table's rows once more, as parts and as a table; return CPU seconds per row."""
+    """CPU seconds per row of writing the table's rows once more, as parts and as a table."""
     import pyarrow.parquet as pq
 
     from pipeline.records import Row
@@ -232,7 +233,7 @@ def _write_cpu_s(folder: Path) -> float:
 
 
 def stage_table(bounds: list[list[Alone]], wholes: list[Whole], photos: int) -> list[str]:
-    """CPU milliseconds per photo of each stage, as Markdown lines; what the stages do not explain is transport."""
+    """CPU milliseconds per photo of each stage, as Markdown lines; the rest of the pipeline's time is transport."""
     every = [alone for bound in bounds for alone in bound]
     stages = {
         "walk": statistics.median(whole.walk_s for whole in wholes),
@@ -255,10 +256,10 @@ def stage_table(bounds: list[list[Alone]], wholes: list[Whole], photos: int) -> 
 
 
 def wait_table(wholes: list[Whole]) -> list[str]:
-    """Where the main thread of each kind of process was, as Markdown lines."""
+    """The shares of time that the main thread of each kind of process ran, was queued and waited, as Markdown lines."""
     waits_for = {"decode": "a free slot", "classify": "decoded photos", "main": "anything to do"}
     lines = ["| process | on a CPU | queued for a CPU | waiting for |", "|---|---|---|---|"]
-    for role, what in waits_for.items():
+    for role, awaited in waits_for.items():
         running, queued = (
             statistics.median(
                 statistics.mean(getattr(used, part) for used in whole.usage[role]) / whole.labelling_s
@@ -267,13 +268,13 @@ def wait_table(wholes: list[Whole]) -> list[str]:
             for part in ("running_s", "queued_s")
         )
         idle = max(0.0, 1 - running - queued)
-        lines.append(f"| {role} | {running:.0%} | {queued:.0%} | {what}: {idle:.0%} |")
+        lines.append(f"| {role} | {running:.0%} | {queued:.0%} | {awaited}: {idle:.0%} |")
     return lines
 
 
 @click.command()
 @click.argument("photos", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--count", default=1000, show_default=True, help="Photos per run; the folder's are linked as often.")
+@click.option("--count", default=1000, show_default=True, help="Photos per run, by links to those of the folder.")
 @click.option(
     "--megapixels", type=float, help="Resize the photos to this.  [default: as they are; 0.19 without PHOTOS]"
 )
@@ -300,7 +301,7 @@ def throughput(
     chosen = plan_for(this_machine(), settings)
     if plan["prefetch"] is not None:
         chosen = replace(chosen, loader=replace(chosen.loader, prefetch=plan["prefetch"]))
-    size = megapixels or (_NO_SIZE if photos is None else None)
+    size = megapixels or (_SHIPPED_MEGAPIXELS if photos is None else None)
     bounds: list[list[Alone]] = []
     wholes: list[Whole] = []
     with tempfile.TemporaryDirectory() as scratch:

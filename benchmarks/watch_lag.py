@@ -1,7 +1,7 @@
-"""How long from a photo being whole in the inbox to its row being readable: `python benchmarks/watch_lag.py`.
+"""The time from a photo being complete in the inbox to its row being readable: `python benchmarks/watch_lag.py`.
 
-Photos of `--photos` (default: the demo photos of scikit-image) arrive ten a second, copied or renamed in, and a reader
-looks at the parts every 20 ms as a dashboard would.
+Photos of `--photos` (default: the demo photos of scikit-image) arrive ten a second, copied or renamed into the inbox. A
+reader looks at the parts every 20 ms, as a dashboard would.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RUNS = {
 
 
 class Reader(threading.Thread):
-    """Notes when each name can first be read from the parts."""
+    """Records the first time at which each name can be read from the parts."""
 
     def __init__(self, labels: Path) -> None:
         super().__init__(daemon=True)
@@ -49,14 +49,14 @@ class Reader(threading.Thread):
 
 
 def photos(folder: Path | None) -> list[Path]:
-    """Return real photos to send."""
+    """Up to 200 real photos to send."""
     if folder is None:
         folder = Path(str(resources.files("skimage") / "data"))
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))[:200]
 
 
 def run(folder: Path, options: list[str], renamed: bool, sources: list[Path], count: int, per_s: float) -> list[float]:
-    """Send `count` photos and return the lag of each in seconds."""
+    """The lag of each of `count` photos in seconds."""
     inbox, labels = folder / "inbox", folder / "labels"
     inbox.mkdir()
     with (folder / "log").open("w") as log:

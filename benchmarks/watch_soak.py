@@ -1,8 +1,8 @@
-"""Small photos through a running `watch-folder` for long: memory, descriptors, rate: `python benchmarks/watch_soak.py`.
+"""A long run of `watch-folder` on small photos: memory, open files and rate. `python benchmarks/watch_soak.py`
 
-Prints a line every few seconds with the resident memory (shared pages counted once) and the open files of the whole
-process tree, and at the end how flat they were after the warm-up (the first quarter), each process's part in it, the
-rates, and the CPU time of ten idle seconds.
+Prints a line every ten seconds with the resident memory (shared pages counted once) and the open files of the whole
+process tree. At the end it prints how much they changed after the first quarter, the memory of each kind of process,
+the rates, and the CPU time of ten idle seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PER_FOLDER = 1000
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The process tree at one moment; `rows` are durable, `memory_mb` is each process's share by its role."""
+    """The process tree at one moment: `rows` are the durable rows, `memory_mb` is the memory by role of process."""
 
     at_s: float
     rows: int
@@ -59,13 +59,13 @@ def write_photos(inbox: Path, count: int, rows: list[int], is_over: threading.Ev
         folder = inbox / f"{number // _PER_FOLDER:04d}"
         folder.mkdir(exist_ok=True)
         hidden = folder / ".next"
-        # The number beyond the picture keeps every content unlike the others.
+        # The number after the JPEG data makes the content of every file different.
         hidden.write_bytes(stream.getvalue() + number.to_bytes(4, "big"))
         hidden.rename(folder / f"{number:06d}.jpg")
 
 
 def sample(process: psutil.Process, labels: Path, rows: list[int]) -> Sample:
-    """Look at the tree and at the rows there are."""
+    """The memory and open files of the tree now, and the number of durable rows."""
     rows[0] = sum(pq.read_metadata(part).num_rows for part in labels.glob("date=*/part-*.parquet"))
     tree = [process, *process.children(recursive=True)]
     names = roles(process.pid)
@@ -77,21 +77,22 @@ def sample(process: psutil.Process, labels: Path, rows: list[int]) -> Sample:
 
 
 def resident_mb(pid: int) -> float:
-    """Return the resident memory of process `pid`, its share of what the tree shares; of files, all it has mapped.
+    """Resident memory of process `pid`: its share of memory that processes share, and all of the files it has mapped.
 
-    What is mapped from files (libraries) is shared with strangers too, whose coming and going must not count here.
+    Mapped files (libraries) are counted whole: other programs share them too, and their start and end must not change
+    the figure.
     """
-    facts: dict[str, int] = {}
+    kilobytes: dict[str, int] = {}
     for path in (f"/proc/{pid}/smaps_rollup", f"/proc/{pid}/status"):
         for line in Path(path).read_text(encoding="utf-8").splitlines():
             if line.endswith(" kB"):
-                name, kilobytes, _ = line.split()
-                facts[name] = int(kilobytes)
-    return (facts["Pss_Anon:"] + facts["Pss_Shmem:"] + facts["RssFile:"]) * 1024 / 1e6
+                name, amount, _ = line.split()
+                kilobytes[name] = int(amount)
+    return (kilobytes["Pss_Anon:"] + kilobytes["Pss_Shmem:"] + kilobytes["RssFile:"]) * 1024 / 1e6
 
 
 def idle_cpu_percent(process: psutil.Process, seconds: float = 10.0) -> float:
-    """Return the CPU time of the whole tree while nothing arrives, in percent of one core."""
+    """CPU time of the whole tree while no photo arrives, in percent of one core."""
 
     def used_s() -> float:
         return sum(sum(member.cpu_times()[:2]) for member in [process, *process.children(recursive=True)])
@@ -102,11 +103,13 @@ def idle_cpu_percent(process: psutil.Process, seconds: float = 10.0) -> float:
 
 
 def main() -> None:
-    """Run the soak and print what was seen."""
+    """Start the daemon, feed it, stop it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100_000)
-    parser.add_argument("--minutes", type=float, default=60.0, help="End after so long, however many photos that were.")
-    parser.add_argument("--option", action="append", default=[], help="Handed to watch-folder.")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="End after this time, whatever the number of photos."
+    )
+    parser.add_argument("--option", action="append", default=[], help="An option for watch-folder.")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -123,7 +126,7 @@ def main() -> None:
 
 
 def soak(process: psutil.Process, folder: Path, count: int, minutes: float) -> None:
-    """Feed the daemon, print a line now and then, and the verdicts at the end."""
+    """Feed the daemon, print a line every ten seconds, and the report at the end."""
     while "watching by" not in (folder / "log").read_text():
         time.sleep(0.1)
     rows = [0]
@@ -150,9 +153,9 @@ def soak(process: psutil.Process, folder: Path, count: int, minutes: float) -> N
 
 
 def report(samples: list[Sample], count: int) -> None:
-    """Say how flat it was after the first quarter."""
-    warm = [one for one in samples if one.rows >= count / 4]
-    memory = [one.tree_mb for one in warm]
+    """Print the change of memory, open files and rate after the first quarter."""
+    warm = [sample for sample in samples if sample.rows >= count / 4]
+    memory = [sample.tree_mb for sample in warm]
     third = max(1, len(warm) // 3)
     first, last = warm[:third], warm[-third:]
     print(f"memory after warm-up: {min(memory):.1f} to {max(memory):.1f} MB", end=", ")

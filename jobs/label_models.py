@@ -182,7 +182,7 @@ def bench(
     rows = measured_rows(built, engine, photos, rounds, _notify)
     click.echo(as_text(rows, output_format))
     if chart is not None:
-        from models.certification.chart import write_chart
+        from models.certification.bench_chart import write_chart
 
         write_chart(chart, f"{built} on {this_cpu().name}", rows)
 

@@ -1,8 +1,8 @@
-"""One self-describing .onnx file: graph, preprocessing, labels, where the weights came from, and what was measured.
+"""The description inside an artifact: an .onnx file whose metadata holds labels, preprocessing, source and figures.
 
-The description lies in the file's metadata, so that the model runs wherever onnxruntime does. It is read here without
-onnx or onnxruntime, whose imports cost more than the rest of a start: the top level of an ONNX file is a sequence of
-protobuf fields, and the graph among them is stepped over by its length.
+The description is in the file's metadata, so that onnxruntime alone can run the model. It is read here without onnx or
+onnxruntime, whose imports take longer than the rest of a start: the top level of an ONNX file is a sequence of protobuf
+fields (protobuf.dev, "Encoding"), and the graph among them is skipped by its length.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from models.spec import Crop, Normalisation, Preprocessing
 FORMAT = "label-dir classifier 1"
 METADATA_FIELD, KEY_FIELD, VALUE_FIELD = 14, 1, 2
 ID_DIGITS = 12
+JSON_OBJECTS = ("source", "calibration", "validation")
 
 Precision = Literal["int8", "fp32"]
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """What a classifier file says of itself.
+    """The description of a classifier file.
 
-    `model_id` is `name@` and the first 12 hexadecimal digits of `sha256`, the digest of the whole file. `source` tells
-    where the weights came from, `calibration` what the activation ranges were measured on, `validation` how it did
-    against fp32 when it was built; each is a JSON object, empty where there is nothing to tell.
+    `sha256` is of the whole file. `source` says where the weights came from, `calibration` what the activation ranges
+    were measured on, `validation` how the model agreed with fp32 when it was built; each is a JSON object, and empty
+    where nothing is known.
     """
 
     path: Path
@@ -45,28 +46,26 @@ class Artifact:
 
     @property
     def model_id(self) -> str:
-        """The name that a table's `model` column carries."""
+        """The text of a table's `model` column: `name@` and the first 12 hexadecimal digits of `sha256`."""
         return f"{self.name}@{self.sha256[:ID_DIGITS]}"
 
 
 def metadata_of(artifact: Artifact) -> dict[str, str]:
-    """The metadata entries that describe an artifact inside its own file; path and digest are the file's, not its."""
+    """The metadata entries of an artifact's file: all of the description but `path` and `sha256`."""
     preprocessing = artifact.preprocessing
     documents = {
         "labels": artifact.labels,
         "preprocessing": {**asdict(preprocessing.crop), **asdict(preprocessing.normalisation)},
-        "source": artifact.source,
-        "calibration": artifact.calibration,
-        "validation": artifact.validation,
+        **{name: getattr(artifact, name) for name in JSON_OBJECTS},
     }
     texts = {name: json.dumps(value, ensure_ascii=False) for name, value in documents.items()}
     return {"format": FORMAT, "name": artifact.name, "precision": artifact.precision, **texts}
 
 
 def read_artifact(path: Path) -> Artifact:
-    """The artifact in a file, in some milliseconds.
+    """The description in a file, within milliseconds.
 
-    Raises InputMissingError for a file that is missing, damaged or not one of ours.
+    Raises InputMissingError for a file that is missing, damaged or no artifact of label-dir.
     """
     try:
         content = path.read_bytes()
@@ -81,29 +80,23 @@ def read_artifact(path: Path) -> Artifact:
             f"{path} is no model built by label-models (label-models import makes one of another ONNX file)"
         )
     try:
-        return _described(path, hashlib.sha256(content).hexdigest(), entries)
+        crop = dict(json.loads(entries["preprocessing"]))
+        normalisation = Normalisation(tuple(crop.pop("mean")), tuple(crop.pop("std")))
+        return Artifact(
+            path=path,
+            name=entries["name"],
+            sha256=hashlib.sha256(content).hexdigest(),
+            precision="int8" if entries["precision"] == "int8" else "fp32",
+            preprocessing=Preprocessing(Crop(**crop), normalisation),
+            labels=tuple(json.loads(entries["labels"])),
+            **{name: json.loads(entries[name]) for name in JSON_OBJECTS},
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise InputMissingError(f"{path} is damaged: its description cannot be read") from error
 
 
-def _described(path: Path, sha256: str, entries: dict[str, str]) -> Artifact:
-    crop = dict(json.loads(entries["preprocessing"]))
-    normalisation = Normalisation(tuple(crop.pop("mean")), tuple(crop.pop("std")))
-    precision: Precision = "int8" if entries["precision"] == "int8" else "fp32"
-    return Artifact(
-        path=path,
-        name=entries["name"],
-        sha256=sha256,
-        precision=precision,
-        preprocessing=Preprocessing(Crop(**crop), normalisation),
-        labels=tuple(json.loads(entries["labels"])),
-        source=json.loads(entries["source"]),
-        calibration=json.loads(entries["calibration"]),
-        validation=json.loads(entries["validation"]),
-    )
-
-
 def _metadata(content: bytes) -> Iterator[tuple[str, str]]:
+    """The entries of an ONNX file's metadata_props."""
     for field, value in _fields(memoryview(content)):
         if field == METADATA_FIELD:
             entry = {number: bytes(text).decode() for number, text in _fields(value)}
@@ -111,7 +104,10 @@ def _metadata(content: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _fields(buffer: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of one protobuf message, numbers (wire type 0) as empty values. Raises ValueError or IndexError."""
+    """The fields of one protobuf message with a length (wire type 2): number and content; integers are skipped.
+
+    Raises ValueError or IndexError for anything but a message of such fields and integers.
+    """
     position = 0
     while position < len(buffer):
         tag, position = _varint(buffer, position)
@@ -126,6 +122,7 @@ def _fields(buffer: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _varint(buffer: memoryview, position: int) -> tuple[int, int]:
+    """The base-128 integer at a position, and the position after it."""
     value = shift = 0
     while True:
         byte = buffer[position]

@@ -1,6 +1,7 @@
-"""Building a model's files, in a child process: network, calibration, candidates, certificate, and only then a receipt.
+"""The steps of building a model's files: network, calibration, int8 artifact and certificate.
 
-Whatever fails leaves files without a receipt at most, and those carry their digest in their names.
+They run in a child process (`isolated_call`), and return the names of the files they wrote. The caller lists those in a
+manifest afterwards, so that a step that fails leaves no more than unlisted files with digests in their names.
 """
 
 from __future__ import annotations
@@ -13,25 +14,22 @@ from models.certification.certificate import Certificate
 from models.certification.certify import Terms, certify
 from models.errors import output_errors
 from models.manifest import Manifest, file_name, state_file_name
-from models.networks.network import Network, network_of
+from models.networks.network import Network, read_network
 from models.networks.onnx_import import ImportRequest, imported_network
 from models.quantization.artifact_builder import fp32_artifact, int8_artifact
 from models.quantization.calibrate import calibrate
 from models.quantization.calibration_table import Calibration, committed_calibration
 from models.quantization.quantize import Recipe
 from models.quantization.recipes import recipes
-from models.samples import Photos, generated_images
+from models.samples import CALIBRATION_IMAGES, CALIBRATION_SEED, Photos, generated_images
 from models.system.atomic_file import write_atomically
 from models.system.cpu_kind import this_cpu
 from models.system.isolated_call import Notify
 
-CALIBRATION_SEED = 5
-GENERATED_CALIBRATION_IMAGES = 64
-
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What to build a network from: an architecture with published weights, with a checkpoint, or with random ones."""
+    """The architecture of a model called `name`, with published weights, those of a checkpoint, or random ones."""
 
     name: str
     architecture: str
@@ -42,8 +40,8 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Int8Request:
-    """How to quantize: with figures that are `known`, or else measured on `photos` (generated images without any);
-    certified on `held_out` photos (the same) by these terms."""
+    """How to quantize and certify: with a calibration that is `known`, or else one measured on `photos`; certified by
+    `terms` on `held_out` photos. Generated images take the place of photos that are None."""
 
     terms: Terms
     photos: Photos | None = None
@@ -53,7 +51,7 @@ class Int8Request:
 
 @dataclass(frozen=True, slots=True)
 class Int8Result:
-    """The int8 artifact that was chosen, its calibration's file, and the certificate it got, all by file name."""
+    """The file names of the chosen int8 artifact and of its calibration, and the artifact's certificate."""
 
     int8: str
     calibration: str
@@ -61,27 +59,26 @@ class Int8Result:
 
 
 def prepare_published(notify: Notify, name: str, folder: Path, recipe_key: str) -> Manifest:
-    """A model by its name alone: published weights, the committed table or generated images, the first recipe."""
+    """The manifest of a model built by its name alone: published weights, portable recipe, and the calibration that
+    label-dir ships or, without one, a calibration on generated images. Raises LabelDirError."""
     fp32, state = prepare_network(notify, Origin(name, name), folder)
-    network = network_of(folder / fp32)
-    calibration = committed_calibration(name)
-    if calibration is None:
-        calibration = _calibration(network, None, 1)
-    validation = dict(calibration.validation)
-    int8 = _write_artifact(folder, name, "int8", int8_artifact(network, calibration, Recipe("portable"), validation))
+    network = read_network(folder / fp32)
+    calibration = committed_calibration(name) or calibrate(network, _generated(network), threads=1)[0]
+    content = int8_artifact(network, calibration, Recipe("portable"), calibration.validation)
+    int8 = _write_artifact(folder, name, "int8", content)
     return Manifest(recipe_key, int8, fp32, state, _write_calibration(folder, name, calibration))
 
 
 def prepare_network(notify: Notify, origin: Origin, folder: Path) -> tuple[str, str]:
-    """Write the fp32 artifact and torch's state dict: their file names. Imports torch. Raises LabelDirError."""
-    from models.networks import trained_networks as sources
+    """The file names of the fp32 artifact and of torch's state dict. Imports torch. Raises LabelDirError."""
+    from models.networks.trained_networks import from_checkpoint, published, random_weights
 
     if origin.random:
-        trained = sources.random_weights(origin.architecture, origin.name)
+        trained = random_weights(origin.architecture, origin.name)
     elif origin.weights is not None:
-        trained = sources.own(origin.architecture, origin.weights, origin.labels, origin.name)
+        trained = from_checkpoint(origin.architecture, origin.weights, origin.labels, origin.name)
     else:
-        trained = sources.published(origin.architecture)
+        trained = published(origin.architecture)
     network = replace(trained.network, name=origin.name)
     state = state_file_name(origin.name, network.source["weights_sha256"])
     _write(folder / state, trained.state)
@@ -89,28 +86,25 @@ def prepare_network(notify: Notify, origin: Origin, folder: Path) -> tuple[str, 
 
 
 def prepare_import(notify: Notify, request: ImportRequest, folder: Path) -> str:
-    """Write the fp32 artifact of an ONNX file: its file name. Raises LabelDirError."""
+    """The file name of the fp32 artifact of an imported ONNX file. Raises LabelDirError."""
     return _write_artifact(folder, request.name, "fp32", fp32_artifact(imported_network(request)))
 
 
 def prepare_int8(notify: Notify, folder: Path, fp32: str, request: Int8Request) -> Int8Result:
-    """Calibrate where there is no calibration yet, then try recipe after recipe until one is certified on this CPU.
+    """The first int8 artifact, in the order of `recipes`, that is certified on this CPU.
 
-    The result is the one that passed; if none did, the one nearest to fp32 in its answers, with its refusal.
+    Where no artifact passes: the one with the least divergence from fp32, and its certificate that does not pass.
     """
-    network = network_of(folder / fp32)
-    terms, calibration = request.terms, request.known
-    if calibration is None:
-        calibration = _calibration(network, request.photos, terms.threads)
+    network = read_network(folder / fp32)
+    terms, photos = request.terms, request.photos or _generated(network)
+    calibration = request.known or calibrate(network, photos, terms.threads)[0]
     notify(f"activation ranges: {calibration.method}, from {calibration.source}")
     results: list[tuple[str, Certificate]] = []
-    pixels = request.photos.pixels if request.photos else _generated(network).pixels
-    for recipe in recipes(network, calibration, pixels, this_cpu(), terms.threads):
-        content = int8_artifact(network, calibration, recipe, {})
-        name = _write_artifact(folder, network.name, "int8", content)
+    for recipe in recipes(network, calibration, photos.pixels, this_cpu(), terms.threads):
+        name = _write_artifact(folder, network.name, "int8", int8_artifact(network, calibration, recipe))
         certificate = certify(notify, folder / name, folder / fp32, request.held_out, terms)
-        kept = f", {len(recipe.float_nodes)} layers in fp32" if recipe.float_nodes else ""
-        notify(f"{recipe.weight_range} weights{kept}: {certificate.verdict()}")
+        fp32_layers = f", {len(recipe.float_nodes)} layers in fp32" if recipe.float_nodes else ""
+        notify(f"{recipe.weight_range} weights{fp32_layers}: {certificate.verdict()}")
         results.append((name, certificate))
         if certificate.passed:
             break
@@ -118,13 +112,9 @@ def prepare_int8(notify: Notify, folder: Path, fp32: str, request: Int8Request) 
     return Int8Result(chosen, _write_calibration(folder, network.name, calibration), certificate)
 
 
-def _calibration(network: Network, photos: Photos | None, threads: int) -> Calibration:
-    return calibrate(network, photos or _generated(network), threads)[0]
-
-
 def _generated(network: Network) -> Photos:
-    pixels = generated_images(GENERATED_CALIBRATION_IMAGES, network.preprocessing.crop.crop_size, CALIBRATION_SEED)
-    return Photos(pixels, f"{len(pixels)} generated images")
+    pixels = generated_images(CALIBRATION_IMAGES, network.preprocessing.crop.crop_size, CALIBRATION_SEED)
+    return Photos(pixels, f"{CALIBRATION_IMAGES} generated images")
 
 
 def _write_artifact(folder: Path, model: str, precision: str, content: bytes) -> str:

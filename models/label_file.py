@@ -1,4 +1,4 @@
-"""Label lists in text files, one label a line."""
+"""Text files of labels, one label a line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from models.errors import InputMissingError, UsageError
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels of a text file, in the order of the classes. Raises InputMissingError or UsageError."""
+    """The labels of a text file, in the order of the classes. Raises InputMissingError for a file that cannot be read,
+    UsageError for an empty line or a repeated label."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -18,9 +19,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     labels = tuple(line.strip() for line in lines)
     if not labels or "" in labels:
         raise UsageError(f"the labels {path} have an empty line; there is one label a line")
-    seen: dict[str, int] = {}
-    for number, label in enumerate(labels, 1):
-        if label in seen:
-            raise UsageError(f"the labels {path} have {label!r} twice, on lines {seen[label]} and {number}")
-        seen[label] = number
+    first_line: dict[str, int] = {}
+    for line, label in enumerate(labels, 1):
+        if first_line.setdefault(label, line) != line:
+            raise UsageError(f"the labels {path} have {label!r} twice, on lines {first_line[label]} and {line}")
     return labels

@@ -1,11 +1,11 @@
-"""What the cache holds of a model: which files belong together, and by what they were built."""
+"""The manifest of a built model: the files in the cache that belong together, and the key of what built them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 
 import platformdirs
@@ -15,17 +15,21 @@ from models.errors import output_errors
 from models.system.atomic_file import write_atomically
 from models.system.cpu_kind import this_cpu
 
-# What decides the bytes of a model built by its name alone: an edit to any file in these builds the model anew.
+# What decides the bytes of a model built by its name alone: a change of any of these files builds the model again. The
+# versions of torch, onnx and onnxruntime are not among them: the canonical form of graphs makes up for the exporter's,
+# and only models without committed calibration depend on onnxruntime's.
+PACKAGE = Path(__file__).parent
 BUILDER_FOLDERS = ("networks", "quantization")
-BUILDER_FILES = ("artifact.py", "build_steps.py", "samples.py", "spec.py", "zoo.py")
+BUILDER_FILES = ("artifact.py", "build_steps.py", "onnx_runtime.py", "samples.py", "spec.py", "zoo.py")
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """A built model, by file names in the cache folder.
 
-    `recipe` is the key of what built it by its name alone, and empty for what a person built by `label-models`.
-    `int8` and `fp32` are artifacts, `calibration` is figures, `state` torch's state dict (empty for imported ONNX).
+    `recipe` is the `recipe_key` of a model built by its name alone; empty for a model that a user built with
+    `label-models`. `int8` and `fp32` are artifacts, `calibration` is a table of figures, `state` is torch's state dict
+    (empty for imported ONNX).
     """
 
     recipe: str
@@ -36,7 +40,7 @@ class Manifest:
 
     @property
     def files(self) -> set[str]:
-        """All files of the model."""
+        """The names of all files of the model."""
         return {name for name in (self.int8, self.fp32, self.state, self.calibration) if name}
 
 
@@ -46,25 +50,25 @@ def cache_folder() -> Path:
 
 
 def manifest_path(model: str) -> Path:
-    """Where the receipt of a model lies."""
+    """The path of a model's manifest."""
     return cache_folder() / f"{model}.json"
 
 
 def read_manifest(model: str) -> Manifest | None:
-    """The receipt of a model in the cache, or None where there is none that can be read."""
+    """The manifest of a model in the cache, or None where it is missing or damaged."""
     try:
         return Manifest(**json.loads(manifest_path(model).read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError):
         return None
 
 
-def write_manifest(model: str, receipt: Manifest) -> None:
-    """Make these the model's files, and remove those of the build before. Raises OutputError."""
+def write_manifest(model: str, manifest: Manifest) -> None:
+    """Replace a model's manifest, then remove the files that only the old one lists. Raises OutputError."""
     old = read_manifest(model)
     path = manifest_path(model)
     with output_errors(path):
-        write_atomically(path, json.dumps(asdict(receipt), indent=1).encode())
-    for name in (old.files if old else set()) - receipt.files:
+        write_atomically(path, json.dumps(asdict(manifest), indent=1).encode())
+    for name in (old.files if old else set()) - manifest.files:
         (cache_folder() / name).unlink(missing_ok=True)
 
 
@@ -74,32 +78,33 @@ def built_models() -> list[str]:
 
 
 def file_name(model: str, precision: str, sha256: str) -> str:
-    """The name of an artifact in the cache; it holds the digest that the content must have."""
+    """The name of an artifact's file in the cache. It contains the digest that the content must have."""
     return f"{model}-{precision}-{sha256[:ID_DIGITS]}.onnx"
 
 
 def state_file_name(model: str, weights_sha256: str) -> str:
-    """The name of torch's state dict of a model."""
+    """The name of the file of a model's state dict."""
     return f"{model}-torch-{weights_sha256[:ID_DIGITS].replace(' ', '-')}.pt"
 
 
 def torch_int8_name(fp32: Artifact, engine: str) -> str:
-    """The name of the quantized state dict of an fp32 artifact's network for one of torch's int8 engines."""
+    """The name of the file of the state dict that one of torch's int8 engines runs for an fp32 artifact."""
     return f"{fp32.name}-{engine}-{fp32.sha256[:ID_DIGITS]}.pt"
 
 
 def certificate_path(artifact: Artifact) -> Path:
-    """Where the certificate of an int8 artifact for this kind of CPU and this onnxruntime lies."""
+    """The path of an int8 artifact's certificate for this kind of CPU and this version of onnxruntime."""
     version = metadata.version("onnxruntime")
     name = f"{artifact.name}-{artifact.sha256[:ID_DIGITS]}-{this_cpu().key}-onnxruntime-{version}.json"
     return cache_folder() / "certificates" / name
 
 
-def recipe_key(model: str) -> str:
-    """A digest of the code and the figures that a model is built with by its name alone."""
-    models = Path(str(resources.files("models")))
-    files = [path for folder in BUILDER_FOLDERS for path in sorted((models / folder).glob("*.py"))]
-    files += [models / name for name in BUILDER_FILES]
-    files += [models / "data" / "imagenet.txt", models / "data" / f"{model}.calibration.json"]
-    contents = (file.read_bytes() for file in files if file.is_file())
-    return hashlib.sha256(b"\0".join(contents)).hexdigest()
+def recipe_key(model: str, package: Path = PACKAGE) -> str:
+    """The sha256 of the code and figures in `package` that decide the bytes of a model built by its name alone."""
+    files = [path for folder in BUILDER_FOLDERS for path in sorted((package / folder).rglob("*.py"))]
+    files += [package / name for name in (*BUILDER_FILES, "data/imagenet.txt")]
+    calibration = package / "data" / f"{model}.calibration.json"
+    digest = hashlib.sha256()
+    for path in [*files, calibration] if calibration.is_file() else files:
+        digest.update(f"{path.relative_to(package)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,8 +1,8 @@
-"""Photos that a model is calibrated and certified on, and generated images where there are none.
+"""Photos that a model is calibrated and certified on, and generated images where there are no photos.
 
-Generated images are "dead leaves": discs of every size that hide one another, whose edges, scales and contrasts
-resemble those of photographs (Lee, Mumford and Huang, "Occlusion Models for Natural Images", 2001). All from a seed,
-all integers.
+Generated images follow the "dead leaves" model: discs of every size that hide one another, whose edges, scales and
+contrasts resemble those of photographs (Lee, Mumford and Huang, "Occlusion Models for Natural Images: A Statistical
+Study of a Scale-Invariant Dead Leaves Model", 2001). The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -14,25 +14,31 @@ import numpy.typing as npt
 
 DISCS_PER_IMAGE = 300
 SMALLEST_RADIUS_PIXELS = 2.0
+# Generated images for calibration. Certification has a seed of its own, so that its images are new to the model.
+CALIBRATION_IMAGES, CALIBRATION_SEED = 64, 5
 
 
 @dataclass(frozen=True, slots=True)
 class Photos:
-    """Prepared photos, uint8 [n, crop, crop, 3], what they are in words, the sha256 of their files, and their true
-    classes int64 [n] where they are known."""
+    """Resized and cropped photos, and where they come from.
+
+    `pixels` are uint8 [n, crop, crop, 3] RGB, `description` is for people to read, `digests` are the sha256 of the
+    files (none for generated images), `classes` are the true classes, int64 [n], where they are known.
+    """
 
     pixels: npt.NDArray[np.uint8]
-    told: str
+    description: str
     digests: tuple[str, ...] = ()
     classes: npt.NDArray[np.int64] | None = None
 
 
 def generated_images(count: int, side: int, seed: int) -> npt.NDArray[np.uint8]:
-    """uint8 [count, side, side, 3] RGB."""
+    """Images uint8 [count, side, side, 3] RGB; image i depends on `side`, `seed` and i alone."""
     return np.stack([_dead_leaves(side, np.random.default_rng([seed, index])) for index in range(count)])
 
 
 def _dead_leaves(side: int, random: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """One image uint8 [side, side, 3]: shaded discs drawn over one another, then Gaussian noise."""
     image = np.broadcast_to(random.integers(0, 256, 3), (side, side, 3)).astype(np.float32)
     rows, columns = np.ogrid[:side, :side]
     # Radii with density r ** -3 make the image look the same at every scale.

@@ -1,4 +1,4 @@
-"""What a classifier is, before any file of it exists: preprocessing, labels and where its weights come from."""
+"""The records that describe a classifier before it is built: preprocessing, and where its weights come from."""
 
 from __future__ import annotations
 
@@ -41,19 +41,16 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """Weights shipped as a file inside an installed package, found without importing it and pinned by sha256."""
+    """A file of weights inside the installed package `distribution`, pinned by its sha256."""
 
     distribution: str
-    file_name_suffix: str
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One entry of the zoo: `architecture` names the code that builds the network, `categories` its label list."""
+    """One model of the zoo. `name` is also that of its architecture; its classes are ImageNet's."""
 
     name: str
-    architecture: str
     preprocessing: Preprocessing
-    categories: str
     weights: WeightsFile

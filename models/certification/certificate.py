@@ -1,4 +1,4 @@
-"""The certificate: figures of an int8 model against its fp32 form on one kind of CPU, and whether they suffice."""
+"""The certificate of an int8 model: its figures against fp32 on one kind of CPU, and whether it passes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from models.errors import output_errors
 from models.system.atomic_file import write_atomically
 
-# onnxruntime's int8 kernels against the same arithmetic in fp32: rounding stays below, saturation is far above.
+# Of onnxruntime's int8 kernels against the same arithmetic in fp32. Rounding stays below, saturation is far above.
 LARGEST_ARITHMETIC_ERROR = 0.01
 REQUIRED_AGREEMENT = 0.97
 REQUIRED_SPEEDUP = 1.0
@@ -19,11 +19,12 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What was measured, on what, and what was asked for.
+    """The figures, the images and CPU they were measured on, and the agreement that was required.
 
-    Agreement and accuracy are shares; accuracy is None where the photos have no known labels. `arithmetic_error` is the
-    relative error of this CPU's int8 kernels against exact int8 arithmetic. Speeds are images/s at `threads` threads
-    and `batch_size`, medians of alternating runs; resident sizes are those of fresh processes that only classify.
+    Agreement and accuracy (`int8_top1` and so on) are shares; accuracy is None where the photos have no known labels.
+    `divergence` is in nats. `arithmetic_error` is the relative error of this CPU's int8 kernels against exact int8
+    arithmetic. Speeds are images/s at `threads` threads and `batch_size`, medians of alternating runs; resident sizes
+    are those of fresh processes that only classify.
     """
 
     model_id: str
@@ -35,10 +36,6 @@ class Certificate:
     top3_agreement: float
     divergence: float
     arithmetic_error: float
-    int8_top1: float | None
-    int8_top3: float | None
-    fp32_top1: float | None
-    fp32_top3: float | None
     threads: int
     batch_size: int
     int8_images_per_s: float
@@ -48,6 +45,10 @@ class Certificate:
     int8_resident_bytes: int
     fp32_resident_bytes: int
     required_agreement: float = REQUIRED_AGREEMENT
+    int8_top1: float | None = None
+    int8_top3: float | None = None
+    fp32_top1: float | None = None
+    fp32_top3: float | None = None
 
     @property
     def speedup(self) -> float:
@@ -56,7 +57,7 @@ class Certificate:
 
     @property
     def faults(self) -> list[str]:
-        """Why the model fails, with the figures; empty if it passes."""
+        """The reasons why the model does not pass, with their figures; empty if it passes."""
         faults = []
         if self.arithmetic_error > LARGEST_ARITHMETIC_ERROR:
             faults.append(
@@ -75,12 +76,12 @@ class Certificate:
         return not self.faults
 
     def verdict(self) -> str:
-        """Yes or no in a line, with the figures that decide."""
+        """One line: certified or not, with the figures that decide."""
         figures = f"agreement {self.top1_agreement:.1%} on {self.images}, {self.speedup:.2f} times the speed of fp32"
         return f"certified: {figures}" if self.passed else f"not certified: {'; '.join(self.faults)}"
 
     def lines(self) -> list[tuple[str, str]]:
-        """All figures as pairs of a name and a text, for people."""
+        """All figures for people to read, as pairs of a name and a text."""
         pairs = [
             ("model", f"{self.model_id}, weights: {self.recipe}"),
             ("CPU", self.cpu),
@@ -90,32 +91,29 @@ class Certificate:
             ("mean divergence", f"{self.divergence:.4f} nats"),
             ("kernels against exact int8", f"{self.arithmetic_error:.3%} relative error"),
         ]
-        for what, int8, fp32 in (("Top-1", self.int8_top1, self.fp32_top1), ("Top-3", self.int8_top3, self.fp32_top3)):
+        for name, int8, fp32 in (("Top-1", self.int8_top1, self.fp32_top1), ("Top-3", self.int8_top3, self.fp32_top3)):
             if int8 is not None and fp32 is not None:
-                pairs.append((f"{what} accuracy", f"int8 {int8:.2%}, fp32 {fp32:.2%}"))
+                pairs.append((f"{name} accuracy", f"int8 {int8:.2%}, fp32 {fp32:.2%}"))
         speed = f"int8 {self.int8_images_per_s:.1f}, fp32 {self.fp32_images_per_s:.1f}: {self.speedup:.2f} times"
-        resident = (self.int8_resident_bytes / MEGABYTE, self.fp32_resident_bytes / MEGABYTE)
+        files = [size / MEGABYTE for size in (self.int8_bytes, self.fp32_bytes)]
+        resident = [size / MEGABYTE for size in (self.int8_resident_bytes, self.fp32_resident_bytes)]
         return [
             *pairs,
             (f"images/s, {self.threads} threads, batch {self.batch_size}", speed),
-            (
-                "file",
-                f"int8 {self.int8_bytes / MEGABYTE:.2f} MB, fp32 {self.fp32_bytes / MEGABYTE:.2f} MB: "
-                f"{self.int8_bytes / self.fp32_bytes:.1%}",
-            ),
+            ("file", f"int8 {files[0]:.2f} MB, fp32 {files[1]:.2f} MB: {files[0] / files[1]:.1%}"),
             ("resident, fresh process", f"int8 {resident[0]:.0f} MB, fp32 {resident[1]:.0f} MB"),
             ("verdict", self.verdict()),
         ]
 
 
 def write_certificate(path: Path, certificate: Certificate) -> None:
-    """Keep it as JSON. Raises OutputError."""
+    """Write a certificate as JSON. Raises OutputError."""
     with output_errors(path):
         write_atomically(path, json.dumps(asdict(certificate), indent=1).encode())
 
 
 def read_certificate(path: Path) -> Certificate | None:
-    """The certificate in a file, or None where there is none that can be read."""
+    """The certificate in a file, or None where the file is missing or holds no certificate."""
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return Certificate(**document)

@@ -1,26 +1,28 @@
-"""int8 against fp32 on this CPU: do they agree, is int8 faster, what does each take? Runs in a child of its own."""
+"""Measuring an int8 model against its fp32 form on this CPU: agreement, arithmetic, speed and memory."""
 
 from __future__ import annotations
 
 import resource
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from models.artifact import read_artifact
+from models.artifact import Artifact, read_artifact
 from models.certification.certificate import REQUIRED_AGREEMENT, Certificate
 from models.classifier import Classifier
 from models.onnx_runtime import onnxruntime
-from models.quantization.agreement import Agreement, accuracy, agreement, logits_of, relative_error
+from models.quantization.agreement import Agreement, Logits, accuracy, agreement, logits_of, relative_error
 from models.samples import Photos, generated_images
 from models.system.cpu_kind import this_cpu
 from models.system.isolated_call import Notify, isolated_call
 
 GENERATED_IMAGES = 48
-# Calibration uses seeds of its own, so that these images are new to the model.
+# Another seed than calibration's, so that these images are new to the model.
 GENERATED_SEED = 97
 ARITHMETIC_IMAGES = 32
 RESIDENT_AFTER_BATCHES = 3
@@ -28,7 +30,7 @@ RESIDENT_AFTER_BATCHES = 3
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How to measure: threads and batch size as the pool uses them, rounds of alternating timing, what to require."""
+    """How to certify: threads and batch size as in a run, rounds of alternating timing, and the agreement required."""
 
     threads: int = 1
     batch_size: int = 16
@@ -37,40 +39,31 @@ class Terms:
 
 
 def certify(notify: Notify, int8_path: Path, fp32_path: Path, photos: Photos | None, terms: Terms) -> Certificate:
-    """Measure an int8 artifact against its fp32 form, on photos or, without any, on generated images.
+    """The certificate of an int8 artifact, measured on photos or, without them, on generated images.
 
-    Without photos the agreement is the one measured when the model was built, if it was on photos and this CPU computes
-    what int8 arithmetic says; else that on the generated images. Raises InputMissingError for unreadable artifacts.
+    Without photos the agreement is the one measured on photos when the model was built, if there is one: where this
+    CPU's arithmetic is exact, it holds here too. Raises InputMissingError for artifacts that cannot be read.
     """
-    artifact = read_artifact(int8_path)
-    side = artifact.preprocessing.crop.crop_size
-    pixels = photos.pixels if photos else generated_images(GENERATED_IMAGES, side, GENERATED_SEED)
-    int8, fp32 = (logits_of(path, pixels, terms.threads) for path in (int8_path, fp32_path))
-    exact = logits_of(int8_path, pixels[:ARITHMETIC_IMAGES], terms.threads, as_int8=False)
-    error = relative_error(int8[:ARITHMETIC_IMAGES], exact)
-    found, told = agreement(int8, fp32), photos.told if photos else f"{len(pixels)} generated images"
-    if photos is None and artifact.validation.get("photos"):
-        carried = artifact.validation
-        found = Agreement(carried["photos"], carried["top1"], carried["top3"], carried["divergence"])
-        told = f"{carried['told']} when it was built"
-    known = photos.classes if photos else None
-    right = [accuracy(logits, known) if known is not None else None for logits in (int8, fp32)]
-    speeds = alternating_speeds([int8_path, fp32_path], terms)
-    resident = [isolated_call(resident_bytes, notify, path, terms) for path in (int8_path, fp32_path)]
+    artifact, paths = read_artifact(int8_path), (int8_path, fp32_path)
+    images = photos or _generated(GENERATED_IMAGES, artifact)
+    int8, fp32 = (logits_of(path, images.pixels, terms.threads) for path in paths)
+    exact = logits_of(int8_path, images.pixels[:ARITHMETIC_IMAGES], terms.threads, as_int8=False)
+    agreed, description = agreement(int8, fp32), images.description
+    if photos is None and (built := artifact.validation).get("photos"):
+        agreed = Agreement(built["photos"], built["top1"], built["top3"], built["divergence"])
+        description = f"{built['told']} when it was built"
+    speeds = alternating_speeds(paths, terms)
+    resident = [isolated_call(resident_bytes, notify, path, terms) for path in paths]
     return Certificate(
         model_id=artifact.model_id,
         cpu=str(this_cpu()),
         onnxruntime=onnxruntime.__version__,
         recipe=str(artifact.calibration.get("weight_range", "")),
-        images=told,
-        top1_agreement=found.top1,
-        top3_agreement=found.top3,
-        divergence=found.divergence,
-        arithmetic_error=error,
-        int8_top1=right[0].top1 if right[0] else None,
-        int8_top3=right[0].top3 if right[0] else None,
-        fp32_top1=right[1].top1 if right[1] else None,
-        fp32_top3=right[1].top3 if right[1] else None,
+        images=description,
+        top1_agreement=agreed.top1,
+        top3_agreement=agreed.top3,
+        divergence=agreed.divergence,
+        arithmetic_error=relative_error(int8[:ARITHMETIC_IMAGES], exact),
         threads=terms.threads,
         batch_size=terms.batch_size,
         int8_images_per_s=speeds[0],
@@ -80,26 +73,23 @@ def certify(notify: Notify, int8_path: Path, fp32_path: Path, photos: Photos | N
         int8_resident_bytes=resident[0],
         fp32_resident_bytes=resident[1],
         required_agreement=terms.required_agreement,
+        **({} if images.classes is None else _accuracies(int8, fp32, images.classes)),
     )
 
 
 def arithmetic_error(notify: Notify, int8_path: Path) -> float:
-    """The relative error of this CPU's int8 kernels on generated images, for a model whose fp32 form is not at hand.
-
-    Runs in a child. Raises InputMissingError for an unreadable artifact.
-    """
-    side = read_artifact(int8_path).preprocessing.crop.crop_size
-    pixels = generated_images(ARITHMETIC_IMAGES, side, GENERATED_SEED)
+    """The relative error of this CPU's int8 kernels on generated images, without the model's fp32 form. Raises
+    InputMissingError for an artifact that cannot be read."""
+    pixels = _generated(ARITHMETIC_IMAGES, read_artifact(int8_path)).pixels
     given, exact = (logits_of(int8_path, pixels, 1, as_int8=as_int8) for as_int8 in (True, False))
     return relative_error(given, exact)
 
 
-def alternating_speeds(paths: list[Path], terms: Terms) -> list[float]:
-    """Images/s of each artifact: medians over rounds in which all of them take their turn, so that a busy moment of
-    the machine hits all alike."""
+def alternating_speeds(paths: Sequence[Path], terms: Terms) -> list[float]:
+    """Images/s of each artifact: medians over rounds in which every artifact runs once, so that other work on the
+    machine slows all of them down alike."""
     engines = [Classifier(path, terms.threads, 1) for path in paths]
-    side = read_artifact(paths[0]).preprocessing.crop.crop_size
-    batch = generated_images(2, side, GENERATED_SEED)[np.arange(terms.batch_size) % 2]
+    batch = _generated(2, read_artifact(paths[0])).pixels[np.arange(terms.batch_size) % 2]
     for engine in engines:
         engine.warm_up(terms.batch_size)
     seconds: list[list[float]] = [[] for _ in engines]
@@ -112,9 +102,24 @@ def alternating_speeds(paths: list[Path], terms: Terms) -> list[float]:
 
 
 def resident_bytes(notify: Notify, path: Path, terms: Terms) -> int:
-    """Resident memory of this process with nothing but the classifier in it; runs in a fresh child."""
+    """Resident memory of this process once it has classified; run it in a fresh process, where nothing else counts."""
     engine = Classifier(path, terms.threads, 1)
     for _ in range(RESIDENT_AFTER_BATCHES):
         engine.warm_up(terms.batch_size)
+    return resident_bytes_here()
+
+
+def resident_bytes_here() -> int:
+    """Resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize()
+
+
+def _accuracies(int8: Logits, fp32: Logits, classes: npt.NDArray[np.int64]) -> dict[str, float]:
+    quantized, exact = accuracy(int8, classes), accuracy(fp32, classes)
+    return {"int8_top1": quantized.top1, "int8_top3": quantized.top3, "fp32_top1": exact.top1, "fp32_top3": exact.top3}
+
+
+def _generated(count: int, artifact: Artifact) -> Photos:
+    pixels = generated_images(count, artifact.preprocessing.crop.crop_size, GENERATED_SEED)
+    return Photos(pixels, f"{count} generated images")

@@ -1,4 +1,4 @@
-"""The ways to run a model, by name: one small class an engine behind one protocol."""
+"""The engines that run a model, by name, behind one protocol."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ class Engine(Protocol):
     """A loaded model: uint8 [n, side, side, 3] RGB photos in, the k likeliest classes of each out."""
 
     def warm_up(self, batch_size: int) -> None:
-        """Run once, so that the first real batch takes no longer than the others."""
+        """Classify black images, so that the first real batch takes no longer than the next ones."""
 
     def classify(self, pixels: Pixels) -> TopK:
-        """The k likeliest classes of each photo, descending."""
+        """The k likeliest classes of each photo, in descending order of probability."""
 
 
 def engine_kind(name: str) -> EngineKind:
-    """Which built form of a model the engine runs. Raises UsageError for an unknown name."""
+    """The built form of a model that the engine runs. Raises UsageError for an unknown name."""
     if name not in ENGINES:
-        raise UsageError(f"there is no engine called {name}; there are {', '.join(ENGINES)}")
+        raise UsageError(f"there is no engine called {name}; the engines are {', '.join(ENGINES)}")
     return ENGINES[name]
 
 
 def load_engine(name: str, artifact_path: Path, threads: int, top_k: int, cpus: tuple[int, ...] = ()) -> Engine:
-    """The engine with the model loaded, `threads` threads wide, on `cpus` where its threads can be pinned.
+    """The engine with the model loaded, running `threads` threads, pinned to `cpus` if the engine can pin them.
 
-    `artifact_path` is what `models.cache.ensure_artifact` gave for this engine. Only torch's engines import torch.
-    Raises LabelDirError.
+    `artifact_path` is the path of the artifact that `models.cache.ensure_artifact` gave for this engine. Only torch's
+    engines import torch. Raises LabelDirError.
     """
     if not engine_kind(name).startswith("torch"):
         from models.classifier import Classifier

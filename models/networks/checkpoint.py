@@ -1,4 +1,4 @@
-"""A weights file -> the tensors that an architecture takes, whatever the training loop wrapped them in."""
+"""Files of weights as training loops leave them -> the tensors that an architecture loads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES_SHOWN = 3
 
 
 def read_checkpoint(path: Path) -> StateDict:
-    """The tensors in a file that torch.save wrote, by name, without the names that training loops add.
+    """The tensors of a file that torch.save wrote, by name, without the prefixes that training loops add.
 
     Only tensors and plain containers are unpickled. Raises InputMissingError.
     """
@@ -28,11 +28,11 @@ def read_checkpoint(path: Path) -> StateDict:
         raise InputMissingError(f"cannot read the weights {path}: {error.strerror or error}") from error
     try:
         loaded = torch.load(content, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         if "Weights only load failed" in str(error) and "Unsupported" in str(error):
-            raise InputMissingError(_more_than_tensors(path)) from error
-        raise InputMissingError(f"the weights {path} are truncated, damaged or no file of torch.save") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+            raise InputMissingError(
+                f"the weights {path} pickle more than tensors, which could run code: save model.state_dict() instead"
+            ) from error
         raise InputMissingError(f"the weights {path} are truncated, damaged or no file of torch.save") from error
     tensors = _tensors(loaded)
     if not tensors:
@@ -40,11 +40,8 @@ def read_checkpoint(path: Path) -> StateDict:
     return _without_prefixes(tensors)
 
 
-def _more_than_tensors(path: Path) -> str:
-    return f"the weights {path} pickle more than tensors, which could run code: save model.state_dict() instead"
-
-
 def _tensors(loaded: object) -> StateDict:
+    """The tensors of the innermost dictionary under the keys in WRAPPERS; none if there is no dictionary."""
     while isinstance(loaded, dict):
         inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), None)
         if inner is None:
@@ -56,19 +53,19 @@ def _tensors(loaded: object) -> StateDict:
 
 
 def _without_prefixes(tensors: StateDict) -> StateDict:
-    while prefix := next((one for one in PREFIXES if all(name.startswith(one) for name in tensors)), None):
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors
 
 
-def head_of(module: torch.nn.Module, classes: int) -> str:
-    """The name of the weights of the layer that gives the logits: the last one with as many outputs as classes."""
+def head_name(module: torch.nn.Module, classes: int) -> str:
+    """The name of the weights of the layer that gives the logits: the last layer with as many outputs as classes."""
     names = [name for name, value in module.state_dict().items() if value.ndim in (2, 4) and len(value) == classes]
     return names[-1]
 
 
-def classes_in(tensors: StateDict, head: str, architecture: str, path: Path) -> int:
-    """How many classes the checkpoint's head has. Raises InputMissingError where it has no such layer."""
+def class_count(tensors: StateDict, head: str, architecture: str, path: Path) -> int:
+    """The number of a checkpoint's classes: the outputs of its layer `head`. Raises InputMissingError without one."""
     if head not in tensors:
         shown = ", ".join(list(tensors)[-NAMES_SHOWN:])
         raise InputMissingError(
@@ -78,7 +75,8 @@ def classes_in(tensors: StateDict, head: str, architecture: str, path: Path) -> 
 
 
 def load_strictly(module: torch.nn.Module, tensors: StateDict, architecture: str, path: Path | str) -> None:
-    """Load every tensor of the module, and none besides but training-only heads. Raises InputMissingError."""
+    """Load `tensors` into the module, save heads that only training uses (aux*), which are skipped. Raises
+    InputMissingError unless they are the module's own by name and shape."""
     wanted = module.state_dict()
     tensors = {name: value for name, value in tensors.items() if not name.lower().startswith("aux")}
     missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]

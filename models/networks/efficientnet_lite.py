@@ -1,7 +1,8 @@
-"""EfficientNet-Lite: EfficientNet without squeeze-and-excite and with ReLU6, so that it survives int8.
+"""EfficientNet-Lite: EfficientNet without squeeze-and-excite and with ReLU6, so that int8 costs little accuracy.
 
-Method: Tan and Le, "EfficientNet", 2019, and the Lite variants published with TensorFlow's TPU models in 2020. Layer
-names follow the published PyTorch checkpoints, so that their state dicts load strictly.
+Sources: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", 2019; the Lite variants
+as published with TensorFlow's TPU models in 2020. Layer names follow the published PyTorch checkpoints, so that their
+state dicts load strictly.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ HEAD_CHANNELS = 1280
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A run of blocks with the same kernel (pixels), output channels and expansion; the first one may stride."""
+    """`repeats` blocks with the same kernel (pixels), output channels and expansion; the first block has the stride."""
 
     repeats: int
     kernel: int
@@ -46,16 +47,16 @@ VARIANTS = {
 
 
 def rounded_channels(channels: int, width: float) -> int:
-    """The multiple of 8 nearest to `channels * width`, never more than a tenth below it."""
+    """The multiple of 8 nearest to `channels * width`, or the next one where that is more than a tenth below."""
     scaled = channels * width
     rounded = max(8, int(scaled + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
 def same_padding(side: int, kernel: int, stride: int) -> tuple[nn.Module, int]:
-    """TensorFlow's "same": what pads before the convolution, and the padding that the convolution itself then takes.
+    """TensorFlow's "same" padding: a module that pads before the convolution, and the convolution's own padding.
 
-    Where the padding is odd, its odd pixel goes to the right and the bottom, which a convolution's own cannot.
+    An odd padding has its extra pixel at the right and the bottom, which a convolution's own padding cannot have.
     """
     total = max((math.ceil(side / stride) - 1) * stride + kernel - side, 0)
     before, after = total // 2, total - total // 2
@@ -63,7 +64,8 @@ def same_padding(side: int, kernel: int, stride: int) -> tuple[nn.Module, int]:
 
 
 class Block(nn.Module):
-    """A mobile inverted bottleneck: expand, depthwise, project, and a shortcut where the shape allows it."""
+    """A mobile inverted bottleneck (Sandler et al., "MobileNetV2", 2018): expand, depthwise, project, and a shortcut
+    where input and output have the same shape."""
 
     def __init__(self, channels_in: int, stage: Stage, channels_out: int, stride: int, side: int):
         super().__init__()

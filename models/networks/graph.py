@@ -1,7 +1,7 @@
-"""A thin, typed view of an ONNX graph, and the canonical form in which label-dir keeps one.
+"""A typed view of an ONNX graph, and the canonical form that label-dir stores graphs in.
 
-The canonical form has no machine paths, no exporter's names and no constants hidden in nodes, so that the same network
-gives the same bytes whichever exporter version wrote it, and calibration figures find their tensors by name.
+The canonical form has no paths of a machine, no names of an exporter and no constants inside nodes. So the same network
+gives the same bytes whichever version of the exporter wrote it, and calibration figures find their tensors by name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = npt.NDArray[np.generic]
 
 @dataclass(slots=True)
 class Graph:
-    """Nodes in topological order, constants by name, and the one input and one output of a classifier network."""
+    """Nodes in topological order, constants by name, and the single input and output of a classifier network."""
 
     nodes: list[onnx.NodeProto]
     constants: dict[str, Array]
@@ -59,23 +59,13 @@ def attribute(node: onnx.NodeProto, name: str, default: object = None) -> object
     return default
 
 
-def integers(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """A node's attribute that is a list of integers."""
-    value = attribute(node, name, default)
-    assert isinstance(value, list | tuple)
-    return tuple(int(item) for item in value)
-
-
 def constants_of(model: onnx.ModelProto) -> dict[str, Array]:
     """The model's stored tensors by name."""
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
 def read_graph(model: onnx.ModelProto) -> Graph:
-    """A model with one input and one output as a Graph in canonical form.
-
-    Raises ValueError if the model has several inputs or outputs.
-    """
+    """The graph of a model, in canonical form. Raises ValueError for a model of several inputs or outputs."""
     initializers = constants_of(model)
     inputs = [value for value in model.graph.input if value.name not in initializers]
     if len(inputs) != 1 or len(model.graph.output) != 1:
@@ -91,6 +81,7 @@ def read_graph(model: onnx.ModelProto) -> Graph:
 
 
 def _lift_constants(graph: Graph) -> None:
+    """Move the value of every Constant node to the graph's constants."""
     kept = []
     for node in graph.nodes:
         value = attribute(node, "value") if node.op_type == "Constant" else None
@@ -108,15 +99,15 @@ def _drop_identities(graph: Graph) -> None:
 
 
 def _pool_globally(graph: Graph) -> None:
-    """A mean over height and width becomes GlobalAveragePool, which has an int8 kernel; what flattens it, Flatten."""
+    """Replace a mean over height and width by GlobalAveragePool, which has an int8 kernel, and a Reshape of its output
+    to [n, channels] by Flatten."""
     for node in graph.nodes:
         if node.op_type != "ReduceMean" or attribute(node, "keepdims", 1) != 1:
             continue
         stored = graph.constants.get(node.input[1]) if len(node.input) > 1 else None
-        axes = stored.tolist() if stored is not None else integers(node, "axes", ())
-        if sorted(axes) not in ([2, 3], [-2, -1]):
-            continue
-        node.CopyFrom(helper.make_node("GlobalAveragePool", [node.input[0]], [node.output[0]]))
+        axes = stored.tolist() if stored is not None else attribute(node, "axes")
+        if axes in ([2, 3], [3, 2], [-2, -1], [-1, -2]):
+            node.CopyFrom(helper.make_node("GlobalAveragePool", [node.input[0]], [node.output[0]]))
     for node in graph.nodes:
         before = graph.producer(node.input[0]) if node.op_type == "Reshape" else None
         shape = graph.constants.get(node.input[1]) if before is not None else None
@@ -125,6 +116,7 @@ def _pool_globally(graph: Graph) -> None:
 
 
 def _rename(graph: Graph) -> None:
+    """Name every tensor after its node's operator and position, sort attributes, drop texts and unused constants."""
     names = {graph.input_name: "input", graph.output_name: "logits", "": ""}
     for index, node in enumerate(graph.nodes):
         stem = f"{node.op_type.lower()}_{index:03d}"
@@ -150,6 +142,6 @@ def _rename(graph: Graph) -> None:
 
 
 def fingerprint(graph: Graph) -> str:
-    """How many nodes of each kind the graph has: what calibration figures must have been measured on."""
+    """The number of nodes of each operator, as text. Calibration figures fit a graph of the same fingerprint only."""
     counts = Counter(node.op_type for node in graph.nodes)
     return " ".join(f"{kind}:{count}" for kind, count in sorted(counts.items()))

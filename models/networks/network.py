@@ -1,4 +1,4 @@
-"""A trained classifier before quantization: its fp32 graph and all that an artifact says besides."""
+"""A trained classifier before quantization: its fp32 graph, preprocessing, labels and source."""
 
 from __future__ import annotations
 
@@ -25,26 +25,20 @@ class Network:
     source: dict[str, Any]
 
 
-def network_of(fp32_path: Path) -> Network:
-    """The network inside an fp32 artifact, without its way in and out.
+def read_network(fp32_path: Path) -> Network:
+    """The network inside an fp32 artifact, without the nodes that normalise photos and those after the logits.
 
-    Raises InputMissingError for anything else.
+    Raises InputMissingError for any other file.
     """
     artifact = read_artifact(fp32_path)
     if artifact.precision != "fp32":
         raise InputMissingError(f"{fp32_path} is no fp32 model")
     model = onnx.load(fp32_path)
-    graph = Graph(list(model.graph.node), constants_of(model), "input", "logits", (), model.opset_import[0].version)
-    _cut(graph)
-    side = artifact.preprocessing.crop.crop_size
-    graph.input_shape = (0, 3, side, side)
-    return Network(artifact.name, graph, artifact.preprocessing, artifact.labels, artifact.source)
-
-
-def _cut(graph: Graph) -> None:
-    """Keep the nodes from the normalised photo to the logits, and the constants they read."""
+    shape = (0, 3, artifact.preprocessing.crop.crop_size, artifact.preprocessing.crop.crop_size)
+    graph = Graph(list(model.graph.node), constants_of(model), "input", "logits", shape, model.opset_import[0].version)
     first = 1 + next(i for i, node in enumerate(graph.nodes) if graph.input_name in node.output)
     last = 1 + next(i for i, node in enumerate(graph.nodes) if graph.output_name in node.output)
     graph.nodes = graph.nodes[first:last]
     read = {name for node in graph.nodes for name in node.input}
     graph.constants = {name: value for name, value in graph.constants.items() if name in read}
+    return Network(artifact.name, graph, artifact.preprocessing, artifact.labels, artifact.source)

@@ -1,4 +1,4 @@
-"""Somebody's own ONNX classifier -> a network in canonical form, or a sentence that says why not."""
+"""A user's ONNX classifier -> a network in canonical form, or an error that says why it cannot be one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 
 from models.errors import InputMissingError, UsageError
-from models.networks.classifier_head import network_model
 from models.networks.graph import OPSET, Graph, read_graph
 from models.networks.network import Network
-from models.onnx_runtime import onnxruntime
+from models.networks.onnx_model import network_model
+from models.onnx_runtime import FATAL_ONLY, onnxruntime, open_session, quiet_options
 from models.spec import Preprocessing
 
 OLDEST_OPSET = 13
@@ -22,7 +22,7 @@ OLDEST_OPSET = 13
 
 @dataclass(frozen=True, slots=True)
 class ImportRequest:
-    """An ONNX file, what to call it, how its photos are prepared and what its classes are called."""
+    """An ONNX file, the model's name, the preprocessing of its photos and the labels of its classes."""
 
     path: Path
     name: str
@@ -33,8 +33,8 @@ class ImportRequest:
 def imported_network(request: ImportRequest) -> Network:
     """The network in an ONNX file. Raises InputMissingError or UsageError.
 
-    It must map float32 [n, 3, side, side] to logits or probabilities [n, classes], with standard operators only and all
-    its tensors inside the file.
+    The network must map float32 [n, 3, side, side] to logits or probabilities [n, classes]. The file must use standard
+    operators only and hold all its tensors.
     """
     model = _loaded(request.path)
     try:
@@ -54,6 +54,7 @@ def imported_network(request: ImportRequest) -> Network:
 
 
 def _loaded(path: Path) -> onnx.ModelProto:
+    """The checked model of a file, in OPSET where its own is older than OLDEST_OPSET. Raises InputMissingError."""
     try:
         model = onnx.load(str(path), load_external_data=False)
     except OSError as error:
@@ -64,10 +65,7 @@ def _loaded(path: Path) -> onnx.ModelProto:
         raise InputMissingError(f"{path} is damaged or no ONNX file")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise InputMissingError(f"{path} keeps tensors in other files: save it as one file")
-    foreign = sorted(
-        {f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in ("", "ai.onnx")}
-    )
-    if foreign:
+    if foreign := sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")}):
         raise InputMissingError(f"{path} uses operators that are not ONNX's own: {', '.join(foreign)}")
     try:
         onnx.checker.check_model(model)
@@ -78,28 +76,25 @@ def _loaded(path: Path) -> onnx.ModelProto:
 
 
 def _folded(model: onnx.ModelProto) -> bytes:
-    """The model with constants folded and batch norms fused by onnxruntime's basic optimizations; still plain ONNX."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    """The bytes of the model with constants folded and batch norms fused by onnxruntime's basic optimizations, which
+    add no operators of its own. Raises InputMissingError."""
+    options = quiet_options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
         try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            open_session(model.SerializeToString(), options)
         except Exception as error:
             raise InputMissingError(f"onnxruntime cannot run the model: {str(error).splitlines()[0]}") from error
         return Path(options.optimized_model_filepath).read_bytes()
 
 
 def _check_shapes(request: ImportRequest, graph: Graph) -> None:
-    """Run it: two photos must give two rows of logits, each as if it were alone."""
+    """Run the network on two photos. Raises LabelDirError where the result is not two rows of one logit a label."""
     side = request.preprocessing.crop.crop_size
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     photos = np.random.default_rng(0).normal(size=(2, 3, side, side)).astype(np.float32)
     try:
-        content = network_model(graph, []).SerializeToString()
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = open_session(network_model(graph, []).SerializeToString(), quiet_options(severity=FATAL_ONLY))
         logits = session.run(None, {graph.input_name: photos})[0]
     except Exception as error:
         raise InputMissingError(
@@ -109,4 +104,5 @@ def _check_shapes(request: ImportRequest, graph: Graph) -> None:
     if logits.ndim != 2 or len(logits) != 2:
         raise InputMissingError(f"{request.path} gives {list(logits.shape)} for two photos, not [2, classes]")
     if logits.shape[1] != len(request.labels):
-        raise UsageError(f"there are {len(request.labels)} labels, and {request.path} has {logits.shape[1]} classes")
+        count = len(request.labels)
+        raise UsageError(f"there are {count} labels, and {request.path} has {logits.shape[1]} classes")

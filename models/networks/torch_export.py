@@ -1,4 +1,4 @@
-"""A torch module -> its graph in canonical form. The only file that knows torch's exporter."""
+"""A torch module -> its graph in canonical form. Only this file uses torch's exporter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.networks.graph import OPSET, Graph, read_graph
 
 
 def export_graph(network: torch.nn.Module, side: int) -> Graph:
-    """The graph of a network that maps float32 [n, 3, side, side] to logits float32 [n, classes].
+    """The graph, in canonical form, of a network that maps float32 [n, 3, side, side] to logits float32 [n, classes].
 
     Raises ValueError where the network has another shape of input or output.
     """

@@ -1,4 +1,4 @@
-"""Where a network comes from: published weights, one's own checkpoint, or random weights for timing."""
+"""Networks in torch with published weights, with a user's checkpoint, or with random weights for timing."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import torch
 
 from models.errors import InputMissingError, UsageError
 from models.networks.architectures import IMAGENET_CLASSES, architecture, new_module, published_weights
-from models.networks.checkpoint import classes_in, head_of, load_strictly, read_checkpoint
+from models.networks.checkpoint import class_count, head_name, load_strictly, read_checkpoint
 from models.networks.network import Network
 from models.networks.torch_export import export_graph
-from models.zoo import categories
+from models.zoo import imagenet_labels
 
 RANDOM_SEED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedModule:
-    """A network with its graph, and `state` as torch.save writes its state dict: what torch's engines load again."""
+    """A network with its graph, and its state dict as the bytes that torch.save writes, for torch's engines."""
 
     network: Network
     state: bytes
@@ -36,15 +36,16 @@ def published(name: str) -> TrainedModule:
     return _trained(name, name, module, labels, "published", sha256)
 
 
-def own(architecture_name: str, weights: Path, labels: tuple[str, ...] | None, name: str) -> TrainedModule:
-    """One's own checkpoint of an architecture; its classes are counted in the checkpoint. Raises LabelDirError."""
+def from_checkpoint(architecture_name: str, weights: Path, labels: tuple[str, ...] | None, name: str) -> TrainedModule:
+    """An architecture with the weights and the number of classes of a user's checkpoint. Raises LabelDirError; without
+    `labels`, for any other number of classes than ImageNet's."""
     found = architecture(architecture_name)
     tensors = read_checkpoint(weights)
-    head = head_of(new_module(found.name, IMAGENET_CLASSES), IMAGENET_CLASSES)
-    classes = classes_in(tensors, head, found.name, weights)
+    head = head_name(new_module(found.name, IMAGENET_CLASSES), IMAGENET_CLASSES)
+    classes = class_count(tensors, head, found.name, weights)
     if labels is None and classes != IMAGENET_CLASSES:
         raise UsageError(f"the weights {weights} have {classes} classes: name them with --labels FILE")
-    labels = labels if labels is not None else categories("imagenet")
+    labels = labels or imagenet_labels()
     if len(labels) != classes:
         raise UsageError(f"there are {len(labels)} labels, and the weights {weights} have {classes} classes")
     module = new_module(found.name, classes)
@@ -54,22 +55,24 @@ def own(architecture_name: str, weights: Path, labels: tuple[str, ...] | None, n
 
 
 def random_weights(architecture_name: str, name: str) -> TrainedModule:
-    """Random weights from a fixed seed, with batch norms that keep activations in range: good for timing only."""
+    """An architecture with random weights from a fixed seed, for timing only. Raises LabelDirError."""
     found = architecture(architecture_name)
     torch.manual_seed(RANDOM_SEED)
     module = new_module(found.name, IMAGENET_CLASSES)
-    return _trained(name, found.name, module, categories("imagenet"), "random", f"random {RANDOM_SEED}")
+    return _trained(name, found.name, module, imagenet_labels(), "random", f"random {RANDOM_SEED}")
 
 
 def _trained(
-    name: str, shape: str, module: torch.nn.Module, labels: tuple[str, ...], weights: str, sha256: str
+    name: str, architecture_name: str, module: torch.nn.Module, labels: tuple[str, ...], weights: str, sha256: str
 ) -> TrainedModule:
     stream = io.BytesIO()
     torch.save(module.state_dict(), stream)
-    preprocessing = architecture(shape).preprocessing
+    preprocessing = architecture(architecture_name).preprocessing
     try:
         graph = export_graph(module, preprocessing.crop.crop_size)
     except Exception as error:
-        raise InputMissingError(f"torch cannot export {shape} to ONNX: {str(error).splitlines()[0]}") from error
-    source = {"architecture": shape, "weights": weights, "weights_sha256": sha256}
+        raise InputMissingError(
+            f"torch cannot export {architecture_name} to ONNX: {str(error).splitlines()[0]}"
+        ) from error
+    source = {"architecture": architecture_name, "weights": weights, "weights_sha256": sha256}
     return TrainedModule(Network(name, graph, preprocessing, labels, source), stream.getvalue())

@@ -1,4 +1,4 @@
-"""What the fp32 network's activations are like on photos: extremes, means, histograms."""
+"""Statistics of the fp32 network's activations on photos: extremes, means and histograms."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.classifier import Pixels
-from models.networks.classifier_head import network_model
 from models.networks.graph import Graph
-from models.onnx_runtime import onnxruntime
+from models.networks.onnx_model import network_model
+from models.onnx_runtime import open_session, quiet_options
 from models.quantization.layers import averaged_tensors, ranged_tensors
 from models.spec import Normalisation
 
@@ -23,7 +23,8 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """Per tensor, over `images` images: `lows` and `highs` float32 [images], and `means` float64 [channels]."""
+    """By tensor, over `images` images: `lows` and `highs` of each image, float32 [images], and the means of each
+    channel, float64 [channels]."""
 
     images: int
     lows: dict[str, Floats]
@@ -32,14 +33,14 @@ class Observations:
 
 
 def normalised(pixels: Pixels, normalisation: Normalisation) -> Floats:
-    """uint8 [n, side, side, 3] -> what the bare network reads, float32 [n, 3, side, side]."""
+    """The input of the bare network, float32 [n, 3, side, side], from uint8 [n, side, side, 3]."""
     mean = np.array(normalisation.mean, np.float32)
     std = np.array(normalisation.std, np.float32)
     return np.ascontiguousarray(((pixels - mean) / std).transpose(0, 3, 1, 2), np.float32)
 
 
 def observe(graph: Graph, normalisation: Normalisation, pixels: Pixels) -> Observations:
-    """Run the fp32 network over uint8 [n, side, side, 3], n > 0."""
+    """Extremes and means of the fp32 network's activations on uint8 [n, side, side, 3], n > 0."""
     names = list(dict.fromkeys(ranged_tensors(graph) + averaged_tensors(graph)))
     lows: dict[str, list[Floats]] = {name: [] for name in names}
     highs: dict[str, list[Floats]] = {name: [] for name in names}
@@ -59,26 +60,23 @@ def observe(graph: Graph, normalisation: Normalisation, pixels: Pixels) -> Obser
 
 
 def histograms(
-    graph: Graph, normalisation: Normalisation, pixels: Pixels, seen: Observations
+    graph: Graph, normalisation: Normalisation, pixels: Pixels, observations: Observations
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """Counts int64 [HISTOGRAM_BINS] of each ranged tensor's values, between the lowest and highest in `seen`."""
+    """The histogram of each ranged tensor, int64 [HISTOGRAM_BINS] counts between its extremes in `observations`."""
     counts: dict[str, npt.NDArray[np.int64]] = {}
     for tensors in _activations(graph, normalisation, pixels, ranged_tensors(graph)):
         for name, values in tensors.items():
-            span = (float(seen.lows[name].min()), float(seen.highs[name].max()))
-            found = np.histogram(values, HISTOGRAM_BINS, span)[0]
-            counts[name] = counts.get(name, 0) + found
+            extremes = (float(observations.lows[name].min()), float(observations.highs[name].max()))
+            counts[name] = counts.get(name, 0) + np.histogram(values, HISTOGRAM_BINS, extremes)[0]
     return counts
 
 
 def _activations(
     graph: Graph, normalisation: Normalisation, pixels: Pixels, names: Iterable[str]
 ) -> Iterator[dict[str, Floats]]:
+    """The values of the tensors called `names`, for IMAGES_PER_RUN images at a time."""
     outputs = [name for name in names if name != graph.input_name]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    model = network_model(graph, outputs).SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = open_session(network_model(graph, outputs).SerializeToString(), quiet_options())
     for start in range(0, len(pixels), IMAGES_PER_RUN):
         x = normalised(pixels[start : start + IMAGES_PER_RUN], normalisation)
         values = dict(zip(outputs, session.run(outputs, {graph.input_name: x}), strict=True))
@@ -88,7 +86,7 @@ def _activations(
 
 
 def _channel_means(tensor: Floats) -> npt.NDArray[np.float64]:
-    """[n, channels, ...] -> [n, channels]; [n, tokens, channels] -> [n, channels]."""
+    """Means float64 [n, channels] of a tensor [n, channels, ...] or [n, tokens, channels]."""
     if tensor.ndim == 3:
         return np.asarray(tensor.mean(axis=1), np.float64)
     return np.asarray(tensor.reshape(len(tensor), tensor.shape[1], -1).mean(axis=2), np.float64)

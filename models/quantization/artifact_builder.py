@@ -7,11 +7,11 @@ from typing import Any
 
 from models.artifact import Artifact, Precision, metadata_of
 from models.errors import ModelError
-from models.networks.classifier_head import classifier_model
 from models.networks.graph import Graph, fingerprint
 from models.networks.network import Network
+from models.networks.onnx_model import classifier_model
 from models.quantization.calibration_table import Calibration
-from models.quantization.quantize import PhotoInput, Quantizer, Recipe, photo_input
+from models.quantization.quantize import Quantizer, Recipe, photo_input
 
 
 def fp32_artifact(network: Network) -> bytes:
@@ -19,17 +19,19 @@ def fp32_artifact(network: Network) -> bytes:
     return _serialized(network, network.graph, "fp32", {}, {})
 
 
-def int8_artifact(network: Network, calibration: Calibration, recipe: Recipe, validation: dict[str, Any]) -> bytes:
-    """The bytes of the int8 artifact. Raises ModelError where the figures were measured on another graph."""
+def int8_artifact(
+    network: Network, calibration: Calibration, recipe: Recipe, validation: dict[str, Any] | None = None
+) -> bytes:
+    """The bytes of the int8 artifact. Raises LabelDirError where the calibration was measured on another graph."""
     if calibration.fingerprint != fingerprint(network.graph):
         raise ModelError(
             f"the calibration of {network.name} was measured on another graph "
             f"({calibration.fingerprint}; this one is {fingerprint(network.graph)})"
         )
     normalisation = network.preprocessing.normalisation
-    photo: PhotoInput | None = photo_input(normalisation.mean, normalisation.std)
+    photo = photo_input(normalisation.mean, normalisation.std)
     graph = Quantizer(network.graph, calibration, recipe, photo).run()
-    told = {
+    description = {
         "source": calibration.source,
         "samples": calibration.samples,
         "method": calibration.method,
@@ -37,25 +39,15 @@ def int8_artifact(network: Network, calibration: Calibration, recipe: Recipe, va
         "float_nodes": recipe.float_nodes,
         "ranges": calibration.ranges,
     }
-    return _serialized(network, graph, "int8", told, validation)
+    return _serialized(network, graph, "int8", description, validation or {})
 
 
 def _serialized(
     network: Network, graph: Graph, precision: Precision, calibration: dict[str, Any], validation: dict[str, Any]
 ) -> bytes:
     model = classifier_model(graph, network.preprocessing, len(network.labels))
-    described = Artifact(
-        path=Path(),
-        name=network.name,
-        sha256="",
-        precision=precision,
-        preprocessing=network.preprocessing,
-        labels=network.labels,
-        source=network.source,
-        calibration=calibration,
-        validation=validation,
-    )
-    for key, value in metadata_of(described).items():
+    texts = (network.preprocessing, network.labels, network.source, calibration, validation)
+    for key, value in metadata_of(Artifact(Path(), network.name, "", precision, *texts)).items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
     return bytes(model.SerializeToString(deterministic=True))

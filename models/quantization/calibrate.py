@@ -1,10 +1,10 @@
-"""Activation figures from images: ranges chosen in three ways, compared by what they do to the answers, best kept."""
+"""Calibration: activation ranges from images by three methods, of which the one nearest to fp32 is kept."""
 
 from __future__ import annotations
 
 from models.networks.graph import fingerprint
 from models.networks.network import Network
-from models.quantization.activation_stats import Observations, histograms, observe
+from models.quantization.activation_stats import histograms, observe
 from models.quantization.agreement import agreement, logits_of
 from models.quantization.artifact_builder import fp32_artifact, int8_artifact
 from models.quantization.calibration_table import PHOTO_DIGITS, Calibration, rounded
@@ -19,44 +19,42 @@ RANGE_DIGITS, MEAN_DIGITS = 5, 3
 
 
 def calibrate(network: Network, photos: Photos, threads: int) -> tuple[Calibration, dict[str, float]]:
-    """The best calibration on photos, n > 0, and the divergence of each method.
-
-    Methods are ranked by the mean divergence of the int8 model's answers from fp32 on the calibration images.
-    """
+    """The best calibration on photos, n > 0, and for each method the mean divergence of its int8 model from fp32 on
+    those photos, in nats."""
     compared = photos.pixels[:COMPARED_IMAGES]
     reference = logits_of(fp32_artifact(network), compared, threads)
     divergences = {}
-    found = candidate_calibrations(network, photos)
-    for calibration in found:
-        content = int8_artifact(network, calibration, Recipe("portable"), {})
+    candidates = candidate_calibrations(network, photos)
+    for calibration in candidates:
+        content = int8_artifact(network, calibration, Recipe("portable"))
         divergences[calibration.method] = agreement(logits_of(content, compared, threads), reference).divergence
-    return min(found, key=lambda one: divergences[one.method]), divergences
+    return min(candidates, key=lambda calibration: divergences[calibration.method]), divergences
 
 
 def candidate_calibrations(network: Network, photos: Photos) -> list[Calibration]:
-    """One calibration a method, from the same images."""
-    pixels = photos.pixels
-    seen = observe(network.graph, network.preprocessing.normalisation, pixels)
-    counts = histograms(network.graph, network.preprocessing.normalisation, pixels[:HISTOGRAM_IMAGES], seen)
-    names = ranged_tensors(network.graph)
+    """One calibration for each method, from the same images."""
+    graph, normalisation = network.graph, network.preprocessing.normalisation
+    observations = observe(graph, normalisation, photos.pixels)
+    counts = histograms(graph, normalisation, photos.pixels[:HISTOGRAM_IMAGES], observations)
+    names = ranged_tensors(graph)
     ranges: dict[str, dict[str, Range]] = {
-        "min-max": {name: min_max(seen, name) for name in names},
-        "percentile": {name: percentile(seen, name) for name in names},
-        "entropy": {name: entropy(*min_max(seen, name), counts[name]) for name in names},
+        "min-max": {name: min_max(observations, name) for name in names},
+        "percentile": {name: percentile(observations, name) for name in names},
+        "entropy": {name: entropy(*min_max(observations, name), counts[name]) for name in names},
     }
-    return [_calibration(network, seen, photos, method, chosen) for method, chosen in ranges.items()]
-
-
-def _calibration(
-    network: Network, seen: Observations, photos: Photos, method: str, ranges: dict[str, Range]
-) -> Calibration:
-    spans = {name: (rounded(low, RANGE_DIGITS), rounded(high, RANGE_DIGITS)) for name, (low, high) in ranges.items()}
-    return Calibration(
-        fingerprint=fingerprint(network.graph),
-        source=photos.told,
-        samples=seen.images,
-        method=method,
-        ranges=spans,
-        means={name: tuple(rounded(float(x), MEAN_DIGITS) for x in values) for name, values in seen.means.items()},
-        digests=tuple(digest[:PHOTO_DIGITS] for digest in photos.digests),
-    )
+    return [
+        Calibration(
+            fingerprint=fingerprint(graph),
+            source=photos.description,
+            samples=observations.images,
+            method=method,
+            ranges={
+                name: (rounded(low, RANGE_DIGITS), rounded(high, RANGE_DIGITS)) for name, (low, high) in found.items()
+            },
+            means={
+                name: tuple(rounded(float(x), MEAN_DIGITS) for x in means) for name, means in observations.means.items()
+            },
+            digests=tuple(digest[:PHOTO_DIGITS] for digest in photos.digests),
+        )
+        for method, found in ranges.items()
+    ]

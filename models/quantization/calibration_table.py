@@ -1,4 +1,4 @@
-"""What calibration found out about a network's activations, as figures that a small JSON holds."""
+"""Calibration figures: what was measured of a network's activations, as a small JSON file holds it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from importlib import resources
 from typing import Any
 
+from pydantic import TypeAdapter
+
 PHOTO_DIGITS = 12
 
 
@@ -14,10 +16,11 @@ PHOTO_DIGITS = 12
 class Calibration:
     """Activation figures by tensor name, in the network's own units.
 
-    `ranges` are the [low, high] that uint8 has to cover; `means` the mean of each channel, for the tensors that layers
-    with weights read. `fingerprint` is of the graph they were measured on, `method` how the ranges were chosen from
-    `samples` images of `source`. `validation` tells how int8 with these figures did on images kept out of them, if
-    that is known; `digests` are the first digits of the sha256 of the photos' files, so that none of them certifies.
+    `ranges` are the [low, high] that uint8 has to cover; `means` are the means of each channel, for the tensors that
+    layers with weights read. `fingerprint` is of the graph that they were measured on, `method` says how the ranges
+    were chosen from `samples` images of `source`. `validation` holds the agreement of the int8 model with fp32 on other
+    images, where it is known. `digests` are the first PHOTO_DIGITS digits of the sha256 of the photos' files, so that
+    certification can leave these photos out.
     """
 
     fingerprint: str
@@ -30,31 +33,21 @@ class Calibration:
     digests: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """One JSON object, figures as they are."""
+        """The figures as one JSON object."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> Calibration:
-        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for anything else."""
-        document: dict[str, Any] = json.loads(text)
-        return Calibration(
-            fingerprint=str(document["fingerprint"]),
-            source=str(document["source"]),
-            samples=int(document["samples"]),
-            method=str(document["method"]),
-            ranges={name: (float(low), float(high)) for name, (low, high) in document["ranges"].items()},
-            means={name: tuple(float(mean) for mean in means) for name, means in document["means"].items()},
-            validation=dict(document["validation"]),
-            digests=tuple(str(digest) for digest in document["digests"]),
-        )
+        """The figures of a JSON object that `to_json` wrote. Raises ValueError for any other text."""
+        return TypeAdapter(Calibration).validate_json(text)
 
 
 def committed_calibration(name: str) -> Calibration | None:
-    """The table that ships with label-dir for a model of the zoo, or None."""
+    """The figures that label-dir ships for a model of the zoo, or None."""
     table = resources.files("models.data").joinpath(f"{name}.calibration.json")
     return Calibration.from_json(table.read_text(encoding="utf-8")) if table.is_file() else None
 
 
 def rounded(value: float, digits: int) -> float:
-    """`value` to so many significant digits, so that a table of figures stays small and reads well."""
+    """`value` to `digits` significant digits, which keeps the JSON small."""
     return float(f"{value:.{digits}g}")

@@ -1,4 +1,4 @@
-"""Which nodes of a graph carry weights, which activations follow them, and where activations need a range."""
+"""The layers of a graph that have weights, the activations fused into them, and the tensors that need a range."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A node with weights, as a matrix: `weights` float64 [channels_out, taps], `bias` float64 [channels_out].
+    """A node with its weights as a matrix: `weights` float64 [channels_out, taps], `bias` float64 [channels_out].
 
-    `axis` is the output channels' axis in the stored tensor, whose shape is `shape`; `groups` as in a convolution.
+    `shape` is that of the weights' tensor in the graph, `axis` the axis of its output channels; `groups` as in a
+    convolution.
     """
 
     node: onnx.NodeProto
@@ -34,14 +35,15 @@ class Layer:
     shape: tuple[int, ...]
     groups: int
 
-    def stored(self, matrix: Array) -> Array:
-        """A matrix of the shape of `weights` in the layout of the graph's own tensor."""
+    def in_graph_layout(self, matrix: Array) -> Array:
+        """A matrix of the shape of `weights` in the shape of the graph's own tensor."""
         return np.ascontiguousarray(matrix.reshape(self.shape) if self.axis == 0 else matrix.T)
 
     def tap_orders(self) -> tuple[npt.NDArray[np.intp], ...]:
-        """The orders, indices [taps], in which int8 kernels may walk a row of weights and add up neighbours.
+        """The orders, indices [taps], in which int8 kernels may read a row of weights and add neighbouring products.
 
-        Channels first or channels last; none for depthwise layers, whose kernels widen each product to 32 bits.
+        These are channels first and channels last. There are none for depthwise layers, whose kernels widen each
+        product to 32 bits.
         """
         taps = np.arange(self.weights.shape[1])
         if len(self.shape) != 4:
@@ -51,19 +53,19 @@ class Layer:
         return taps, taps.reshape(self.shape[1], -1).T.reshape(-1)
 
     def mean_taps(self, mean_input: Matrix) -> Matrix:
-        """The mean input of every weight, of the shape of `weights`, borders apart, from the input's channel means."""
+        """The mean input of each weight, in the shape of `weights`, from the input's channel means; ignores padding."""
         channels_in = self.weights.shape[1] if len(self.shape) != 4 else self.shape[1]
         taps = self.weights.shape[1] // channels_in
         group_of_row = np.arange(len(self.weights)) * self.groups // len(self.weights)
         return np.repeat(mean_input.reshape(self.groups, -1)[group_of_row], taps, axis=1)
 
     def mean_output(self, matrix: Matrix, mean_input: Matrix) -> Matrix:
-        """What `matrix` in place of the weights gives on average, borders apart, for the input's channel means."""
+        """The layer's mean output [channels_out] with `matrix` as its weights, without padding and bias."""
         return np.asarray((matrix * self.mean_taps(mean_input)).sum(axis=1), np.float64)
 
 
 def layer(graph: Graph, node: onnx.NodeProto) -> Layer | None:
-    """The node as a layer, or None where its weights are no constant."""
+    """The node as a layer, or None where it has no weights or they are no constant."""
     if node.op_type not in WEIGHTED_OPERATORS or node.input[1] not in graph.constants:
         return None
     stored = graph.constants[node.input[1]]
@@ -79,7 +81,7 @@ def layer(graph: Graph, node: onnx.NodeProto) -> Layer | None:
 
 
 def fused_activations(graph: Graph) -> dict[str, str]:
-    """Output of a layer or sum -> output of the activation that alone reads it: the two become one int8 kernel."""
+    """Output of a layer or sum -> output of the activation that is its only reader. Both run as one int8 kernel."""
     fused = {}
     for node in graph.nodes:
         before = graph.producer(node.input[0]) if node.op_type in ACTIVATIONS else None
@@ -90,10 +92,11 @@ def fused_activations(graph: Graph) -> dict[str, str]:
 
 
 def ranged_tensors(graph: Graph) -> list[str]:
-    """The activations whose range an int8 graph needs, in order, each once; its logits are not among them.
+    """The tensors whose range an int8 graph needs, in order, each once; its logits are not among them.
 
-    They are what layers with weights read and, in convolutional graphs, what the other int8 kernels write. In a graph
-    with attention (a product of two activations) sums and products stay in fp32, where their outliers do no harm.
+    They are the inputs of layers with weights and, in convolutional graphs, the outputs of the other int8 kernels. In a
+    graph with attention (a product of two activations) sums and products stay in fp32: they have outliers, and a range
+    that covers those leaves too few levels for all other values.
     """
     fused = fused_activations(graph)
     attention = any(node.op_type == "MatMul" and layer(graph, node) is None for node in graph.nodes)
@@ -108,6 +111,6 @@ def ranged_tensors(graph: Graph) -> list[str]:
 
 
 def averaged_tensors(graph: Graph) -> list[str]:
-    """The activations whose channel means correct a layer's bias: what layers read, in order, each once."""
+    """The tensors whose channel means correct a bias: the inputs of layers with weights, in order, each once."""
     read = [node.input[0] for node in graph.nodes if layer(graph, node) is not None]
     return list(dict.fromkeys(read))

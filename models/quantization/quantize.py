@@ -1,13 +1,14 @@
-"""fp32 graph and activation figures -> int8 graph in QDQ form (QuantizeLinear and DequantizeLinear pairs).
+"""fp32 graph and calibration -> int8 graph in QDQ form (QuantizeLinear and DequantizeLinear pairs).
 
-Activations are uint8 with a zero point, per tensor; weights int8, symmetric, per output channel; biases int32. What
-rounding the weights adds to a layer's mean output is taken off its bias: Nagel et al., "Data-Free Quantization through
+Activations are uint8 with a zero point, per tensor; weights int8, symmetric, per output channel; biases int32: Jacob et
+al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018. Rounding the
+weights shifts a layer's mean output; its bias is corrected by that shift: Nagel et al., "Data-Free Quantization through
 Weight Equalization and Bias Correction", 2019.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -19,13 +20,14 @@ from models.quantization.layers import QUANTIZED_OPERATORS, SHARED_RANGE_OPERATO
 from models.quantization.weight_rounding import WeightRange, channel_scales, quantize_weights
 
 UINT8_STEPS = 255
-# How far the photo's zero point may be off a channel's mean, in standard deviations: what the padding is then off by.
+# The photo's zero point may differ from a channel's mean by this many standard deviations. Padding, which is zero in
+# fp32, has an error of the same size.
 LARGEST_BORDER_SHIFT = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a graph becomes int8: the range of its weights, and the nodes (by output name) that stay in fp32."""
+    """How to quantize a graph: the range of its weights, and the nodes (by output name) that stay in fp32."""
 
     weight_range: WeightRange
     float_nodes: tuple[str, ...] = ()
@@ -33,14 +35,14 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """What a uint8 tensor means: real = scale * (integer - zero_point)."""
+    """The real numbers that a uint8 tensor stands for: scale * (integer - zero_point)."""
 
     scale: np.float32
     zero_point: int
 
 
 def affine(low: float, high: float) -> Affine:
-    """The uint8 map whose range holds [low, high] and zero."""
+    """The map whose uint8 range covers [low, high] and zero."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32(max(high - low, 1e-6) / UINT8_STEPS)
     return Affine(scale, int(np.clip(np.rint(-low / scale), 0, UINT8_STEPS)))
@@ -48,14 +50,14 @@ def affine(low: float, high: float) -> Affine:
 
 @dataclass(frozen=True, slots=True)
 class PhotoInput:
-    """A uint8 photo as the quantized input itself: the network reads the affine map of it, plus a shift per channel."""
+    """A uint8 photo as the network's quantized input: its affine map plus a shift per channel is the fp32 input."""
 
     affine: Affine
     shifts: tuple[float, ...]
 
 
 def photo_input(mean: tuple[float, ...], std: tuple[float, ...]) -> PhotoInput | None:
-    """The photo as the network's quantized input, or None where its channels differ too much for one scale."""
+    """The photo as the network's quantized input, or None where one scale and zero point do not fit all channels."""
     if len(set(std)) != 1:
         return None
     zero_point = round(sum(mean) / len(mean))
@@ -66,7 +68,7 @@ def photo_input(mean: tuple[float, ...], std: tuple[float, ...]) -> PhotoInput |
 
 
 class Quantizer:
-    """Writes the int8 form of one graph, node after node."""
+    """Writes the int8 form of one graph, node by node."""
 
     def __init__(self, graph: Graph, calibration: Calibration, recipe: Recipe, photo: PhotoInput | None):
         self.graph, self.calibration, self.recipe = graph, calibration, recipe
@@ -77,7 +79,7 @@ class Quantizer:
         self.photo = photo
 
     def run(self) -> Graph:
-        """The int8 graph. It reads uint8 "pixels" [n, c, h, w] where the photo is the quantized input."""
+        """The int8 graph. Its input is uint8 PHOTO_TENSOR [n, c, h, w] where the photo is the quantized input."""
         input_name = self.graph.input_name
         if self.photo is not None:
             self._dequantize(input_name, self.photo.affine, PHOTO_TENSOR)
@@ -85,9 +87,8 @@ class Quantizer:
             self._quantize(input_name, affine(*self.calibration.ranges[input_name]))
         for node in self.graph.nodes:
             self._write(node)
-        source = PHOTO_TENSOR if self.photo is not None else input_name
-        kept = self.graph
-        return Graph(self.nodes, self.constants, source, kept.output_name, kept.input_shape, kept.opset)
+        name = PHOTO_TENSOR if self.photo is not None else input_name
+        return replace(self.graph, nodes=self.nodes, constants=self.constants, input_name=name)
 
     def _write(self, node: onnx.NodeProto) -> None:
         output = node.output[0]
@@ -120,7 +121,7 @@ class Quantizer:
         return written in self.calibration.ranges and len(dynamic) == len(node.input)
 
     def _fuses(self, output: str) -> bool:
-        """Whether uint8 saturation carries out the activation that follows: its range must begin at zero."""
+        """Whether uint8 saturation does the same as the following activation: the range must begin at zero."""
         activated = self.fused.get(output)
         if activated is None or activated not in self.calibration.ranges or output in self.recipe.float_nodes:
             return False
@@ -131,43 +132,42 @@ class Quantizer:
             self._quantize(tensor, affine(*self.calibration.ranges[tensor]))
 
     def _quantize(self, tensor: str, scale: Affine, written: str | None = None) -> None:
-        """QuantizeLinear and DequantizeLinear after the tensor; its readers then read the second's output."""
-        self._affine_constants(tensor, scale)
+        """Add QuantizeLinear and DequantizeLinear for a tensor (its values are those of `written`, if given); nodes
+        that read the tensor then read the output of DequantizeLinear."""
         inputs = [written or tensor, f"{tensor}.scale", f"{tensor}.zero"]
         self.nodes.append(helper.make_node("QuantizeLinear", inputs, [f"{tensor}.uint8"]))
         self._dequantize(tensor, scale, f"{tensor}.uint8")
 
     def _dequantize(self, tensor: str, scale: Affine, integers: str) -> None:
-        self._affine_constants(tensor, scale)
+        self.constants[f"{tensor}.scale"] = np.asarray(scale.scale)
+        self.constants[f"{tensor}.zero"] = np.asarray(scale.zero_point, np.uint8)
         inputs = [integers, f"{tensor}.scale", f"{tensor}.zero"]
         self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{tensor}.real"]))
         self.affines[tensor] = scale
 
-    def _affine_constants(self, tensor: str, scale: Affine) -> None:
-        self.constants[f"{tensor}.scale"] = np.asarray(scale.scale)
-        self.constants[f"{tensor}.zero"] = np.asarray(scale.zero_point, np.uint8)
-
-    def _weight_inputs(self, found: Layer) -> list[str]:
-        """The dequantized weights and bias of a layer, written as constants: their names."""
-        name, source = found.node.output[0], found.node.input[0]
+    def _weight_inputs(self, weighted: Layer) -> list[str]:
+        """The names of a layer's dequantized weights and bias, whose int8 and int32 values become constants."""
+        name, source = weighted.node.output[0], weighted.node.input[0]
         scale = self.affines[source]
-        bias = found.bias
+        bias = weighted.bias
         if source == self.graph.input_name and self.photo is not None:
-            bias = bias + found.mean_output(found.weights, np.asarray(self.photo.shifts))
+            bias = bias + weighted.mean_output(weighted.weights, np.asarray(self.photo.shifts))
         mean_input = np.asarray(self.calibration.means[source])
-        scales = channel_scales(found.weights, self.recipe.weight_range, found.tap_orders())
-        quantized = quantize_weights(found.weights, bias, float(scale.scale), scales, found.mean_taps(mean_input))
-        change = quantized.values * quantized.scales.astype(np.float64)[:, None] - found.weights
-        bias = bias - found.mean_output(change, mean_input)
-        bias_scales = scale.scale * quantized.scales
-        self.constants[f"{name}.weight"] = found.stored(quantized.values)
-        self.constants[f"{name}.weight_scale"] = quantized.scales
-        # Said, though zero is the default: without it onnxruntime computes a fully connected layer in fp32, and there
-        # a photo's last bit depends on how many photos share its batch.
-        self.constants[f"{name}.weight_zero"] = np.zeros_like(quantized.scales, np.int8)
+        smallest = channel_scales(weighted.weights, self.recipe.weight_range, weighted.tap_orders())
+        values, scales = quantize_weights(
+            weighted.weights, bias, float(scale.scale), smallest, weighted.mean_taps(mean_input)
+        )
+        change = values * scales.astype(np.float64)[:, None] - weighted.weights
+        bias = bias - weighted.mean_output(change, mean_input)
+        bias_scales = scale.scale * scales
+        self.constants[f"{name}.weight"] = weighted.in_graph_layout(values)
+        self.constants[f"{name}.weight_scale"] = scales
+        # Zero is the default, but without this input onnxruntime computes a fully connected layer in fp32, where the
+        # last bit of a photo's logits depends on the size of its batch.
+        self.constants[f"{name}.weight_zero"] = np.zeros_like(scales, np.int8)
         self.constants[f"{name}.bias"] = np.rint(bias / bias_scales).astype(np.int32)
         self.constants[f"{name}.bias_scale"] = bias_scales
-        for part, axis, more in (("weight", found.axis, [f"{name}.weight_zero"]), ("bias", 0, [])):
+        for part, axis, more in (("weight", weighted.axis, [f"{name}.weight_zero"]), ("bias", 0, [])):
             inputs = [f"{name}.{part}", f"{name}.{part}_scale", *more]
             self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.{part}_real"], axis=axis))
         return [f"{name}.weight_real", f"{name}.bias_real"]
@@ -177,9 +177,7 @@ class Quantizer:
         copy.domain = node.domain
         copy.attribute.extend(node.attribute)
         self.nodes.append(copy)
-        for name in inputs:
-            if name in self.graph.constants:
-                self.constants[name] = self.graph.constants[name]
+        self.constants |= {name: self.graph.constants[name] for name in inputs if name in self.graph.constants}
 
     def _read(self, tensor: str) -> str:
         return f"{tensor}.real" if tensor in self.affines else tensor

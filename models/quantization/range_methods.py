@@ -1,4 +1,4 @@
-"""Three ways to choose the range that uint8 has to cover from what was seen of a tensor."""
+"""Three methods to choose the range of a tensor that uint8 has to cover, from statistics of its values."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ UINT8_LEVELS = 256
 SHRINKINGS = np.linspace(1.0, 0.3, 36)
 
 
-def min_max(seen: Observations, name: str) -> Range:
-    """All that was seen."""
-    return float(seen.lows[name].min()), float(seen.highs[name].max())
+def min_max(observations: Observations, name: str) -> Range:
+    """The lowest and the highest value of the tensor on any image."""
+    return float(observations.lows[name].min()), float(observations.highs[name].max())
 
 
-def percentile(seen: Observations, name: str) -> Range:
-    """What holds all values of nine images in ten: an outlier of the tenth is clipped, for a finer step in all."""
-    low = np.quantile(seen.lows[name], 1 - TYPICAL_SHARE)
-    return float(low), float(np.quantile(seen.highs[name], TYPICAL_SHARE))
+def percentile(observations: Observations, name: str) -> Range:
+    """The range of all values in nine images of ten; outliers of the tenth are clipped, for finer steps in all.
+
+    Method: Wu et al., "Integer Quantization for Deep Learning Inference", 2020, here by image instead of by value.
+    """
+    low = np.quantile(observations.lows[name], 1 - TYPICAL_SHARE)
+    return float(low), float(np.quantile(observations.highs[name], TYPICAL_SHARE))
 
 
 def entropy(low: float, high: float, counts: npt.NDArray[np.int64]) -> Range:
-    """The part of [low, high] whose 256 levels keep most of the distribution, by Kullback-Leibler divergence.
+    """The range whose 256 levels lose least of the distribution, measured by Kullback-Leibler divergence.
 
-    Method: Migacz, "8-bit Inference with TensorRT", 2017, here for ranges that both ends of shrink towards zero.
+    `counts` are the tensor's histogram over [low, high], int64 [HISTOGRAM_BINS]. Method: Migacz, "8-bit Inference with
+    TensorRT", 2017, here for ranges with two ends: both are multiplied by the same factor from SHRINKINGS.
     """
     if low == high:
         return low, high
@@ -40,7 +44,8 @@ def entropy(low: float, high: float, counts: npt.NDArray[np.int64]) -> Range:
 
 
 def _divergence(centres: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], low: float, high: float) -> float:
-    """Of the clipped distribution from the same in 256 levels, each spread evenly over the bins it stands for."""
+    """The divergence, in nats, of the distribution clipped to [low, high] from its form in 256 levels, each spread
+    evenly over its non-empty bins."""
     low, high = min(low, 0.0), max(high, 1e-12)
     inside = (centres >= low) & (centres <= high)
     if not counts[inside].any():

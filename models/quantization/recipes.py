@@ -1,4 +1,4 @@
-"""Which int8 recipes to try, in what order, and which layers are worth keeping in fp32."""
+"""The int8 recipes to try for a network, in order, and the ranking of its layers by sensitivity to int8."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FLOAT_LAYERS_TRIED = (2, 5)
 
 
 def recipes(network: Network, calibration: Calibration, pixels: Pixels, cpu: CpuKind, threads: int) -> Iterator[Recipe]:
-    """Candidates from the cheapest to the most careful; later ones are worked out only when asked for.
+    """Recipes from the fastest to the most accurate; each is worked out when the caller asks for it.
 
-    Full-range weights are a candidate only where no int8 kernel saturates. The last ones keep the layers in fp32 that,
-    measured on `pixels`, bring the answers nearest to fp32.
+    Full-range weights are among them only where no int8 kernel of `cpu` saturates. The last recipes keep the most
+    sensitive layers, as measured on `pixels`, in fp32.
     """
-    yield Recipe("portable")
-    best: Recipe = Recipe("portable")
+    best = Recipe("portable")
+    yield best
     if not cpu.saturates:
         best = Recipe("full")
         yield best
@@ -36,14 +36,12 @@ def recipes(network: Network, calibration: Calibration, pixels: Pixels, cpu: Cpu
 def sensitive_layers(
     network: Network, calibration: Calibration, pixels: Pixels, recipe: Recipe, threads: int
 ) -> list[str]:
-    """The layers with weights, most sensitive first: ranked by how near the int8 model comes to fp32, in mean
-    divergence, when that layer alone stays in fp32."""
+    """The layers with weights by output name, most sensitive first: those that, as the only layer in fp32, bring the
+    int8 model's mean divergence from fp32 down most."""
     reference = logits_of(fp32_artifact(network), pixels, threads)
+    names = [node.output[0] for node in network.graph.nodes if layer(network.graph, node) is not None]
     divergences = {}
-    for node in network.graph.nodes:
-        if layer(network.graph, node) is None:
-            continue
-        name = node.output[0]
-        content = int8_artifact(network, calibration, Recipe(recipe.weight_range, (name,)), {})
+    for name in names:
+        content = int8_artifact(network, calibration, Recipe(recipe.weight_range, (name,)))
         divergences[name] = agreement(logits_of(content, pixels, threads), reference).divergence
-    return sorted(divergences, key=lambda name: divergences[name])
+    return sorted(names, key=lambda name: divergences[name])

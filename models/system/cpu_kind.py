@@ -1,4 +1,4 @@
-"""What kind of CPU this is, as far as int8 speed and correctness depend on it."""
+"""The kind of a CPU: what the speed and correctness of int8 kernels depend on."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-# The x86 extensions that onnxruntime's kernels choose by.
+# The x86 extensions by which onnxruntime chooses its int8 kernels.
 KERNEL_FLAGS = ("sse4_1", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8")
 INT32_DOT_PRODUCT_FLAGS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})
 
 
 @dataclass(frozen=True, slots=True)
 class CpuKind:
-    """`name` as the maker writes it, `machine` as in uname, and the `flags` among KERNEL_FLAGS that it has."""
+    """`name` as its manufacturer writes it, `machine` as in uname, and those of KERNEL_FLAGS that it has."""
 
     name: str
     machine: str
@@ -22,12 +22,12 @@ class CpuKind:
 
     @property
     def saturates(self) -> bool:
-        """Whether uint8 x int8 products are added in pairs of int16, which full-range weights overflow (vpmaddubsw)."""
+        """Whether kernels add two uint8 x int8 products in an int16 (vpmaddubsw), which full-range weights overflow."""
         return self.machine in ("x86_64", "AMD64", "i686") and not INT32_DOT_PRODUCT_FLAGS.intersection(self.flags)
 
     @property
     def key(self) -> str:
-        """A short name for files: the same for every CPU of this kind."""
+        """Eight digits for file names, the same for every CPU of this kind."""
         return hashlib.sha256(repr((self.name, self.machine, self.flags)).encode()).hexdigest()[:8]
 
     def __str__(self) -> str:
@@ -35,7 +35,7 @@ class CpuKind:
 
 
 def cpu_kind(cpuinfo: str, machine: str) -> CpuKind:
-    """The kind that the text of /proc/cpuinfo tells."""
+    """The kind of CPU that a text of /proc/cpuinfo describes."""
     fields: dict[str, str] = {}
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")

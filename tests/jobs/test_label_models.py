@@ -18,9 +18,9 @@ from PIL import Image
 
 from models.build_steps import Origin, prepare_network
 from models.errors import LabelDirError
-from models.networks.classifier_head import network_model
 from models.networks.efficientnet_lite import efficientnet_lite
 from models.networks.onnx_import import ImportRequest, imported_network
+from models.networks.onnx_model import network_model
 from models.samples import generated_images
 from tests.conftest import command_path
 from tests.support.networks import CLASSES, LABELS, MIDDLE, SIDE, small_network

@@ -28,7 +28,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def labelled(photos: Path, default_model_cache: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The table of those photos with everything left to the machine."""
+    """The table of the photos under the default plan."""
     out = tmp_path_factory.mktemp("labelled") / "out.parquet"
     done = subprocess.run(
         [command_path("label-dir"), *DEFAULT, str(photos), str(out)],
@@ -52,7 +52,7 @@ def test_real_photos_are_recognised(labelled: Path) -> None:
     assert frame["model"].str.fullmatch(r"efficientnet_lite0@[0-9a-f]{12}").all()
 
 
-def test_int8_rows_are_the_same_to_the_last_bit_whatever_the_batches_processes_and_threads(
+def test_int8_rows_are_the_same_to_the_last_bit_for_any_batch_size_processes_and_threads(
     label_dir: Command, photos: Path, labelled: Path, tmp_path: Path, default_model_cache: dict[str, str]
 ) -> None:
     label_dir(*DEFAULT, "-b", 1, "--pool", 1, "--threads", 2, photos, "other.parquet", env=default_model_cache)

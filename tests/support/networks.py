@@ -1,4 +1,4 @@
-"""A convolutional network of a few kilobytes in torch, for tests that need no pretrained weights."""
+"""A convolutional network of a few kilobytes in torch, and images for it, for tests without pretrained weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LABELS = tuple(f"label {index}" for index in range(CLASSES))
 
 
 class SmallNetwork(nn.Module):
-    """A stem, a depthwise layer, a residual sum, a pool and a head: every kind of layer that is quantized."""
+    """Every kind of layer that is quantized: a stem, a depthwise layer, a residual sum, a pool and a head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class SmallNetwork(nn.Module):
 
 
 def small_module() -> SmallNetwork:
-    """The network with seeded weights and a head shifted so that each class is the top label of some image."""
+    """The network with seeded weights; the bias of its head makes every class the label of some image."""
     torch.manual_seed(3)
     module = SmallNetwork()
     with torch.no_grad():
@@ -61,11 +61,11 @@ def _graph() -> Graph:
 
 @functools.cache
 def small_network(preprocessing: Preprocessing = MIDDLE) -> Network:
-    """The network as a `Network`."""
+    """The network with its graph in canonical form, preprocessing and labels."""
     return Network("small", _graph(), preprocessing, LABELS, {"architecture": "small", "weights_sha256": "0" * 64})
 
 
 @functools.cache
 def images(count: int = 40, seed: int = 1) -> npt.NDArray[np.uint8]:
-    """Generated photos, uint8 [count, SIDE, SIDE, 3]."""
+    """Generated images for the network, uint8 [count, SIDE, SIDE, 3]."""
     return generated_images(count, SIDE, seed)

@@ -1,4 +1,4 @@
-"""A real artifact of a few kilobytes: 32-pixel photos, labelled by their commonest colour."""
+"""An artifact of a few kilobytes that labels photos of 32 x 32 pixels by the colour nearest to their mean."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLOURS = {
 
 
 def write_tiny_model(path: Path) -> Artifact:
-    """Write a classifier whose label is the colour nearest to a photo's mean, and read it back."""
+    """The artifact, read from the file that this writes; its labels are the names in COLOURS."""
     colours = np.array(list(COLOURS.values()), np.float32)
     weights = {
         # The nearest colour c maximises 2 x.c - c.c; the scale only makes the probabilities readable.

@@ -1,4 +1,4 @@
-"""A certificate says yes to a good int8 model and no, with figures, to a bad one."""
+"""A good int8 model is certified; a bad one is not, and the certificate says why in figures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SAPPHIRE_RAPIDS = HASWELL.replace("bmi2", "avx512f avx512_vnni amx_int8")
 
 
 def certificate(**changes: object) -> Certificate:
-    """A certificate that passes, but for the changes."""
+    """A certificate that passes, with `changes` made to it."""
     good = Certificate(
         model_id="m@0",
         cpu="cpu",
@@ -55,14 +55,14 @@ def certificate(**changes: object) -> Certificate:
     return dataclasses.replace(good, **changes)  # type: ignore[arg-type]  # fields of the certificate
 
 
-def test_it_passes_only_with_agreement_and_speed_and_right_arithmetic() -> None:
+def test_a_certificate_passes_only_with_agreement_speed_and_exact_arithmetic() -> None:
     assert certificate().passed
     assert "agreement 96.0% is below 97.0%" in certificate(top1_agreement=0.96).verdict()
     assert "0.50 times" in certificate(int8_images_per_s=50.0).verdict()
     assert "relative error 5.0%" in certificate(arithmetic_error=0.05).verdict()
 
 
-def test_it_survives_its_file(tmp_path: Path) -> None:
+def test_a_certificate_is_read_from_its_file_as_it_was_written(tmp_path: Path) -> None:
     write_certificate(tmp_path / "c.json", certificate())
     assert read_certificate(tmp_path / "c.json") == certificate()
     (tmp_path / "c.json").write_text("{}")
@@ -76,10 +76,10 @@ def fp32_path(tmp_path: Path) -> Path:
     return path
 
 
-def test_the_real_measurement_has_all_figures(tmp_path: Path, fp32_path: Path) -> None:
+def test_a_measured_certificate_has_all_figures(tmp_path: Path, fp32_path: Path) -> None:
     calibration = candidate_calibrations(small_network(), Photos(images(), "generated"))[0]
     int8_path = tmp_path / "int8.onnx"
-    int8_path.write_bytes(int8_artifact(small_network(), calibration, Recipe("portable"), {}))
+    int8_path.write_bytes(int8_artifact(small_network(), calibration, Recipe("portable")))
     classes = np.zeros(32, np.int64)
     photos = Photos(images(32, seed=5), "32 photos of nothing", classes=classes)
     found = certify(print, int8_path, fp32_path, photos, QUICK)
@@ -92,16 +92,18 @@ def test_the_real_measurement_has_all_figures(tmp_path: Path, fp32_path: Path) -
     assert found.images == "32 photos of nothing"
 
 
-def test_ranges_from_grey_images_are_refused_with_the_figures(tmp_path: Path, fp32_path: Path) -> None:
+def test_a_model_calibrated_on_grey_images_is_not_certified_and_the_verdict_has_the_figure(
+    tmp_path: Path, fp32_path: Path
+) -> None:
     grey = Photos(np.full_like(images()[:4], 128), "grey")
-    content = int8_artifact(small_network(), candidate_calibrations(small_network(), grey)[0], Recipe("portable"), {})
+    content = int8_artifact(small_network(), candidate_calibrations(small_network(), grey)[0], Recipe("portable"))
     (tmp_path / "int8.onnx").write_bytes(content)
     found = certify(print, tmp_path / "int8.onnx", fp32_path, Photos(images(64, seed=5), "64 images"), QUICK)
     assert not found.passed
     assert f"agreement {found.top1_agreement:.1%} is below 97.0%" in found.verdict()
 
 
-def test_full_range_weights_are_a_candidate_only_where_nothing_saturates() -> None:
+def test_full_range_weights_are_tried_only_on_cpus_whose_kernels_do_not_saturate() -> None:
     network = small_network()
     calibration = candidate_calibrations(network, Photos(images(), "generated"))[0]
     tried = {
@@ -114,7 +116,7 @@ def test_full_range_weights_are_a_candidate_only_where_nothing_saturates() -> No
     assert len(tried[True][-1].float_nodes) > len(tried[True][-2].float_nodes) > 0
 
 
-def test_a_cpu_kind_is_told_from_cpuinfo() -> None:
+def test_the_kind_of_a_cpu_is_read_from_cpuinfo() -> None:
     old, new = cpu_kind(HASWELL, "x86_64"), cpu_kind(SAPPHIRE_RAPIDS, "x86_64")
     assert old == CpuKind("Intel(R) Core(TM) i5-4570 CPU @ 3.20GHz", "x86_64", ("sse4_1", "avx2"))
     assert (old.saturates, new.saturates, cpu_kind("", "aarch64").saturates) == (True, False, False)

@@ -1,4 +1,4 @@
-"""Weights as training loops leave them are recognised, and whatever else is refused in a sentence."""
+"""Weights are loaded as training loops save them; any other file is refused in a sentence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.errors import InputMissingError
-from models.networks.checkpoint import StateDict, classes_in, head_of, load_strictly, read_checkpoint
+from models.networks.checkpoint import StateDict, class_count, head_name, load_strictly, read_checkpoint
 from models.networks.efficientnet_lite import efficientnet_lite
 from tests.support.networks import CLASSES, SmallNetwork, small_module
 
@@ -33,12 +33,12 @@ def prefixed(prefix: str) -> StateDict:
     ],
     ids=["plain", "data parallel", "compiled", "lightning", "nested"],
 )
-def test_wrappings_of_training_loops_come_off(tmp_path: Path, content: object) -> None:
+def test_wrappers_and_prefixes_of_training_loops_are_removed(tmp_path: Path, content: object) -> None:
     tensors = read_checkpoint(saved(tmp_path, content))
     module = SmallNetwork()
     load_strictly(module, tensors, "small", "w")
     assert torch.equal(module.head.weight, small_module().head.weight)
-    assert classes_in(tensors, head_of(small_module(), CLASSES), "small", Path("w")) == CLASSES
+    assert class_count(tensors, head_name(small_module(), CLASSES), "small", Path("w")) == CLASSES
 
 
 def test_a_whole_pickled_model_is_not_loaded(tmp_path: Path) -> None:
@@ -47,19 +47,19 @@ def test_a_whole_pickled_model_is_not_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 10, 2000])
-def test_truncated_weights_are_a_sentence(tmp_path: Path, kept_bytes: int) -> None:
+def test_truncated_weights_are_reported_in_a_sentence(tmp_path: Path, kept_bytes: int) -> None:
     path = saved(tmp_path, prefixed(""))
     path.write_bytes(path.read_bytes()[:kept_bytes])
     with pytest.raises(InputMissingError, match="truncated, damaged or no file"):
         read_checkpoint(path)
 
 
-def test_weights_of_another_architecture_are_told_apart(tmp_path: Path) -> None:
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     tensors = read_checkpoint(saved(tmp_path, prefixed("")))
     with pytest.raises(InputMissingError, match=r"do not fit efficientnet_lite0: they lack _conv_stem\.weight"):
         load_strictly(efficientnet_lite("efficientnet_lite0"), tensors, "efficientnet_lite0", "w")
     with pytest.raises(InputMissingError, match=r"of no resnet18: there is no fc\.weight"):
-        classes_in(tensors, "fc.weight", "resnet18", Path("w"))
+        class_count(tensors, "fc.weight", "resnet18", Path("w"))
 
 
 def test_tensors_of_another_shape_are_named(tmp_path: Path) -> None:

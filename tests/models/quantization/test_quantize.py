@@ -1,4 +1,4 @@
-"""int8 models answer as fp32 does, the same everywhere, and a bad quantization shows."""
+"""int8 models agree with fp32, give the same ids in any batch, and a bad quantization is measurable."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def calibration(preprocessing: Preprocessing = MIDDLE) -> Calibration:
 
 @pytest.mark.parametrize("preprocessing", [MIDDLE, PER_CHANNEL], ids=["photo is the tensor", "normalised first"])
 @pytest.mark.parametrize("weight_range", ["portable", "full", "reduced"])
-def test_int8_answers_as_fp32_on_images_it_has_not_seen(
+def test_int8_agrees_with_fp32_on_images_that_did_not_calibrate_it(
     preprocessing: Preprocessing, weight_range: WeightRange
 ) -> None:
     network, unseen = small_network(preprocessing), images(64, seed=2)
-    int8 = int8_artifact(network, calibration(preprocessing), Recipe(weight_range), {})
+    int8 = int8_artifact(network, calibration(preprocessing), Recipe(weight_range))
     reference = logits_of(fp32_artifact(network), unseen, 1)
     assert relative_error(logits_of(int8, unseen, 1), reference) < 0.01
     assert agreement(logits_of(int8, unseen, 1), reference).top1 >= 0.9
 
 
 def test_every_layer_runs_in_int8_and_the_photo_itself_is_the_first_tensor() -> None:
-    model = onnx.load_from_string(int8_artifact(small_network(), calibration(), Recipe("portable"), {}))
+    model = onnx.load_from_string(int8_artifact(small_network(), calibration(), Recipe("portable")))
     producers = {name: node for node in model.graph.node for name in node.output}
     layers = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm", "Add", "GlobalAveragePool")]
     assert len(layers) == 6
@@ -51,7 +51,7 @@ def test_every_layer_runs_in_int8_and_the_photo_itself_is_the_first_tensor() -> 
 
 def test_the_model_is_plain_onnx_that_a_checker_accepts() -> None:
     for content in (
-        int8_artifact(small_network(), calibration(), Recipe("portable"), {}),
+        int8_artifact(small_network(), calibration(), Recipe("portable")),
         fp32_artifact(small_network()),
     ):
         model = onnx.load_from_string(content)
@@ -67,8 +67,10 @@ def test_no_machine_path_and_no_exporters_names_are_left_in_the_file() -> None:
 
 
 def test_portable_weights_cannot_overflow_an_int16_where_kernels_add_two_products() -> None:
-    model = onnx.load_from_string(int8_artifact(small_network(), calibration(), Recipe("portable"), {}))
-    weights = [onnx.numpy_helper.to_array(one) for one in model.graph.initializer if one.name.endswith(".weight")]
+    model = onnx.load_from_string(int8_artifact(small_network(), calibration(), Recipe("portable")))
+    weights = [
+        onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name.endswith(".weight")
+    ]
     assert len(weights) == 4
     adding = [tensor.astype(int) for tensor in weights if tensor.shape[1:] != (1, 3, 3)]
     assert len(adding) == 3
@@ -82,18 +84,18 @@ def test_portable_weights_cannot_overflow_an_int16_where_kernels_add_two_product
 def test_a_layer_left_in_fp32_is_in_fp32_and_the_rest_is_not() -> None:
     network = small_network()
     first = network.graph.nodes[0].output[0]
-    model = onnx.load_from_string(int8_artifact(network, calibration(), Recipe("portable", (first,)), {}))
+    model = onnx.load_from_string(int8_artifact(network, calibration(), Recipe("portable", (first,))))
     kept = next(node for node in model.graph.node if node.op_type == "Conv")
-    assert kept.input[1] in {one.name for one in model.graph.initializer if one.data_type == onnx.TensorProto.FLOAT}
+    assert kept.input[1] in {item.name for item in model.graph.initializer if item.data_type == onnx.TensorProto.FLOAT}
     exact = logits_of(fp32_artifact(network), images(), 1)
     left = logits_of(model.SerializeToString(), images(), 1)
     assert relative_error(left, exact) < 0.01
 
 
-def test_ranges_from_grey_images_give_answers_that_do_not_agree() -> None:
+def test_ranges_from_grey_images_give_logits_that_do_not_agree() -> None:
     network = small_network()
     grey = Photos(np.full_like(images()[:4], 128), "grey")
-    bad = int8_artifact(network, candidate_calibrations(network, grey)[0], Recipe("portable"), {})
+    bad = int8_artifact(network, candidate_calibrations(network, grey)[0], Recipe("portable"))
     reference = logits_of(fp32_artifact(network), images(), 1)
     assert relative_error(logits_of(bad, images(), 1), reference) > 0.02
 
@@ -104,32 +106,32 @@ def test_the_calibration_that_is_kept_is_the_one_nearest_to_fp32() -> None:
     assert divergences[best.method] == min(divergences.values())
 
 
-def test_figures_of_another_graph_are_refused() -> None:
+def test_a_calibration_of_another_graph_is_refused() -> None:
     other = dataclasses.replace(calibration(), fingerprint="Conv:1")
     with pytest.raises(ModelError, match="measured on another graph"):
-        int8_artifact(small_network(), other, Recipe("portable"), {})
+        int8_artifact(small_network(), other, Recipe("portable"))
     assert calibration().fingerprint == fingerprint(small_network().graph)
 
 
-def test_a_calibration_survives_its_json() -> None:
+def test_a_calibration_is_read_from_its_json_as_it_was_written() -> None:
     assert Calibration.from_json(calibration().to_json()) == calibration()
 
 
-def test_a_dead_channel_does_not_overflow_its_bias() -> None:
+def test_the_bias_of_a_channel_of_almost_zero_weights_does_not_overflow() -> None:
     network = small_network()
     name = network.graph.nodes[0].input[1]
     weights = network.graph.constants[name].copy()
     weights[0] = 1e-30
     constants = {**network.graph.constants, name: weights}
     dead = dataclasses.replace(network, graph=dataclasses.replace(network.graph, constants=constants))
-    content = int8_artifact(dead, candidate_calibrations(dead, Photos(images(), ""))[0], Recipe("full"), {})
+    content = int8_artifact(dead, candidate_calibrations(dead, Photos(images(), ""))[0], Recipe("full"))
     reference = logits_of(fp32_artifact(dead), images(), 1)
     assert relative_error(logits_of(content, images(), 1), reference) < 0.01
 
 
 def test_ids_do_not_depend_on_batch_size_threads_or_how_many_are_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
-    path.write_bytes(int8_artifact(small_network(), calibration(), Recipe("portable"), {}))
+    path.write_bytes(int8_artifact(small_network(), calibration(), Recipe("portable")))
     alone = Classifier(path, 1, 5)
     one_by_one = np.concatenate([alone.classify(images()[i : i + 1]).ids for i in range(len(images()))])
     together = Classifier(path, 2, 3).classify(images())
@@ -139,7 +141,7 @@ def test_ids_do_not_depend_on_batch_size_threads_or_how_many_are_asked_for(tmp_p
     assert (np.diff(together.probabilities, axis=1) <= 0).all()
 
 
-def test_an_artifact_tells_all_about_itself(tmp_path: Path) -> None:
+def test_an_artifact_holds_its_whole_description(tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
     path.write_bytes(int8_artifact(small_network(), calibration(), Recipe("portable"), {"photos": 3}))
     artifact = read_artifact(path)

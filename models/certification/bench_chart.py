@@ -1,4 +1,4 @@
-"""The bench's table as one bar chart. matplotlib comes with the extra `bench` and is imported here alone."""
+"""The rows of a bench as a bar chart. Only this file imports matplotlib, which the extra `bench` brings."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ INT8_COLOUR, FLOAT_COLOUR = "#2a7f62", "#8c96a3"
 
 
 def write_chart(path: Path, title: str, rows: list[BenchRow]) -> None:
-    """A PNG: images/s at one thread of every engine that ran, the fastest first.
+    """Write a PNG of the images/s at one thread of every engine that ran, the fastest at the top.
 
     Raises UsageError without matplotlib, and OutputError.
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("a chart needs matplotlib: pip install 'label-dir[bench]'") from error
     ran = sorted((row for row in rows if row.images_per_s), key=lambda row: row.images_per_s[0])
     figure = Figure(figsize=(9, 0.42 * len(ran) + 1.4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     colours = [INT8_COLOUR if row.engine == "onnxruntime" or "int8" in row.engine else FLOAT_COLOUR for row in ran]
     bars = axes.barh([row.engine for row in ran], [row.images_per_s[0] for row in ran], color=colours)

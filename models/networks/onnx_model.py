@@ -1,4 +1,4 @@
-"""What turns a network into a classifier: uint8 photos in, ids and probabilities out, all inside the graph."""
+"""The ONNX models around a network's graph: the classifier from photos to top-k, and the bare network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PHOTOS, TOP_K, PROBABILITIES, IDS, LOGITS = "photos", "k", "probabilities", "ids
 
 
 def classifier_model(graph: Graph, preprocessing: Preprocessing, classes: int) -> onnx.ModelProto:
-    """The network with its way in and out.
+    """The model of an artifact: normalisation, the network, softmax and top-k in one graph.
 
     In: "photos" uint8 [n, crop, crop, 3] RGB; "k" int64 [1], 3 where it is not given.
     Out: "probabilities" float32 [n, k] descending, "ids" int64 [n, k], "logits" float32 [n, classes].
@@ -49,18 +49,21 @@ def classifier_model(graph: Graph, preprocessing: Preprocessing, classes: int) -
         helper.make_tensor_value_info(IDS, TensorProto.INT64, ["n", "top_k"]),
         helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ["n", classes]),
     ]
-    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
-    body = helper.make_graph(nodes, "classifier", inputs, outputs, tensors)
-    return helper.make_model(
-        body, opset_imports=[helper.make_opsetid("", graph.opset)], ir_version=IR_VERSION, producer_name="label-dir"
-    )
+    return _model("classifier", Graph(nodes, constants, PHOTOS, LOGITS, opset=graph.opset), inputs, outputs)
 
 
 def network_model(graph: Graph, extra_outputs: list[str]) -> onnx.ModelProto:
-    """The bare network, float32 [n, 3, side, side] in, with more of its tensors as outputs: what calibration runs."""
+    """The model of the bare network, float32 [n, 3, side, side] in, with more of its tensors as outputs."""
     inputs = [helper.make_tensor_value_info(graph.input_name, TensorProto.FLOAT, ["n", *graph.input_shape[1:]])]
     names = dict.fromkeys([graph.output_name, *extra_outputs])
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    return _model("network", graph, inputs, outputs)
+
+
+def _model(
+    name: str, graph: Graph, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]
+) -> onnx.ModelProto:
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in graph.constants.items()]
-    body = helper.make_graph(graph.nodes, "network", inputs, outputs, tensors)
-    return helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)], ir_version=IR_VERSION)
+    body = helper.make_graph(graph.nodes, name, inputs, outputs, tensors)
+    opset = helper.make_opsetid("", graph.opset)
+    return helper.make_model(body, opset_imports=[opset], ir_version=IR_VERSION, producer_name="label-dir")
