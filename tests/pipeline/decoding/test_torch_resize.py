@@ -51,7 +51,7 @@ def test_a_torch_without_the_c_interface_is_imported_with_a_warning(
     assert libtorch._implementation() is resize_by_python
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert f"({what_is_missing}): its Python interface takes 2 s and half a gigabyte" in record.getMessage()
+    assert f"({what_is_missing}); importing all of torch takes 2 s and half a gigabyte" in record.getMessage()
     assert resize(noise(50, 60), 20, "bicubic").shape == (20, 20, 3)
 
 
