@@ -1,4 +1,4 @@
-"""Our DataLoader beside torch's: seconds and peak memory of the whole command, by number of photos.
+"""Our DataLoader against torch's: seconds and peak memory of the whole command, by number of photos.
 
     python benchmarks/loaders.py                          20 and 1,000 of the photos that scikit-image ships
     python benchmarks/loaders.py --count 20 photos/       20 of your own

@@ -28,8 +28,8 @@ def _traced(module: Module, side: int) -> Module:
 
 @dataclass(frozen=True, slots=True)
 class TorchForm:
-    """How an engine runs a module: the type of its floats, how its tensors lie in memory, and what `convert` makes of
-    the module and the side of its photos in pixels."""
+    """How an engine runs a module: the type of its floats, the layout of its tensors in memory, and what `convert`
+    makes of the module and the side of its photos in pixels."""
 
     precision: torch.dtype = torch.float32
     memory_format: torch.memory_format = torch.contiguous_format
