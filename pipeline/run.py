@@ -18,11 +18,13 @@ from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.records import FileRef, Row, RunSummary
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.file_lock import held
+from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit, refuse_if_gone
 from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.label_reuse import LabelReuse
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import PartStore, state_folder
-from pipeline.tables.reader import previous_table, refuse_foreign
+from pipeline.tables.reader import previous_table, rows_in, table_format
+from pipeline.tables.source import TableSource, recorded_source, refuse_another_folder, source_of
 from pipeline.tables.writer import export
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,8 @@ OUT_SUFFIXES = (".parquet", ".csv")
 class RunRequest:
     """Bring table `out` up to date with folder `photos`; `fresh` labels everything again.
 
-    With `modified_since_us` (since 1970, UTC), only photos changed since then are in the table.
+    With `modified_since_us` (since 1970, UTC), only photos changed since then are in the table. `adopt` continues the
+    table of another folder, which was moved or renamed. `gone_limit` bounds how many rows may be removed.
     """
 
     photos: Path
@@ -46,6 +49,8 @@ class RunRequest:
     follow_links: bool = False
     fresh: bool = False
     modified_since_us: int | None = None
+    adopt: bool = False
+    gone_limit: GoneLimit = DEFAULT_GONE_LIMIT
 
     @property
     def walk_rules(self) -> WalkRules:
@@ -80,6 +85,7 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
     Raises:
         UsageError: `out` has no known ending, is no file, or holds something else.
         InputMissingError: `photos` is no folder, or cannot be listed.
+        PhotosGoneError: more rows would be removed than `gone_limit` allows; the old table is untouched.
         OutputError: `out` cannot be written; the old table is untouched.
         LockedError: another run writes `out`.
         Interrupted: a stop was asked for; what was labelled is kept for the next run.
@@ -102,7 +108,8 @@ class _Run:
         self._out = out
         self._running_labeller = labeller
         self._top_k = request.plan.top_k
-        self._store = PartStore(state_folder(out), self._top_k)
+        self._source = source_of(request.photos, out)
+        self._store = PartStore(state_folder(out), self._top_k, self._source)
         self._counts = WalkCounts()
         self._labelled = 0
         self._reused = 0
@@ -113,9 +120,12 @@ class _Run:
     def up_to_date(self) -> RunSummary:
         began_s = time.monotonic()
         with output_errors(self._out):
+            recorded = self._refuse_another_folder()
             table, parts = self._previous_tables()
+            format_before = None if self._request.fresh else table_format(self._out)
         previous, model_id = [*table, *parts], self._request.artifact.model_id
-        update = IncrementalUpdate(previous, model_id, self._counts.is_unreadable)
+        since_us = self._request.modified_since_us
+        update = IncrementalUpdate(previous, model_id, self._counts.is_unreadable, since_us)
         reuse = LabelReuse(previous, model_id, self._request.plan.limits, self._take_reused)
         try:
             self._label(update, reuse)
@@ -126,10 +136,13 @@ class _Run:
                 self._store.commit()
         if stop := self._hooks.stop_requested():
             raise Interrupted(stop)
+        self._refuse_if_gone(update)
         has_changed = self._labelled or self._reused or self._failed or update.removed or parts
+        has_moved = recorded is not None and recorded != self._source
         with output_errors(self._out):
-            if has_changed or not self._out.exists():
-                export(update.result(self._store.committed()), self._out, self._top_k)
+            if has_changed or has_moved or not self._out.exists():
+                extra = format_before.extra if format_before else ()
+                export(update.result(self._store.committed()), self._out, self._top_k, self._source, extra)
             self._store.discard()
         return self._summary(update, time.monotonic() - began_s)
 
@@ -153,13 +166,34 @@ class _Run:
 
     def _previous_tables(self) -> tuple[list[SortedTable], list[SortedTable]]:
         """Return the old table, if there is one to bring up to date, and the parts of an interrupted run."""
-        refuse_foreign(self._out)
+        table_format(self._out)
         table = None if self._request.fresh else previous_table(self._out, self._top_k)
         parts = self._store.recover()
         if self._request.fresh and self._store.start_fresh():
             parts = []
         temporary_of(self._out).unlink(missing_ok=True)
         return [table] if table else [], parts
+
+    def _refuse_another_folder(self) -> TableSource | None:
+        """Return the recorded folder of the table; a table, or parts, of another folder are refused."""
+        table_format(self._out)
+        recorded = recorded_source(self._out)
+        if recorded is not None and recorded.is_same_folder(self._source):
+            # A copy of table and photos keeps its bytes.
+            self._source = recorded
+        if not (self._request.fresh or self._request.adopt):
+            refuse_another_folder(self._request.out, recorded, self._source)
+            refuse_another_folder(self._request.out, self._store.recorded_source(), self._source)
+        return recorded
+
+    def _refuse_if_gone(self, update: IncrementalUpdate) -> None:
+        """Stop before the table is replaced where its photos seem to be away; renamed photos are not gone."""
+        gone = max(0, update.removed - update.expired - self._reused)
+        total = update.kept + update.removed + update.replaced - update.expired
+        if self._request.fresh and not (self._labelled or self._failed or self._reused or update.kept):
+            gone = total = rows_in(self._out)
+        if not self._is_cut_short:
+            refuse_if_gone(self._request.gone_limit, gone, total, self._request.photos, self._request.out)
 
     def _label(self, update: IncrementalUpdate, reuse: LabelReuse) -> None:
         changed = update.pending(self._until_stopped(self._walked()), lambda: self._is_cut_short)

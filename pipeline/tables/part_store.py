@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -14,6 +15,7 @@ from pipeline.records import Row
 from pipeline.tables.arrow import pa, pq
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.schema import schema, to_batch
+from pipeline.tables.source import TableSource, parsed_source, source_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +36,9 @@ def state_folder(out: Path) -> Path:
 class PartStore:
     """Rows on their way to the output; after `commit` they survive a loss of power."""
 
-    def __init__(self, folder: Path, top_k: int) -> None:
+    def __init__(self, folder: Path, top_k: int, source: TableSource | None = None) -> None:
         self._folder = folder
+        self._source = source
         self._top_k = top_k
         self._rows: list[Row] = []
         self._committed: list[Path] = []
@@ -60,6 +63,18 @@ class PartStore:
         for leftover in self._folder.glob(".*.tmp"):
             leftover.unlink()
         return parts
+
+    def recorded_source(self) -> TableSource | None:
+        """Return the folder whose photos an interrupted run labelled; None where no run was interrupted.
+
+        Raises:
+            OSError: a part cannot be read.
+        """
+        for path in sorted(self._folder.glob("part-*.parquet")):
+            with contextlib.suppress(pa.ArrowException):
+                if source := parsed_source(pq.read_schema(path).metadata):
+                    return source
+        return None
 
     def start_fresh(self) -> bool:
         """Discard all parts for a run that labels everything again.
@@ -98,7 +113,8 @@ class PartStore:
             return
         batch = to_batch(self._rows, self._top_k)
         first_name = batch.column("file_name")[0].as_py()
-        metadata = {**(batch.schema.metadata or {}), _FIRST_NAME_KEY: first_name.encode()}
+        source = source_metadata(self._source) if self._source else {}
+        metadata = {**(batch.schema.metadata or {}), **source, _FIRST_NAME_KEY: first_name.encode()}
         self._generation += 1
         stream = pa.BufferOutputStream()
         table = pa.Table.from_batches([batch]).replace_schema_metadata(metadata)
