@@ -13,9 +13,10 @@ from pathlib import Path
 
 from models.artifact import Artifact
 from models.system.atomic_file import temporary_of
-from pipeline.errors import InputMissingError, Interrupted, OutputError, UsageError, output_errors
+from pipeline.errors import InputMissingError, Interrupted, UsageError, output_errors
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.records import FileRef, Row, RunSummary
+from pipeline.sources.arguments import checked_out, refuse_missing_folder
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.file_lock import held
 from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit, refuse_if_gone
@@ -23,13 +24,11 @@ from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.label_reuse import LabelReuse
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import PartStore, state_folder
-from pipeline.tables.reader import previous_table, rows_in, table_format
+from pipeline.tables.reader import another_top_k, previous_table, rows_in, table_format
 from pipeline.tables.source import TableSource, recorded_source, refuse_another_folder, source_of
 from pipeline.tables.writer import export
 
 logger = logging.getLogger(__name__)
-
-OUT_SUFFIXES = (".parquet", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,24 +90,48 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
         Interrupted: a stop was asked for; what was labelled is kept for the next run.
         WorkerDiedError: the processes cannot be kept alive.
     """
-    out = _checked_out(request.out)
-    if not request.photos.is_dir():
-        what = "is not a folder" if request.photos.exists() else "does not exist"
-        raise InputMissingError(f"{request.photos} {what}")
+    out = checked_out(request.out)
+    refuse_missing_folder(request.photos)
     with contextlib.ExitStack() as stack:
         with output_errors(out):
             stack.enter_context(held(state_folder(out) / "lock", str(request.out)))
-        return _Run(request, hooks, out, labeller).up_to_date()
+        source = refuse_unusable_table(request.photos, request.out, request.plan.top_k, request.fresh, request.adopt)
+        return _Run(request, hooks, out, source, labeller).up_to_date()
+
+
+def refuse_unusable_table(photos: Path, out: Path, top_k: int, fresh: bool, adopt: bool) -> TableSource:
+    """Check that a run of `photos` may bring the table `out` up to date; return the source that the table will record.
+
+    Raises:
+        UsageError: `out` is no table of label-dir, is of another folder, or has another number of labels.
+        OutputError: `out` cannot be read.
+    """
+    source = source_of(photos, out)
+    found = table_format(out)
+    if found is None:
+        return source
+    if not fresh and found.top_k != top_k:
+        raise UsageError(another_top_k(out, found.top_k, top_k))
+    with output_errors(out):
+        recorded = recorded_source(out)
+    if recorded is not None and recorded.is_same_folder(source):
+        # A copy of table and photos keeps its bytes.
+        return recorded
+    if not (fresh or adopt):
+        refuse_another_folder(out, recorded, source)
+    return source
 
 
 class _Run:
-    def __init__(self, request: RunRequest, hooks: Hooks, out: Path, labeller: Labeller | None) -> None:
+    def __init__(
+        self, request: RunRequest, hooks: Hooks, out: Path, source: TableSource, labeller: Labeller | None
+    ) -> None:
         self._request = request
         self._hooks = hooks
         self._out = out
         self._running_labeller = labeller
         self._top_k = request.plan.top_k
-        self._source = source_of(request.photos, out)
+        self._source = source
         self._store = PartStore(state_folder(out), self._top_k, self._source)
         self._counts = WalkCounts()
         self._labelled = 0
@@ -120,7 +143,6 @@ class _Run:
     def up_to_date(self) -> RunSummary:
         began_s = time.monotonic()
         with output_errors(self._out):
-            recorded = self._refuse_another_folder()
             table, parts = self._previous_tables()
             format_before = None if self._request.fresh else table_format(self._out)
         previous, model_id = [*table, *parts], self._request.artifact.model_id
@@ -138,9 +160,9 @@ class _Run:
             raise Interrupted(stop)
         self._refuse_if_gone(update)
         has_changed = self._labelled or self._reused or self._failed or update.removed or parts
-        has_moved = recorded is not None and recorded != self._source
         with output_errors(self._out):
-            if has_changed or has_moved or not self._out.exists():
+            is_adopted = self._request.adopt and recorded_source(self._out) != self._source
+            if has_changed or is_adopted or not self._out.exists():
                 extra = format_before.extra if format_before else ()
                 export(update.result(self._store.committed()), self._out, self._top_k, self._source, extra)
             self._store.discard()
@@ -166,25 +188,14 @@ class _Run:
 
     def _previous_tables(self) -> tuple[list[SortedTable], list[SortedTable]]:
         """Return the old table, if there is one to bring up to date, and the parts of an interrupted run."""
-        table_format(self._out)
+        if not (self._request.fresh or self._request.adopt):
+            refuse_another_folder(self._out, self._store.recorded_source(), self._source)
         table = None if self._request.fresh else previous_table(self._out, self._top_k)
         parts = self._store.recover()
         if self._request.fresh and self._store.start_fresh():
             parts = []
         temporary_of(self._out).unlink(missing_ok=True)
         return [table] if table else [], parts
-
-    def _refuse_another_folder(self) -> TableSource | None:
-        """Return the recorded folder of the table; a table, or parts, of another folder are refused."""
-        table_format(self._out)
-        recorded = recorded_source(self._out)
-        if recorded is not None and recorded.is_same_folder(self._source):
-            # A copy of table and photos keeps its bytes.
-            self._source = recorded
-        if not (self._request.fresh or self._request.adopt):
-            refuse_another_folder(self._request.out, recorded, self._source)
-            refuse_another_folder(self._request.out, self._store.recorded_source(), self._source)
-        return recorded
 
     def _refuse_if_gone(self, update: IncrementalUpdate) -> None:
         """Stop before the table is replaced where its photos seem to be away; renamed photos are not gone."""
@@ -253,14 +264,3 @@ class _Run:
             # While millions of unchanged files are passed over, no new row comes to commit the rows before.
             self._commit_if_due()
             yield ref
-
-
-def _checked_out(out: Path) -> Path:
-    """Return `out` with links resolved, so that the run replaces the file and not a link to the file."""
-    if out.suffix.lower() not in OUT_SUFFIXES:
-        raise UsageError(f"{out} must end in .parquet or .csv")
-    with output_errors(out):
-        resolved = out.resolve()
-        if not resolved.parent.is_dir():
-            raise OutputError(f"the folder of {out} does not exist; make it first")
-    return resolved

@@ -64,10 +64,10 @@ def table_format(out: Path) -> TableFormat | None:
     top_k = sum(map(is_label_column, names))
     ours = schema(top_k).names
     missing = [name for name in ours if name not in names]
-    if "file_name" in missing or len(missing) > len(ours) / 2:
+    if not top_k or "file_name" in missing or len(missing) > len(ours) / 2:
         raise UsageError(f"{_told(out)} is not a table of label-dir; move it away, or choose another name")
-    if missing or not top_k:
-        lacking = ", ".join(missing or ["label_1"])
+    if missing:
+        lacking = ", ".join(missing)
         raise UsageError(f"{_told(out)} lacks the column {lacking}; restore the column, or move the table away")
     if len(set(names)) < len(names):
         raise UsageError(f"{_told(out)} has two columns of one name; rename one of them, or move the table away")
@@ -86,11 +86,13 @@ def previous_table(out: Path, top_k: int) -> SortedTable | None:
     if found is None:
         return None
     if found.top_k != top_k:
-        raise UsageError(
-            f"{_told(out)} holds {found.top_k} labels a photo, not {top_k}; use --topk {found.top_k}, or --fresh to "
-            "label everything again"
-        )
+        raise UsageError(another_top_k(out, found.top_k, top_k))
     return SortedTable(0, "", lambda: _batches(out, found))
+
+
+def another_top_k(out: Path, found: int, top_k: int) -> str:
+    """Return the sentence that refuses a table with another number of labels a photo."""
+    return f"{_told(out)} holds {found} labels a photo, not {top_k}; use --topk {found}, or --fresh to label again"
 
 
 def rows_in(out: Path) -> int:
@@ -158,7 +160,8 @@ def _batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:
                 yield batch.cast(table_schema)
     except (OSError, pa.ArrowException) as error:
         reason = terminal_text(str(error).splitlines()[0]) if str(error) else type(error).__name__
-        raise OutputError(f"{_told(out)} cannot be read ({reason}); move it away and label again") from error
+        problem = "cannot be read" if isinstance(error, OSError) and error.errno else "is damaged"
+        raise OutputError(f"{_told(out)} {problem} ({reason}); move it away and label again") from error
 
 
 def _is_sorted_csv(out: Path) -> bool:

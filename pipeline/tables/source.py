@@ -41,7 +41,8 @@ class TableSource:
 def source_of(photos: Path, out: Path) -> TableSource:
     """Return the source of a table `out` that is made of the folder `photos`."""
     folder = photos.resolve()
-    relative = os.path.relpath(folder, out.resolve().parent)
+    # Where `out` is a link, the link lies beside the photos.
+    relative = os.path.relpath(folder, out.absolute().parent.resolve())
     return TableSource(display_name(str(folder)), display_name(relative))
 
 
