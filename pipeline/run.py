@@ -188,10 +188,10 @@ class _Run:
 
     def _previous_tables(self) -> tuple[list[SortedTable], list[SortedTable]]:
         """Return the old table, if there is one to bring up to date, and the parts of an interrupted run."""
-        if not (self._request.fresh or self._request.adopt):
-            refuse_another_folder(self._out, self._store.recorded_source(), self._source)
         table = None if self._request.fresh else previous_table(self._out, self._top_k)
         parts = self._store.recover()
+        if not (self._request.fresh or self._request.adopt):
+            refuse_another_folder(self._out, self._store.recovered_source, self._source)
         if self._request.fresh and self._store.start_fresh():
             parts = []
         temporary_of(self._out).unlink(missing_ok=True)

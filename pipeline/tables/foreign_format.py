@@ -35,8 +35,11 @@ def read_foreign(out: Path, table_schema: pa.Schema) -> pa.Table:
     Raises:
         OSError, pyarrow.ArrowException: the file cannot be read, or a cell is not of its column's type.
     """
-    table = _read_csv(out) if out.suffix.lower() == ".csv" else pq.read_table(out)
-    columns = [_converted(table.column(field.name), field) for field in table_schema]
+    is_csv = out.suffix.lower() == ".csv"
+    # A spreadsheet that separates by semicolons writes decimals with a comma.
+    decimal_comma = is_csv and csv_header(out)[1] == ";"
+    table = _read_csv(out) if is_csv else pq.read_table(out)
+    columns = [_converted(table.column(field.name), field, decimal_comma) for field in table_schema]
     rows = pa.table(columns, schema=table_schema)
     rows = rows.filter(pc.is_valid(rows.column("file_name")))
     return first_of_each_name(rows.take(pc.sort_indices(rows, [("file_name", "ascending")])))
@@ -78,16 +81,14 @@ def _read_csv(out: Path) -> pa.Table:
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
         ),
     )
-    if separator == ";":
-        # A spreadsheet that separates by semicolons writes decimals with a comma.
-        for index, name in enumerate(names):
-            if name.startswith("prob_"):
-                table = table.set_column(index, name, pc.replace_substring(table.column(index), ",", "."))
     batches: Sequence[pa.RecordBatch] = [unguarded(batch) for batch in table.to_batches()]
     return pa.Table.from_batches(batches, table.schema)
 
 
-def _converted(column: Any, field: pa.Field[Any]) -> Any:
+def _converted(column: Any, field: pa.Field[Any], decimal_comma: bool) -> Any:
+    is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+    if decimal_comma and is_number:
+        column = pc.replace_substring(column, ",", ".")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_integer(field.type) and not pa.types.is_integer(column.type):

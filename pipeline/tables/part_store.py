@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import re
@@ -44,6 +43,8 @@ class PartStore:
         self._committed: list[Path] = []
         self._committed_at_s = time.monotonic()
         self._generation = 0
+        # The folder whose photos an interrupted run labelled, if `recover` found parts of such a run.
+        self.recovered_source: TableSource | None = None
 
     def recover(self) -> list[SortedTable]:
         """Return the parts that an interrupted run left here; a part that is damaged or of another schema is set aside.
@@ -59,22 +60,11 @@ class PartStore:
                 path.replace(path.with_suffix(".damaged"))
             else:
                 parts.append(part)
+                self.recovered_source = parsed_source(pq.read_schema(path).metadata) or self.recovered_source
         self._generation = max((part.generation for part in parts), default=0)
         for leftover in self._folder.glob(".*.tmp"):
             leftover.unlink()
         return parts
-
-    def recorded_source(self) -> TableSource | None:
-        """Return the folder whose photos an interrupted run labelled; None where no run was interrupted.
-
-        Raises:
-            OSError: a part cannot be read.
-        """
-        for path in sorted(self._folder.glob("part-*.parquet")):
-            with contextlib.suppress(pa.ArrowException):
-                if source := parsed_source(pq.read_schema(path).metadata):
-                    return source
-        return None
 
     def start_fresh(self) -> bool:
         """Discard all parts for a run that labels everything again.

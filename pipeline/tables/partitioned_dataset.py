@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.system.atomic_file import replacing, sync_folder
-from pipeline.tables.arrow import pa, pc, pq
+from pipeline.tables.arrow import pa, pa_csv, pc, pq
 
 PARTITION_FILE = "labels.parquet"
 _PREFIX = "date="
@@ -89,10 +89,9 @@ def _by_day(rows: pa.Table, days: Days) -> Iterator[tuple[str, pa.Table]]:
 
 def _digest(partition: pa.Table) -> bytes:
     """Return a digest of all columns but `labelled_at`: rows labelled again with the same result are the same rows."""
-    columns = partition.drop_columns(["labelled_at"]).combine_chunks()
     stream = pa.BufferOutputStream()
-    with pa.ipc.new_stream(stream, columns.schema.remove_metadata()) as writer:
-        writer.write_table(columns)
+    # As text: the same cells may lie in different buffers, with or without a bitmap of nulls.
+    pa_csv.write_csv(partition.drop_columns(["labelled_at"]), stream)
     return hashlib.sha256(stream.getvalue()).hexdigest().encode()
 
 

@@ -71,7 +71,8 @@ def table_format(out: Path) -> TableFormat | None:
         raise UsageError(f"{_told(out)} lacks the column {lacking}; restore the column, or move the table away")
     if len(set(names)) < len(names):
         raise UsageError(f"{_told(out)} has two columns of one name; rename one of them, or move the table away")
-    extra = tuple(field for field in fields if field.name not in ours)
+    # New rows have no value there, whatever the other program declared.
+    extra = tuple(pa.field(field.name, field.type) for field in fields if field.name not in ours)
     return TableFormat(top_k, extra, is_ours and names[: len(ours)] == ours)
 
 
