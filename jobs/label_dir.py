@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from jobs.cli.gone_limit_type import GoneLimitType
 from jobs.cli.options import (
     LabellingOptions,
     WatchTimings,
@@ -18,6 +19,7 @@ from jobs.cli.options import (
     take_options,
     with_options,
 )
+from pipeline.tables.gone_guard import GoneLimit
 
 _EPILOG = """\b
 Examples:
@@ -31,7 +33,8 @@ Examples:
 
 \b
 Exit codes: 0 all labelled; 2 usage; 3 finished, some files have error rows; 66 input missing;
-74 output can't be written; 75 another run holds the lock; 130/143 interrupted, run it again to go on.
+69 most photos of the table are gone (see --max-gone); 74 output can't be written;
+75 another run holds the lock; 130/143 interrupted, run it again to go on.
 
 See the table: label-show OUT at a terminal, label-report OUT PAGE.html in a browser. Every night: label-job.
 
@@ -44,6 +47,14 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
 @click.argument("out", type=click.Path(readable=False, path_type=Path))
 @with_options(LabellingOptions)
 @click.option("--fresh", is_flag=True, help="Label everything again, also what has not changed.")
+@click.option("--adopt", is_flag=True, help="Continue the table of another folder, which was moved or renamed.")
+@click.option(
+    "--max-gone",
+    type=GoneLimitType(),
+    default="50%",
+    show_default="50% of more than 20 rows",
+    help="Stop where more rows than this would be removed; 100% never stops.",
+)
 @click.option("--tune", is_flag=True, help="First find the fastest plan for PHOTOS on this machine; takes a minute.")
 @click.option("--show-plan", is_flag=True, help="Print how many processes, threads and photos at a time, and why.")
 @click.option("--watch", is_flag=True, help="Then keep OUT up to date with PHOTOS until told to stop.")
@@ -55,6 +66,8 @@ def command(
     photos: Path,
     out: Path,
     fresh: bool,
+    adopt: bool,
+    max_gone: GoneLimit,
     tune: bool,
     show_plan: bool,
     watch: bool,
@@ -73,7 +86,7 @@ def command(
     from jobs.labelling.results import sentence
 
     log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
-    request = LabelRequest(photos, out, take_options(LabellingOptions, parsed), quiet, fresh)
+    request = LabelRequest(photos, out, take_options(LabellingOptions, parsed), quiet, fresh, adopt, max_gone)
     if tune or show_plan:
         from jobs.labelling.show_plan import plan_lines, tune_and_keep
 

@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     SOME_FAILED = 3
     INPUT_MISSING = 66
+    PHOTOS_GONE = 69
     OUTPUT_UNWRITABLE = 74
     LOCKED = 75
     INTERRUPTED = 130

@@ -12,10 +12,17 @@ __all__ = [
     "LockedError",
     "ModelError",
     "OutputError",
+    "PhotosGoneError",
     "UsageError",
     "WorkerDiedError",
     "output_errors",
 ]
+
+
+class PhotosGoneError(LabelDirError):
+    """So many photos of the last table are gone that their folder is more likely away; a person decides."""
+
+    exit_code = ExitCode.PHOTOS_GONE
 
 
 class LockedError(LabelDirError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -42,6 +43,17 @@ class ErrorClass(StrEnum):
 
 # Errors that may pass without a change of the file: the next run retries an unchanged file with such an error.
 PASSING_ERRORS = frozenset({ErrorClass.PERMISSION, ErrorClass.VANISHED, ErrorClass.CHANGED, ErrorClass.IO})
+
+
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+
+
+def mtime_us_of(facts: os.stat_result) -> int:
+    """Return a file's time of change in microseconds since 1970 (UTC), brought into the years 1 to 9999.
+
+    A camera with a broken clock writes later years, which neither Python nor a CSV reader can show.
+    """
+    return max(_FIRST_US, min(facts.st_mtime_ns // 1000, _LAST_US))
 
 
 class FileRef(NamedTuple):

@@ -13,28 +13,30 @@ from pathlib import Path
 
 from models.artifact import Artifact
 from models.system.atomic_file import temporary_of
-from pipeline.errors import InputMissingError, Interrupted, OutputError, UsageError, output_errors
+from pipeline.errors import InputMissingError, Interrupted, UsageError, output_errors
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.records import FileRef, Row, RunSummary
+from pipeline.sources.arguments import checked_out, refuse_missing_folder
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.file_lock import held
+from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit, refuse_if_gone
 from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.label_reuse import LabelReuse
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import PartStore, state_folder
-from pipeline.tables.reader import previous_table, refuse_foreign
+from pipeline.tables.reader import another_top_k, previous_table, rows_in, table_format
+from pipeline.tables.source import TableSource, recorded_source, refuse_another_folder, source_of
 from pipeline.tables.writer import export
 
 logger = logging.getLogger(__name__)
-
-OUT_SUFFIXES = (".parquet", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
     """Bring table `out` up to date with folder `photos`; `fresh` labels everything again.
 
-    With `modified_since_us` (since 1970, UTC), only photos changed since then are in the table.
+    With `modified_since_us` (since 1970, UTC), only photos changed since then are in the table. `adopt` continues the
+    table of another folder, which was moved or renamed. `gone_limit` bounds how many rows may be removed.
     """
 
     photos: Path
@@ -46,6 +48,8 @@ class RunRequest:
     follow_links: bool = False
     fresh: bool = False
     modified_since_us: int | None = None
+    adopt: bool = False
+    gone_limit: GoneLimit = DEFAULT_GONE_LIMIT
 
     @property
     def walk_rules(self) -> WalkRules:
@@ -80,29 +84,55 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
     Raises:
         UsageError: `out` has no known ending, is no file, or holds something else.
         InputMissingError: `photos` is no folder, or cannot be listed.
+        PhotosGoneError: more rows would be removed than `gone_limit` allows; the old table is untouched.
         OutputError: `out` cannot be written; the old table is untouched.
         LockedError: another run writes `out`.
         Interrupted: a stop was asked for; what was labelled is kept for the next run.
         WorkerDiedError: the processes cannot be kept alive.
     """
-    out = _checked_out(request.out)
-    if not request.photos.is_dir():
-        what = "is not a folder" if request.photos.exists() else "does not exist"
-        raise InputMissingError(f"{request.photos} {what}")
+    out = checked_out(request.out)
+    refuse_missing_folder(request.photos)
     with contextlib.ExitStack() as stack:
         with output_errors(out):
             stack.enter_context(held(state_folder(out) / "lock", str(request.out)))
-        return _Run(request, hooks, out, labeller).up_to_date()
+        source = refuse_unusable_table(request.photos, request.out, request.plan.top_k, request.fresh, request.adopt)
+        return _Run(request, hooks, out, source, labeller).up_to_date()
+
+
+def refuse_unusable_table(photos: Path, out: Path, top_k: int, fresh: bool, adopt: bool) -> TableSource:
+    """Check that a run of `photos` may bring the table `out` up to date; return the source that the table will record.
+
+    Raises:
+        UsageError: `out` is no table of label-dir, is of another folder, or has another number of labels.
+        OutputError: `out` cannot be read.
+    """
+    source = source_of(photos, out)
+    found = table_format(out)
+    if found is None:
+        return source
+    if not fresh and found.top_k != top_k:
+        raise UsageError(another_top_k(out, found.top_k, top_k))
+    with output_errors(out):
+        recorded = recorded_source(out)
+    if recorded is not None and recorded.is_same_folder(source):
+        # A copy of table and photos keeps its bytes.
+        return recorded
+    if not (fresh or adopt):
+        refuse_another_folder(out, recorded, source)
+    return source
 
 
 class _Run:
-    def __init__(self, request: RunRequest, hooks: Hooks, out: Path, labeller: Labeller | None) -> None:
+    def __init__(
+        self, request: RunRequest, hooks: Hooks, out: Path, source: TableSource, labeller: Labeller | None
+    ) -> None:
         self._request = request
         self._hooks = hooks
         self._out = out
         self._running_labeller = labeller
         self._top_k = request.plan.top_k
-        self._store = PartStore(state_folder(out), self._top_k)
+        self._source = source
+        self._store = PartStore(state_folder(out), self._top_k, self._source)
         self._counts = WalkCounts()
         self._labelled = 0
         self._reused = 0
@@ -114,8 +144,10 @@ class _Run:
         began_s = time.monotonic()
         with output_errors(self._out):
             table, parts = self._previous_tables()
+            format_before = None if self._request.fresh else table_format(self._out)
         previous, model_id = [*table, *parts], self._request.artifact.model_id
-        update = IncrementalUpdate(previous, model_id, self._counts.is_unreadable)
+        since_us = self._request.modified_since_us
+        update = IncrementalUpdate(previous, model_id, self._counts.is_unreadable, since_us)
         reuse = LabelReuse(previous, model_id, self._request.plan.limits, self._take_reused)
         try:
             self._label(update, reuse)
@@ -126,10 +158,13 @@ class _Run:
                 self._store.commit()
         if stop := self._hooks.stop_requested():
             raise Interrupted(stop)
+        self._refuse_if_gone(update)
         has_changed = self._labelled or self._reused or self._failed or update.removed or parts
         with output_errors(self._out):
-            if has_changed or not self._out.exists():
-                export(update.result(self._store.committed()), self._out, self._top_k)
+            is_adopted = self._request.adopt and recorded_source(self._out) != self._source
+            if has_changed or is_adopted or not self._out.exists():
+                extra = format_before.extra if format_before else ()
+                export(update.result(self._store.committed()), self._out, self._top_k, self._source, extra)
             self._store.discard()
         return self._summary(update, time.monotonic() - began_s)
 
@@ -153,13 +188,23 @@ class _Run:
 
     def _previous_tables(self) -> tuple[list[SortedTable], list[SortedTable]]:
         """Return the old table, if there is one to bring up to date, and the parts of an interrupted run."""
-        refuse_foreign(self._out)
         table = None if self._request.fresh else previous_table(self._out, self._top_k)
         parts = self._store.recover()
+        if not (self._request.fresh or self._request.adopt):
+            refuse_another_folder(self._out, self._store.recovered_source, self._source)
         if self._request.fresh and self._store.start_fresh():
             parts = []
         temporary_of(self._out).unlink(missing_ok=True)
         return [table] if table else [], parts
+
+    def _refuse_if_gone(self, update: IncrementalUpdate) -> None:
+        """Stop before the table is replaced where its photos seem to be away; renamed photos are not gone."""
+        gone = max(0, update.removed - update.expired - self._reused)
+        total = update.kept + update.removed + update.replaced - update.expired
+        if self._request.fresh and not (self._labelled or self._failed or self._reused or update.kept):
+            gone = total = rows_in(self._out)
+        if not self._is_cut_short:
+            refuse_if_gone(self._request.gone_limit, gone, total, self._request.photos, self._request.out)
 
     def _label(self, update: IncrementalUpdate, reuse: LabelReuse) -> None:
         changed = update.pending(self._until_stopped(self._walked()), lambda: self._is_cut_short)
@@ -219,14 +264,3 @@ class _Run:
             # While millions of unchanged files are passed over, no new row comes to commit the rows before.
             self._commit_if_due()
             yield ref
-
-
-def _checked_out(out: Path) -> Path:
-    """Return `out` with links resolved, so that the run replaces the file and not a link to the file."""
-    if out.suffix.lower() not in OUT_SUFFIXES:
-        raise UsageError(f"{out} must end in .parquet or .csv")
-    with output_errors(out):
-        resolved = out.resolve()
-        if not resolved.parent.is_dir():
-            raise OutputError(f"the folder of {out} does not exist; make it first")
-    return resolved

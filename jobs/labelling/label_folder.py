@@ -20,9 +20,11 @@ from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.planning.plan import Settings, plan_for
 from pipeline.planning.tuning_cache import read_tuned, tuned_path
 from pipeline.records import FileRef, RunSummary
+from pipeline.sources.arguments import checked_out, refuse_missing_folder
 from pipeline.sources.read_file import ReadLimits
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.cpus import this_machine
+from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit
 
 if TYPE_CHECKING:
     from pipeline.run import RunRequest
@@ -32,17 +34,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """Label the photos below folder `photos` into `out`; `fresh` labels unchanged ones again."""
+    """Label the photos below folder `photos` into `out`; `fresh` labels unchanged ones again.
+
+    `adopt` continues the table of a folder that was moved; `max_gone` bounds how many rows may be removed.
+    """
 
     photos: Path
     out: Path
     options: LabellingOptions
     quiet: bool = False
     fresh: bool = False
+    adopt: bool = False
+    max_gone: GoneLimit = DEFAULT_GONE_LIMIT
 
 
 def label_dir(request: LabelRequest) -> RunSummary:
     """Run `request` with a progress bar and signals; raises what `pipeline.run.run` and the model cache raise."""
+    refuse_wrong_arguments(request)
     artifact = model_of(request)
     plan = _plan(request.options, artifact)
     progress = _Progress(request)
@@ -55,6 +63,22 @@ def label_dir(request: LabelRequest) -> RunSummary:
         stack.callback(progress.bar.close)
         hooks = Hooks(progress.begin, lambda _, kept: progress.advance(kept), signals.requested)
         return run(_run_request(request, artifact, plan), hooks, labeller)
+
+
+def refuse_wrong_arguments(request: LabelRequest) -> None:
+    """Find what is wrong with the folder or the table before a model is built, which may take a minute.
+
+    Raises:
+        UsageError: OUT has no known ending, or holds something else.
+        InputMissingError: PHOTOS is not a folder.
+        OutputError: OUT cannot be written or read.
+    """
+    refuse_missing_folder(request.photos)
+    out = checked_out(request.out)
+    if out.exists():
+        from pipeline.run import refuse_unusable_table
+
+        refuse_unusable_table(request.photos, request.out, request.options.topk, request.fresh, request.adopt)
 
 
 def run_request(request: LabelRequest) -> RunRequest:
@@ -118,6 +142,8 @@ def _run_request(request: LabelRequest, artifact: Artifact, plan: LabellerPlan) 
         exclude=options.exclude,
         follow_links=options.follow_links,
         fresh=request.fresh,
+        adopt=request.adopt,
+        gone_limit=request.max_gone,
     )
 
 

@@ -26,7 +26,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from jobs.cli.options import LabellingOptions
 from jobs.nightly.toml_lines import Place, line_numbers, line_of
 from pipeline.errors import InputMissingError
-from pipeline.run import OUT_SUFFIXES
+from pipeline.sources.arguments import OUT_SUFFIXES
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
 _CLOCK_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import io
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -35,11 +38,17 @@ def days_taken(paths_by_sha256: Mapping[str, str], cache: Path, processes: int) 
     known = _cached(cache)
     new = [(sha256, path) for sha256, path in paths_by_sha256.items() if sha256 not in known]
     if new:
-        for (sha256, _), day in process_map(_day_taken, new, processes, _TIMEOUT_S):
-            known[sha256] = day
+        passing: dict[str, str | None] = {}
+        for (sha256, _), answer in process_map(_day_taken, new, processes, _TIMEOUT_S):
+            if answer is None or answer.is_unread:
+                # A file that could not be read now, or a worker that died: the next run asks again.
+                passing[sha256] = None
+            else:
+                known[sha256] = answer.day
         rows = [{"sha256": sha256, "day": day} for sha256, day in sorted(known.items())]
         with replacing(cache) as stream:
             pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), stream)
+        known |= passing
     return {sha256: known[sha256] for sha256 in paths_by_sha256}
 
 
@@ -51,10 +60,32 @@ def _cached(cache: Path) -> dict[str, str | None]:
     return {str(row["sha256"]): row["day"] for row in table.to_pylist()}
 
 
-def _day_taken(photo: tuple[str, str]) -> str | None:
-    _, path = photo
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The day of a photo, or that its file could not be read."""
+
+    day: str | None
+    is_unread: bool = False
+
+
+def _day_taken(photo: tuple[str, str]) -> _Answer:
+    sha256, path = photo
     found = read_file(path, ReadLimits(follow_links=True))
-    return None if isinstance(found, ItemError) else day_in_exif(found.content)
+    if isinstance(found, ItemError) or hashlib.sha256(found.content).hexdigest() != sha256:
+        # Other bytes say nothing of the photo in the row.
+        return _Answer(None, is_unread=True)
+    return _Answer(day_in_exif(found.content))
+
+
+def _day_of(text: str) -> str | None:
+    """Return the day that an EXIF time begins with; None for a day that no calendar has, such as 2021:02:31."""
+    found = _DAY.match(text)
+    if found is None:
+        return None
+    try:
+        return datetime.date(*map(int, found.groups())).isoformat()
+    except ValueError:
+        return None
 
 
 def day_in_exif(content: bytes) -> str | None:
@@ -69,8 +100,8 @@ def day_in_exif(content: bytes) -> str | None:
                 exif = image.getexif()
                 for folder, tag in _TAKEN_TAGS:
                     value = (exif if folder is None else exif.get_ifd(folder)).get(tag)
-                    if isinstance(value, str) and (day := _DAY.match(value)):
-                        return "-".join(day.groups())
+                    if isinstance(value, str) and (day := _day_of(value)):
+                        return day
     except Exception:
         # The EXIF parser raises errors of any class; such a photo has no day.
         return None

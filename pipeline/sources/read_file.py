@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 
 from pipeline.defaults import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS
-from pipeline.records import ErrorClass, ItemError
+from pipeline.records import ErrorClass, ItemError, mtime_us_of
 
 _READS_OF_A_CHANGING_FILE = 2
 
@@ -64,7 +64,7 @@ def _read_once(descriptor: int, limits: ReadLimits) -> FileBytes | ItemError | N
         return None
     if not content:
         return ItemError(ErrorClass.EMPTY, "the file has no bytes")
-    return FileBytes(content, after.st_mtime_ns // 1000)
+    return FileBytes(content, mtime_us_of(after))
 
 
 def _read_all(descriptor: int, size_bytes: int) -> bytes:

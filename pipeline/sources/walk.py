@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.records import FileRef
+from pipeline.records import FileRef, mtime_us_of
 from pipeline.sources.file_names import display_name
 
 _IMAGE_SUFFIXES = ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .bmp .dib .gif .tif .tiff .avif .heic .heif"
@@ -173,7 +173,7 @@ class _Scanner:
                     # The file is there: opening it gives the reason, for an error row.
                     yield FileRef(row_name, path, 0, 0)
                 continue
-            mtime_us = facts.st_mtime_ns // 1000
+            mtime_us = mtime_us_of(facts)
             if stat.S_ISREG(facts.st_mode) and mtime_us >= since_us:
                 yield FileRef(row_name, path, facts.st_size, mtime_us, facts.st_ino)
             else:

@@ -25,17 +25,25 @@ class IncrementalUpdate:
 
     A row holds when name, size and mtime are unchanged and the row is of the same model, unless its error may have
     passed. Rows below a folder that could not be listed hold as they are: `is_unreadable` tells of a name whether the
-    name is below such a folder met so far.
+    name is below such a folder met so far. `removed` counts the rows of vanished files, among them `expired` rows of
+    files that changed last before `modified_since_us` (since 1970, UTC); `replaced` counts the rows of changed files.
     """
 
     def __init__(
-        self, previous: Sequence[SortedTable], model_id: str, is_unreadable: Callable[[str], bool] = lambda name: False
+        self,
+        previous: Sequence[SortedTable],
+        model_id: str,
+        is_unreadable: Callable[[str], bool] = lambda name: False,
+        modified_since_us: int | None = None,
     ) -> None:
         self._previous = tuple(previous)
         self._model_id = model_id
         self._is_unreadable = is_unreadable
         self._holds = [np.zeros(0, np.bool_) for _ in previous]
+        self._modified_since_us = modified_since_us
         self.kept = 0
+        self.replaced = 0
+        self.expired = 0
         self.kept_failed: Counter[str] = Counter()
         self.removed = 0
 
@@ -61,6 +69,7 @@ class IncrementalUpdate:
             ):
                 self._decide(known, holds=True)
             else:
+                self.replaced += 1
                 yield ref
         unseen_hold = row is not None and is_cut_short()
         while row is not None:
@@ -79,6 +88,7 @@ class IncrementalUpdate:
     def _decide(self, row: _PreviousRow, holds: bool) -> None:
         if not holds:
             self.removed += 1
+            self.expired += self._modified_since_us is not None and row[2] < self._modified_since_us
             return
         table, position = row[5:]
         self._grown(table, position + 1)[position] = True

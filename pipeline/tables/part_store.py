@@ -14,6 +14,7 @@ from pipeline.records import Row
 from pipeline.tables.arrow import pa, pq
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.schema import schema, to_batch
+from pipeline.tables.source import TableSource, parsed_source, source_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +35,16 @@ def state_folder(out: Path) -> Path:
 class PartStore:
     """Rows on their way to the output; after `commit` they survive a loss of power."""
 
-    def __init__(self, folder: Path, top_k: int) -> None:
+    def __init__(self, folder: Path, top_k: int, source: TableSource | None = None) -> None:
         self._folder = folder
+        self._source = source
         self._top_k = top_k
         self._rows: list[Row] = []
         self._committed: list[Path] = []
         self._committed_at_s = time.monotonic()
         self._generation = 0
+        # The folder whose photos an interrupted run labelled, if `recover` found parts of such a run.
+        self.recovered_source: TableSource | None = None
 
     def recover(self) -> list[SortedTable]:
         """Return the parts that an interrupted run left here; a part that is damaged or of another schema is set aside.
@@ -56,6 +60,7 @@ class PartStore:
                 path.replace(path.with_suffix(".damaged"))
             else:
                 parts.append(part)
+                self.recovered_source = parsed_source(pq.read_schema(path).metadata) or self.recovered_source
         self._generation = max((part.generation for part in parts), default=0)
         for leftover in self._folder.glob(".*.tmp"):
             leftover.unlink()
@@ -98,7 +103,8 @@ class PartStore:
             return
         batch = to_batch(self._rows, self._top_k)
         first_name = batch.column("file_name")[0].as_py()
-        metadata = {**(batch.schema.metadata or {}), _FIRST_NAME_KEY: first_name.encode()}
+        source = source_metadata(self._source) if self._source else {}
+        metadata = {**(batch.schema.metadata or {}), **source, _FIRST_NAME_KEY: first_name.encode()}
         self._generation += 1
         stream = pa.BufferOutputStream()
         table = pa.Table.from_batches([batch]).replace_schema_metadata(metadata)

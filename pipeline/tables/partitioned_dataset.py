@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.system.atomic_file import replacing, sync_folder
-from pipeline.tables.arrow import pa, pc, pq
+from pipeline.tables.arrow import pa, pa_csv, pc, pq
 
 PARTITION_FILE = "labels.parquet"
 _PREFIX = "date="
@@ -88,12 +88,11 @@ def _by_day(rows: pa.Table, days: Days) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _digest(partition: pa.Table) -> bytes:
-    """Return a digest that changes whenever a row does: a row that is made again has another name or time."""
-    digest = hashlib.sha256(repr(partition.schema.names).encode())
-    digest.update("\0".join(map(str, partition.column("file_name").to_pylist())).encode())
-    for name in ("labelled_at", "mtime"):
-        digest.update(partition.column(name).cast(pa.int64()).to_numpy().tobytes())
-    return digest.hexdigest().encode()
+    """Return a digest of all columns but `labelled_at`: rows labelled again with the same result are the same rows."""
+    stream = pa.BufferOutputStream()
+    # As text: the same cells may lie in different buffers, with or without a bitmap of nulls.
+    pa_csv.write_csv(partition.drop_columns(["labelled_at"]), stream)
+    return hashlib.sha256(stream.getvalue()).hexdigest().encode()
 
 
 def _digest_of(path: Path) -> bytes | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.records import Row
 from pipeline.tables.arrow import pa
@@ -12,8 +13,8 @@ FORMAT_VERSION = b"1"
 _TIME = pa.timestamp("us", tz="UTC")
 
 
-def schema(top_k: int) -> pa.Schema:
-    """Return the schema of a table with `top_k` label and probability pairs."""
+def schema(top_k: int, extra: Sequence[pa.Field[Any]] = ()) -> pa.Schema:
+    """Return the schema of a table with `top_k` label and probability pairs, and `extra` columns of other programs."""
     pairs = [
         field
         for rank in range(1, top_k + 1)
@@ -32,13 +33,7 @@ def schema(top_k: int) -> pa.Schema:
         pa.field("model", pa.string(), nullable=False),
         pa.field("labelled_at", _TIME, nullable=False),
     ]
-    return pa.schema(fields, metadata={FORMAT_KEY: FORMAT_VERSION})
-
-
-def top_k_of(names: Sequence[str]) -> int | None:
-    """Return how many label pairs a table with these columns has, None where they are not this project's columns."""
-    top_k = sum(name.startswith("label_") for name in names)
-    return top_k if list(names) == schema(top_k).names else None
+    return pa.schema([*fields, *extra], metadata={FORMAT_KEY: FORMAT_VERSION})
 
 
 def to_batch(rows: Sequence[Row], top_k: int) -> pa.RecordBatch:

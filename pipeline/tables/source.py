@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from models.system.atomic_file import replacing
 from models.system.outside_text import terminal_text
 from pipeline.errors import UsageError
-from pipeline.sources.file_names import display_name, file_system_name
+from pipeline.sources.file_names import display_name
 from pipeline.tables.arrow import pq
 
 SOURCE_KEY = b"label_dir.source"
@@ -23,32 +25,25 @@ _LONGEST_SIDECAR_BYTES = 65536
 
 @dataclass(frozen=True, slots=True)
 class TableSource:
-    r"""The folder that a table is of, as absolute path and as path from the table's folder; not-UTF-8 as `\xNN`.
-
-    `has_marker` says that the folder carried the marker of a watched folder: without it a folder of that name is
-    the bare mount point of another one.
-    """
+    r"""The folder that a table is of, as absolute path and as path from the table's folder; not-UTF-8 as `\xNN`."""
 
     photos: str
     relative: str
-    has_marker: bool = False
 
     def is_same_folder(self, other: TableSource) -> bool:
-        """Tell whether `other`, where this machine finds a folder now, is the folder of this table.
+        """Tell whether `other` is the folder of this table: the same path, or the same way from the table to it.
 
-        That is the same path; or, where nothing lies at the recorded path any more, the same way from the table to the
-        folder, since table and photos have then moved together.
+        The latter is so where table and photos were moved or copied together.
         """
-        if self.photos == other.photos:
-            return True
-        return self.relative == other.relative and not os.path.exists(file_system_name(self.photos))
+        return self.photos == other.photos or self.relative == other.relative
 
 
-def source_of(photos: Path, out: Path, has_marker: bool = False) -> TableSource:
+def source_of(photos: Path, out: Path) -> TableSource:
     """Return the source of a table `out` that is made of the folder `photos`."""
     folder = photos.resolve()
-    relative = os.path.relpath(folder, out.resolve().parent)
-    return TableSource(display_name(str(folder)), display_name(relative), has_marker)
+    # Where `out` is a link, the link lies beside the photos.
+    relative = os.path.relpath(folder, out.absolute().parent.resolve())
+    return TableSource(display_name(str(folder)), display_name(relative))
 
 
 def recorded_source(out: Path) -> TableSource | None:
@@ -62,7 +57,7 @@ def recorded_source(out: Path) -> TableSource | None:
         return _parsed(_sidecar_content(sidecar_of(out))) if out.exists() else None
     if not out.exists():
         return None
-    return _parsed((pq.read_schema(out).metadata or {}).get(SOURCE_KEY))
+    return parsed_source(pq.read_schema(out).metadata)
 
 
 def source_metadata(source: TableSource) -> dict[bytes, bytes]:
@@ -73,6 +68,32 @@ def source_metadata(source: TableSource) -> dict[bytes, bytes]:
 def sidecar_of(out: Path) -> Path:
     """Return the hidden file beside a CSV table that records its source."""
     return out.with_name(f".{out.name}.label-dir.json")
+
+
+@contextlib.contextmanager
+def recording_source(out: Path, source: TableSource | None) -> Iterator[None]:
+    """Write a table inside, whose source is recorded beside the table if `out` is a CSV file.
+
+    A record of another folder goes before the table is replaced and the new one comes afterwards, so that a crash
+    between leaves a table of unknown source and never one with the source of another.
+
+    Raises:
+        OSError: the record cannot be written.
+    """
+    sidecar = sidecar_of(out)
+    is_recorded = out.suffix.lower() != ".csv" or source is None or _parsed(_sidecar_content(sidecar)) == source
+    if not is_recorded:
+        sidecar.unlink(missing_ok=True)
+    yield
+    if not is_recorded:
+        assert source is not None
+        with replacing(sidecar) as stream:
+            stream.write(json.dumps(asdict(source)).encode())
+
+
+def parsed_source(metadata: dict[bytes, bytes] | None) -> TableSource | None:
+    """Return the source that the metadata of a Parquet file records, None where they say nothing of it."""
+    return _parsed((metadata or {}).get(SOURCE_KEY))
 
 
 def refuse_another_folder(out: Path, recorded: TableSource | None, source: TableSource) -> None:
@@ -104,9 +125,7 @@ def _parsed(content: bytes | None) -> TableSource | None:
         return None
     try:
         document = json.loads(content)
-        photos, relative, has_marker = document["photos"], document["relative"], document.get("has_marker", False)
-    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        photos, relative = document["photos"], document["relative"]
+    except (ValueError, RecursionError, TypeError, KeyError):
         return None
-    if isinstance(photos, str) and isinstance(relative, str) and isinstance(has_marker, bool):
-        return TableSource(photos, relative, has_marker)
-    return None
+    return TableSource(photos, relative) if isinstance(photos, str) and isinstance(relative, str) else None

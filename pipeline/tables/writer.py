@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from models.system.atomic_file import replacing
+from models.system.outside_text import FORMULA_PATTERN
 from pipeline.sources.file_names import csv_name
-from pipeline.tables.arrow import pa, pa_csv, pq
+from pipeline.tables.arrow import pa, pa_csv, pc, pq
+from pipeline.tables.foreign_format import is_label_column
 from pipeline.tables.merge import names_of
 from pipeline.tables.schema import schema
+from pipeline.tables.source import TableSource, recording_source, source_metadata
 
 _ROWS_PER_GROUP = 65536
 
 
-def export(batches: Iterable[pa.RecordBatch], out: Path, top_k: int) -> None:
-    """Write `batches`, sorted by file name, as `out` (Parquet or CSV by its ending).
+def export(
+    batches: Iterable[pa.RecordBatch],
+    out: Path,
+    top_k: int,
+    source: TableSource | None = None,
+    extra: Sequence[pa.Field[Any]] = (),
+) -> None:
+    """Write `batches`, sorted by file name, as `out` (Parquet or CSV by its ending), and record its `source`.
 
-    At every instant `out` is absent, the old table or the new one.
+    Batches without the `extra` columns have empty cells there. At every instant `out` is absent, the old table or the
+    new one.
 
     Raises:
         OSError: `out` cannot be written.
     """
-    table_schema = schema(top_k)
-    write_batches(_regrouped(batches, table_schema), out, table_schema, _ROWS_PER_GROUP)
+    table_schema = schema(top_k, extra)
+    if source is not None:
+        table_schema = table_schema.with_metadata({**(table_schema.metadata or {}), **source_metadata(source)})
+    with recording_source(out, source):
+        write_batches(_regrouped(batches, table_schema), out, table_schema, _ROWS_PER_GROUP)
 
 
 def write_batches(
@@ -39,7 +52,7 @@ def write_batches(
         if out.suffix.lower() == ".csv":
             with pa_csv.CSVWriter(stream, table_schema) as csv_writer:
                 for batch in batches:
-                    csv_writer.write_batch(_with_csv_names(batch))
+                    csv_writer.write_batch(_guarded(batch))
         else:
             with pq.ParquetWriter(stream, table_schema, write_page_checksum=True, **parquet_options) as writer:
                 for batch in batches:
@@ -51,7 +64,7 @@ def _regrouped(batches: Iterable[pa.RecordBatch], table_schema: pa.Schema) -> It
     waiting: list[pa.RecordBatch] = []
     count = 0
     for batch in batches:
-        waiting.append(batch.replace_schema_metadata(table_schema.metadata))
+        waiting.append(_with_all_columns(batch, table_schema))
         count += batch.num_rows
         while count >= _ROWS_PER_GROUP:
             table = pa.Table.from_batches(waiting, table_schema).combine_chunks()
@@ -62,7 +75,15 @@ def _regrouped(batches: Iterable[pa.RecordBatch], table_schema: pa.Schema) -> It
         yield from pa.Table.from_batches(waiting, table_schema).combine_chunks().to_batches()
 
 
-def _with_csv_names(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return `batch` with file names as a CSV file has them: no name that a spreadsheet takes for a formula."""
-    names = pa.array([csv_name(name) for name in names_of(batch)], pa.string())
-    return pa.RecordBatch.from_arrays([names, *batch.columns[1:]], schema=batch.schema)
+def _with_all_columns(batch: pa.RecordBatch, table_schema: pa.Schema) -> pa.RecordBatch:
+    missing = [pa.nulls(batch.num_rows, field.type) for field in list(table_schema)[batch.num_columns :]]
+    return pa.RecordBatch.from_arrays([*batch.columns, *missing], schema=table_schema)
+
+
+def _guarded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return `batch` as a CSV file has it: no name and no label that a spreadsheet takes for a formula."""
+    columns: list[pa.Array[Any]] = [pa.array([csv_name(name) for name in names_of(batch)], pa.string())]
+    for field, column in list(zip(batch.schema, batch.columns, strict=True))[1:]:
+        is_label = is_label_column(field.name)
+        columns.append(pc.replace_substring_regex(column, FORMULA_PATTERN, r"'\1") if is_label else column)
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)

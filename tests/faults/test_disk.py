@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.records import ErrorClass, ItemError, Row
 from pipeline.tables.part_store import PartStore
+from pipeline.tables.source import recorded_source, sidecar_of, source_of
 from tests.faults.disk import FaultKind, Step
 from tests.faults.power import Disk, Survival, disk_after
 from tests.faults.stub_run import ROWS_PER_PART, Ended, StubRequest, StubRuns
@@ -44,6 +45,7 @@ class Scene:
         assert self.run().exit_code == 0
         self.after = self._results()
         assert list(self.after) == [self.out.name]
+        assert recorded_source(self.out) == source_of(self.photos, self.out)
 
     def _write(self, stem: str, numbers: range) -> None:
         for number in numbers:
@@ -52,7 +54,8 @@ class Scene:
             os.utime(path, ns=(0, 1_000_000 * number))
 
     def _results(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in self.results.iterdir()}
+        record = sidecar_of(self.out)
+        return {path.name: path.read_bytes() for path in self.results.iterdir() if path != record}
 
     def reset(self) -> None:
         """Put the table back as it was before."""

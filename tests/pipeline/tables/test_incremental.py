@@ -95,7 +95,7 @@ def test_of_another_model_nothing_is_taken_over(tiny_model: Artifact, home: Path
     column = table.schema.get_field_index("model")
     others = ["other@0123456789ab"] * len(table)
     pq.write_table(table.set_column(column, table.schema.field(column), [others]), home / "out.parquet")
-    assert "12 labelled, 1 failed" in _run(tiny_model, home, "moved", "out.parquet")
+    assert "12 labelled, 1 failed" in _run(tiny_model, home, "--adopt", "moved", "out.parquet")
 
 
 def test_a_photo_whose_bytes_changed_under_its_old_name_is_labelled_again(tiny_model: Artifact, home: Path) -> None:
