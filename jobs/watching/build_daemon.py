@@ -94,12 +94,12 @@ def _daemon(
     clock = time.monotonic
     request, timings = options.labelling, options.timings
     avoid = frozenset() if done_action.target is None else frozenset({str(done_action.target)})
-    inbox = WatchedFolder(request.photos, WalkRules(request.options.include, request.options.exclude, avoid=avoid))
+    inbox = WatchedFolder(request.photos, WalkRules(request.options.include, request.options.exclude, avoid=avoid), request.out)
     poll_s = poll_interval(timings.poll, inbox)
     intervals = WatchIntervals(timings.settle, timings.flush, timings.rescan, poll_s, options.once)
     schedule = ScanSchedule(intervals.scan_s, clock)
     tracker = SettleTracker(intervals.settle_s, clock)
-    row_committer = RowCommitter(sink, done_action, intervals.flush_s, clock, stats)
+    row_committer = RowCommitter(sink, done_action, intervals.flush_s, clock, stats, schedule.request)
     scanner = Scanner(inbox, schedule, clock)
     pending_files = PendingFiles(inbox, scanner, tracker, sink, stats, row_committer.finish_labelled)
     event_supervisor = EventSupervisor(inbox, schedule, intervals, stats, control.wake, clock)

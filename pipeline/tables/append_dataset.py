@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from models.system.atomic_file import sync_folder
 from pipeline.errors import LabelDirError
@@ -19,7 +20,7 @@ from pipeline.records import FileRef, Row
 from pipeline.tables.arrow import pa
 from pipeline.tables.growing_part import GrowingPart
 from pipeline.tables.reader import read_rows, top_k_of_rows
-from pipeline.tables.row_index import Entry, PartStamp, RowIndex, entry_of, identity_of
+from pipeline.tables.row_index import Entry, PartStamp, RowIndex, identity_of
 from pipeline.tables.schema import to_batch
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,13 @@ _PART_NAME = re.compile(r"part-(\d+)\.(parquet|csv)")
 _DAY_US = 86_400_000_000
 
 
+class CommittedRow(NamedTuple):
+    """A row and its entry in the index."""
+
+    row: Row
+    entry: Entry
+
+
 class AppendDataset:
     """The labels in `folder`; the caller makes sure that there is one writer at a time."""
 
@@ -40,8 +48,8 @@ class AppendDataset:
         self._top_k = top_k
         self._rows_per_part = rows_per_part
         self._open: GrowingPart | None = None
-        self._pending: list[Row] = []
-        self._durable: list[Row] = []
+        self._pending: list[CommittedRow] = []
+        self._durable: list[CommittedRow] = []
         self._unrecorded: list[tuple[Path, list[Entry]]] = []
         self._recent: dict[str, list[Entry]] = {}
         self._row_index = RowIndex(folder / STATE_FOLDER / "index.sqlite")
@@ -61,7 +69,7 @@ class AppendDataset:
         found = self._row_index.find(refs)
         for ref in refs:
             for entry in self._recent.get(ref.name, ()):
-                if (entry.size_bytes, entry.mtime_us) == (ref.size_bytes, ref.mtime_us):
+                if entry.is_of(ref):
                     found[ref.name] = entry
         return found
 
@@ -69,30 +77,41 @@ class AppendDataset:
         """Tell whether the row of an entry from `find` is in a part already."""
         return entry not in self._recent.get(entry.name, ())
 
-    def add(self, row: Row) -> bool:
-        """Take a row; return False, and take nothing, where this content has its row under this name already."""
-        entry = entry_of(row)
+    def distrust(self, entry: Entry) -> None:
+        """Note that the file that `find` took for that of `entry` has other bytes, and needs a row of its own.
+
+        Raises:
+            OSError: the index cannot be written.
+        """
+        self._row_index.distrust(entry)
+
+    def add(self, row: Row, entry: Entry) -> bool:
+        """Take a row; return False, and take nothing, where this content has its row under this name already.
+
+        Raises:
+            OSError: the index cannot be read or written.
+        """
         if any(known.identity == entry.identity for known in self._recent.get(entry.name, ())):
             return False
         if self._row_index.contains(entry):
-            self._row_index.update_mtime(entry)
+            self._row_index.update_stat([entry])
             return False
-        self._pending.append(row)
+        self._pending.append(CommittedRow(row, entry))
         self._recent.setdefault(entry.name, []).append(entry)
         return True
 
-    def commit(self) -> list[Row]:
+    def commit(self) -> list[CommittedRow]:
         """Make the rows taken so far durable and readable, and return them; after an error the next commit retries.
 
         Raises:
             OSError: a part or the index cannot be written.
         """
         while self._pending:
-            day, rows_of_day = next(groupby(self._pending, _day_of))
+            day, rows_of_day = next(groupby(self._pending, lambda pending: _day_of(pending.row)))
             part = self._part_for(day)
             rows = list(islice(rows_of_day, self._rows_per_part - part.rows))
-            part.append(to_batch(rows, self._top_k))
-            self._unrecorded.append((part.path, [entry_of(row) for row in rows]))
+            part.append(to_batch([pending.row for pending in rows], self._top_k))
+            self._unrecorded.append((part.path, [pending.entry for pending in rows]))
             self._durable += rows
             del self._pending[: len(rows)]
         self._record()

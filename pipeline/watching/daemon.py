@@ -15,6 +15,7 @@ from pipeline.watching.event_supervisor import EventSupervisor
 from pipeline.watching.labeller_supervisor import LabellerSupervisor, RunningLabeller
 from pipeline.watching.pending_files import PendingFiles
 from pipeline.watching.row_committer import RowCommitter
+from pipeline.watching.settle_tracker import InProgress
 
 _TICK_S = 1.0
 # While rows come in, events and commits are handled this often.
@@ -93,16 +94,16 @@ class Daemon:
             for row in labeller.rows(_Files(self._next_file), self._between_rows):
                 finished = self._pending_files.accept(row)
                 if finished is not None:
-                    self._add(row, finished.noticed_s)
+                    self._add(row, finished)
                 self._between_rows()
             self._labeller_supervisor.reset_backoff()
         except (WorkerDiedError, OSError) as error:
             self._pending_files.requeue_all()
             self._labeller_supervisor.back_off(error)
 
-    def _add(self, row: Row, noticed_s: float) -> None:
+    def _add(self, row: Row, finished: InProgress) -> None:
         try:
-            self._row_committer.add(row, noticed_s)
+            self._row_committer.add(row, finished.ref, finished.noticed_s)
         except OSError as error:
             # The row is dropped, and its photo is still in the inbox: the scan finds it again.
             self._stats.set_problem("index", str(error))

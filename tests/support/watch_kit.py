@@ -116,11 +116,11 @@ class Watched:
         self.sink = AppendDataset(self.labels, "parquet", 1, rows_per_part)
         target = folder / "done" if done == "move" else None
         done_action = DoneAction(self.inbox, delete=done == "delete", target=target)
-        inbox = WatchedFolder(self.inbox, WalkRules())
+        inbox = WatchedFolder(self.inbox, WalkRules(), self.labels)
         intervals = WatchIntervals(settle_s, FLUSH_S, rescan_s=7 * 86400.0, poll_s=poll_s)
         self.schedule = ScanSchedule(intervals.scan_s, clock)
         self.scanner = Scanner(inbox, self.schedule, clock)
-        self.row_committer = RowCommitter(self.sink, done_action, FLUSH_S, clock, self.stats)
+        self.row_committer = RowCommitter(self.sink, done_action, FLUSH_S, clock, self.stats, self.schedule.request)
         tracker = SettleTracker(settle_s, clock)
         self.pending_files = PendingFiles(
             inbox, self.scanner, tracker, self.sink, self.stats, self.row_committer.finish_labelled

@@ -88,7 +88,7 @@ def test_the_table_follows_the_folder_photo_by_photo(tmp_path: Path, start: Star
     follows("one more")
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0, (tmp_path / "log.txt").read_text()
-    assert not list(tmp_path.glob(".out.parquet*")) and not (photos / ".watch-folder").exists()
+    assert not list(tmp_path.glob(".out.parquet*")) and not list(photos.glob(".*"))
 
 
 def test_photos_of_an_unmounted_folder_keep_their_rows(tmp_path: Path, start: Start) -> None:

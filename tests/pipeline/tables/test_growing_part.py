@@ -13,6 +13,7 @@ import pytest
 from pipeline.records import Row
 from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
 from pipeline.tables.growing_part import GrowingPart
+from pipeline.tables.row_index import entry_of
 from pipeline.tables.schema import to_batch
 
 
@@ -73,11 +74,12 @@ def test_parts_are_read_by_duckdb_and_pandas_with_their_day(tmp_path: Path, part
     (tmp_path / STATE_FOLDER).mkdir()
     sink = AppendDataset(tmp_path, part_format, 3)
     for number in range(5):
-        assert sink.add(_row(number))
+        assert sink.add(_row(number), entry_of(_row(number)))
         sink.commit()
     sink.close()
     again = AppendDataset(tmp_path, part_format, 3)
-    assert not again.add(_row(4)) and again.add(_row(5)) and again.add(_row(6, "=1+1.jpg"))
+    rows = [_row(4), _row(5), _row(6, "=1+1.jpg")]
+    assert [again.add(row, entry_of(row)) for row in rows] == [False, True, True]
     again.commit()
     again.close()
     found = duckdb.execute(
