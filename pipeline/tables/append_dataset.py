@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.system.atomic_file import sync_folder
-from pipeline.errors import LabelDirError
+from pipeline.errors import OutputError, UsageError
 from pipeline.records import FileRef, Row
 from pipeline.tables.arrow import pa
-from pipeline.tables.growing_part import GrowingPart
-from pipeline.tables.reader import read_rows, top_k_of_rows
+from pipeline.tables.growing_part import GrowingPart, rows_of_part
+from pipeline.tables.part_store import state_folder
+from pipeline.tables.reader import top_k_of_rows
 from pipeline.tables.row_index import Entry, PartStamp, RowIndex, identity_of
 from pipeline.tables.schema import to_batch
 
 logger = logging.getLogger(__name__)
 
 ROWS_PER_PART = 50_000
-STATE_FOLDER = ".watch-folder"
+INDEX_NAME = "index.sqlite"
 FORMATS = ("parquet", "csv")
+_LEFTOVER_NAME = re.compile(r"\.part-.*\.tmp")
 _PART_NAME = re.compile(r"part-(\d+)\.(parquet|csv)")
 _DAY_US = 86_400_000_000
 
@@ -40,7 +42,12 @@ class CommittedRow(NamedTuple):
 
 
 class AppendDataset:
-    """The labels in `folder`; the caller makes sure that there is one writer at a time."""
+    """The labels in `folder`; the caller holds the lock of `state_folder`, so that there is one writer at a time.
+
+    Raises:
+        UsageError: the labels have another number of labels for each photo, or a part is not ours.
+        OSError: a part or the index cannot be read or written.
+    """
 
     def __init__(self, folder: Path, part_format: str, top_k: int, rows_per_part: int = ROWS_PER_PART) -> None:
         self._folder = folder
@@ -52,8 +59,13 @@ class AppendDataset:
         self._durable: list[CommittedRow] = []
         self._unrecorded: list[tuple[Path, list[Entry]]] = []
         self._recent: dict[str, list[Entry]] = {}
-        self._row_index = RowIndex(folder / STATE_FOLDER / "index.sqlite")
-        self._recover()
+        self._row_index = RowIndex(state_folder(folder.resolve()) / INDEX_NAME)
+        try:
+            self._recover()
+            self._refuse_another_width()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the index; rows that were not committed are discarded."""
@@ -145,19 +157,25 @@ class AppendDataset:
         return self._open
 
     def _reopened(self, path: Path) -> pa.Table | None:
-        """Return the rows of a part that can take more; None for a part that is full or of another format or width."""
-        try:
-            rows = read_rows(path)
-        except LabelDirError:
+        """Return the rows of a part that can take more; None for a part that is full, damaged or of another width."""
+        if not path.exists():
+            return None
+        rows = rows_of_part(path)
+        if rows is None:
             return None
         return rows if top_k_of_rows(rows) == self._top_k and rows.num_rows < self._rows_per_part else None
 
     def _recover(self) -> None:
         """Bring the index up to date with the parts, and remove the temporary files that a killed writer left."""
-        for leftover in self._folder.glob("date=*/.part-*.tmp"):
+        for leftover in self._listed(_LEFTOVER_NAME):
             leftover.unlink()
         present = {stamp.path: stamp for stamp in map(self._stamp, self._parts())}
         known = self._row_index.parts()
+        if known and not any(stamp.path in present for stamp in known):
+            raise OutputError(
+                f"{self._folder} holds none of the {len(known)} parts that were written there; is another disk to be "
+                f"mounted? If they were removed on purpose, remove {self._folder} as well"
+            )
         if any(stamp.path not in present for stamp in known):
             logger.warning("parts of the labels were removed; photos that had their rows there count as new")
             self._row_index.clear()
@@ -165,23 +183,37 @@ class AppendDataset:
         for stamp in present.values():
             if stamp not in known and not self._index(stamp) and any(other.path == stamp.path for other in known):
                 # The index still has the rows of the damaged part, which are gone.
+                self._row_index.clear()
                 self._recover()
                 return
 
     def _parts(self) -> list[Path]:
-        return sorted(path for path in self._folder.glob("date=*/part-*") if _PART_NAME.fullmatch(path.name))
+        return sorted(self._listed(_PART_NAME))
+
+    def _listed(self, name: re.Pattern[str]) -> list[Path]:
+        days = [path for path in self._folder.iterdir() if path.name.startswith("date=") and path.is_dir()]
+        # Not by a glob, for which a folder that cannot be read is an empty one.
+        return [path for day in days for path in day.iterdir() if name.fullmatch(path.name)]
+
+    def _refuse_another_width(self) -> None:
+        newest = rows_of_part(self._parts()[-1]) if self._parts() else None
+        if newest is not None and top_k_of_rows(newest) != self._top_k:
+            found = top_k_of_rows(newest)
+            raise UsageError(
+                f"{self._folder} holds {found} labels a photo, not {self._top_k}; use --topk {found}, or another folder"
+            )
 
     def _index(self, stamp: PartStamp) -> bool:
         """Put the rows of a part into the index; False where the part is damaged, and now set aside."""
         path = self._folder / stamp.path
-        try:
-            self._row_index.record(stamp, _entries(path))
-        except LabelDirError as error:
+        rows = rows_of_part(path)
+        if rows is None:
             logger.warning(
-                "%s; the part is set aside, and its photos are labelled again if they are still there", error
+                "%s is damaged and set aside; its photos are labelled again if they are still there", stamp.path
             )
             path.replace(path.with_name(f".{path.name}.damaged"))
             return False
+        self._row_index.record(stamp, _entries(rows))
         return True
 
     def _stamp(self, path: Path) -> PartStamp:
@@ -189,8 +221,7 @@ class AppendDataset:
         return PartStamp(str(path.relative_to(self._folder)), facts.st_size, facts.st_mtime_ns)
 
 
-def _entries(path: Path) -> Iterator[Entry]:
-    rows = read_rows(path)
+def _entries(rows: pa.Table) -> Iterator[Entry]:
     columns = [rows.column(name) for name in ("file_name", "sha256", "error", "size_bytes")]
     columns.append(rows.column("mtime").cast(pa.int64()))
     for name, sha256, error, size_bytes, mtime_us in zip(*(column.to_pylist() for column in columns), strict=True):

@@ -24,7 +24,7 @@ _BETWEEN_ROWS_S = 0.05
 _SUSPENDED_S = 5.0
 # An index that cannot be read will not be readable a moment later.
 _INDEX_RETRY_S = 1.0
-_COMMIT_ATTEMPTS_OF_ONE_PASS = 3
+_ATTEMPTS_OF_ONE_PASS = 3
 
 
 class Daemon:
@@ -49,6 +49,7 @@ class Daemon:
         self._reporter = reporter
         self._control = control
         self._clock = clock
+        self._index_failures = 0
         self._updated_s = clock()
         self._next_tick_s = clock()
         self._next_update_s = clock()
@@ -139,7 +140,9 @@ class Daemon:
         try:
             self._pending_files.update(self._event_supervisor.pop_hints())
             self._stats.set_problem("index", None)
+            self._index_failures = 0
         except OSError as error:
+            self._index_failures += 1
             self._next_update_s = now_s + _INDEX_RETRY_S
             self._stats.set_problem("index", str(error))
 
@@ -158,7 +161,7 @@ class Daemon:
         self._stats.process_restarts = self._labeller_supervisor.restarts
 
     def _is_finished(self) -> bool:
-        if self._row_committer.failed_commits >= _COMMIT_ATTEMPTS_OF_ONE_PASS:
+        if max(self._row_committer.failed_commits, self._index_failures) >= _ATTEMPTS_OF_ONE_PASS:
             return True
         return self._pending_files.is_idle and self._row_committer.is_empty
 

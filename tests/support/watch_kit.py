@@ -17,7 +17,8 @@ from pipeline.monitoring.status_reporter import StatusReporter
 from pipeline.records import FileRef, ItemError, Row
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.sources.walk import WalkRules
-from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
+from pipeline.tables.append_dataset import AppendDataset
+from pipeline.tables.part_store import state_folder
 from pipeline.watching.control import LoopControl
 from pipeline.watching.daemon import Daemon
 from pipeline.watching.done_action import DoneAction
@@ -109,7 +110,8 @@ class Watched:
         self.clock = clock
         self.inbox = folder / "inbox"
         self.labels = folder / "labels"
-        (self.labels / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+        self.labels.mkdir(exist_ok=True)
+        state_folder(self.labels).mkdir(exist_ok=True)
         self.stats = DaemonStats()
         self.control = LoopControl()
         self.labeller = FakeLabeller(clock)

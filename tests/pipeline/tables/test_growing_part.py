@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.records import Row
-from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
+from pipeline.tables.append_dataset import AppendDataset
 from pipeline.tables.growing_part import GrowingPart
+from pipeline.tables.part_store import state_folder
 from pipeline.tables.row_index import entry_of
 from pipeline.tables.schema import to_batch
 
@@ -71,7 +72,9 @@ def test_large_parts_have_few_row_groups_and_every_row_once(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("part_format", ["parquet", "csv"])
 def test_parts_are_read_by_duckdb_and_pandas_with_their_day(tmp_path: Path, part_format: str) -> None:
-    (tmp_path / STATE_FOLDER).mkdir()
+    tmp_path /= "labels"
+    tmp_path.mkdir()
+    state_folder(tmp_path).mkdir()
     sink = AppendDataset(tmp_path, part_format, 3)
     for number in range(5):
         assert sink.add(_row(number), entry_of(_row(number)))

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.errors import WorkerDiedError
 from pipeline.records import ErrorClass, FileRef, ItemError
-from pipeline.tables.append_dataset import STATE_FOLDER
 from pipeline.tables.growing_part import GrowingPart
+from pipeline.tables.part_store import state_folder
 from pipeline.tables.row_index import Entry
 from pipeline.watching.done_action import DoneAction, Outcome
 from tests.support.watch_kit import Clock, Watch, Watched, put, rows_in
@@ -208,7 +208,7 @@ def test_a_restart_opens_no_photo_that_has_its_row_even_without_its_index(folder
     rows = [put(folder, f"{index}.jpg", bytes([index])) for index in range(7)]
     before.drain()
     before.kill()
-    for path in (folder / "labels" / STATE_FOLDER).glob("index.sqlite*"):
+    for path in (state_folder(folder / "labels")).glob("index.sqlite*"):
         path.unlink()
     after = watch()
     after.drain()
