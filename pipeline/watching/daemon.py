@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 
-from pipeline.errors import OutputError, WorkerDiedError
+from models.errors import ModelError
+from pipeline.errors import Interrupted, LabelDirError, OutputError
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.status_reporter import StatusReporter
 from pipeline.records import FileRef, Row
@@ -16,6 +18,8 @@ from pipeline.watching.labeller_supervisor import LabellerSupervisor, RunningLab
 from pipeline.watching.pending_files import PendingFiles
 from pipeline.watching.row_committer import RowCommitter
 from pipeline.watching.settle_tracker import InProgress
+
+logger = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 # While rows come in, events and commits are handled this often.
@@ -70,12 +74,25 @@ class Daemon:
             self._reporter.ready()
             self._control.is_running = True
             while not (self._control.stop_requested or (once and self._is_finished())):
-                self.turn()
+                self._survive_turn(once)
                 self._control.wait(self._pause_s())
             self._reporter.stopping()
             self._flush_last_rows()
         finally:
             self._close()
+
+    def _survive_turn(self, once: bool) -> None:
+        """Do the work that is due; an error that nobody expected is logged, and ends no daemon that has begun."""
+        try:
+            self.turn()
+        except Interrupted:
+            raise
+        except Exception as error:
+            if once:
+                raise
+            logger.exception("this is a bug, please report it; watching goes on")
+            self._pending_files.requeue_all()
+            self._labeller_supervisor.back_off(error)
 
     def turn(self) -> None:
         """Do all the work that is due now."""
@@ -98,7 +115,7 @@ class Daemon:
                     self._add(row, finished)
                 self._between_rows()
             self._labeller_supervisor.reset_backoff()
-        except (WorkerDiedError, OSError) as error:
+        except (LabelDirError, ModelError, OSError) as error:
             self._pending_files.requeue_all()
             self._labeller_supervisor.back_off(error)
 

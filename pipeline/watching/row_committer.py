@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 
+from pipeline.errors import LabelDirError
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.records import FileRef, Row
 from pipeline.tables.append_dataset import AppendDataset
@@ -97,10 +98,11 @@ class RowCommitter:
             return
         try:
             self.flush()
-        except OSError as error:
+        except (OSError, LabelDirError) as error:
             self._retry_at_s = self._clock() + _BACKOFF_S[min(self.failed_commits, len(_BACKOFF_S) - 1)]
             self.failed_commits += 1
-            self._stats.set_problem("output", f"rows cannot be written ({error.strerror or error}); photos are kept")
+            reason = getattr(error, "strerror", None) or error
+            self._stats.set_problem("output", f"rows cannot be written ({reason}); photos are kept")
 
     def flush(self) -> None:
         """Commit now.
