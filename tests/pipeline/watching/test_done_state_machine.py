@@ -17,13 +17,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from pipeline.system.exclusive_rename import rename_without_replacing
 from pipeline.tables.part_store import state_folder
 from pipeline.watching import done_action, verified_photo
 from tests.support.watch_kit import SETTLE_S, Clock, Watched, digest, rows_in
 
 NAMES = st.sampled_from(["a.bmp", "b.bmp", "sub/a.bmp"])
-# Few contents of one size: an empty one cannot be labelled.
-CONTENTS = st.sampled_from([b"one", b"two", b"six", b""])
+# New bytes, those of an earlier photo again, or none, which cannot be labelled; all others are of one size.
+CONTENTS = st.sampled_from(["new", "new", "new", "again", "empty"])
 _TIMES_NS = st.sampled_from([1_700_000_000_000_000_000, 1_700_000_002_000_000_000])
 _FOREIGN = {"a.bmp": b"foreign one", "keep.txt": b"foreign two", "sub/a.bmp": b"one"}
 _SCRATCH = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -51,19 +52,19 @@ class InboxAgainstEnemy(RuleBasedStateMachine):
         self.clock = Clock()
         self.history: dict[str, set[str]] = defaultdict(set)
         self.safe: set[bytes] = set()
-        self.errors: set[str] = set()
+        self.contents: list[bytes] = []
 
     @initialize()
     def start(self) -> None:
         self.watched = Watched(self.folder, self.clock, done=self.done)
 
-    @rule(name=NAMES, content=CONTENTS, mtime_ns=_TIMES_NS)
-    def overwrite_in_place(self, name: str, content: bytes, mtime_ns: int) -> None:
-        self._put(name, content, mtime_ns)
+    @rule(name=NAMES, kind=CONTENTS, mtime_ns=_TIMES_NS)
+    def overwrite_in_place(self, name: str, kind: str, mtime_ns: int) -> None:
+        self._put(name, kind, mtime_ns)
 
-    @rule(name=NAMES, content=CONTENTS, mtime_ns=_TIMES_NS)
-    def replace_by_rename(self, name: str, content: bytes, mtime_ns: int) -> None:
-        self._replace(name, content, mtime_ns)
+    @rule(name=NAMES, kind=CONTENTS, mtime_ns=_TIMES_NS)
+    def replace_by_rename(self, name: str, kind: str, mtime_ns: int) -> None:
+        self._replace(name, kind, mtime_ns)
 
     @rule(name=NAMES, other=NAMES)
     def swap(self, name: str, other: str) -> None:
@@ -74,18 +75,18 @@ class InboxAgainstEnemy(RuleBasedStateMachine):
             spare.rename(two)
             self._remember()
 
-    @rule(name=NAMES, content=CONTENTS, mtime_ns=_TIMES_NS, moment=st.sampled_from(["hash", "rename", "renamed"]))
-    def replace_at_the_next_done_action(self, name: str, content: bytes, mtime_ns: int, moment: str) -> None:
+    @rule(name=NAMES, kind=CONTENTS, mtime_ns=_TIMES_NS, moment=st.sampled_from(["hash", "rename", "renamed"]))
+    def replace_at_the_next_done_action(self, name: str, kind: str, mtime_ns: int, moment: str) -> None:
         owner = "_has_bytes" if moment == "hash" else "rename_without_replacing"
         original = getattr(verified_photo, owner)
 
         def once(*arguments: object) -> object:
             self.patch.setattr(verified_photo, owner, original)
             if moment == "rename":
-                self._replace(name, content, mtime_ns)
+                self._replace(name, kind, mtime_ns)
             result = original(*arguments)
             if moment != "rename":
-                self._replace(name, content, mtime_ns)
+                self._replace(name, kind, mtime_ns)
             return result
 
         self.patch.setattr(verified_photo, owner, once)
@@ -117,7 +118,7 @@ class InboxAgainstEnemy(RuleBasedStateMachine):
 
     @rule(is_refused=st.booleans())
     def other_file_system(self, is_refused: bool) -> None:
-        original = verified_photo.rename_without_replacing
+        original = rename_without_replacing
 
         def across(path: Path, new_path: Path) -> None:
             if self.folder / "done" in new_path.parents:
@@ -146,9 +147,8 @@ class InboxAgainstEnemy(RuleBasedStateMachine):
         assert len(rows) == len(set(rows))
         assert all(content is None or content in self.history[name] or ".1." in name for name, content in rows)
         labelled = {content for _, content in rows}
-        there = {
-            path.read_bytes() for path in self.folder.rglob("*.*") if path.is_file() and "label-dir" not in str(path)
-        }
+        places = [self.inbox, self.folder / "done"]
+        there = {path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()}
         for content in self.safe:
             assert content in there or digest(content) in labelled, f"{content!r} is gone without its row"
         for place, content in _FOREIGN.items():
@@ -163,23 +163,31 @@ class InboxAgainstEnemy(RuleBasedStateMachine):
     def _visible(self) -> list[Path]:
         return [path for path in self.inbox.rglob("*") if path.is_file() and not path.name.startswith(".")]
 
-    def _put(self, name: str, content: bytes, mtime_ns: int) -> None:
+    def _put(self, name: str, kind: str, mtime_ns: int) -> None:
         path = self.inbox / name
         path.parent.mkdir(parents=True, exist_ok=True)
         self._destroyed(path)
-        path.write_bytes(content)
+        path.write_bytes(self._content(kind))
         os.utime(path, ns=(mtime_ns, mtime_ns))
         self._remember()
 
-    def _replace(self, name: str, content: bytes, mtime_ns: int) -> None:
+    def _replace(self, name: str, kind: str, mtime_ns: int) -> None:
         path = self.inbox / name
         path.parent.mkdir(parents=True, exist_ok=True)
         new = self.folder / "new"
-        new.write_bytes(content)
+        new.write_bytes(self._content(kind))
         os.utime(new, ns=(mtime_ns, mtime_ns))
         self._destroyed(path)
         new.rename(path)
         self._remember()
+
+    def _content(self, kind: str) -> bytes:
+        if kind == "again" and self.contents:
+            return self.contents[len(self.contents) // 2]
+        if kind == "empty":
+            return b""
+        self.contents.append(f"{len(self.contents):04d}".encode())
+        return self.contents[-1]
 
     def _destroyed(self, path: Path) -> None:
         """Note that the enemy destroys what lies at `path`: bytes that lie nowhere else need no row any more."""
