@@ -98,7 +98,9 @@ def _daemon(
     clock = time.monotonic
     request, timings = options.labelling, options.timings
     avoid = frozenset() if done_action.target is None else frozenset({str(done_action.target)})
-    inbox = WatchedFolder(request.photos, WalkRules(request.options.include, request.options.exclude, avoid=avoid), request.out)
+    inbox = WatchedFolder(
+        request.photos, WalkRules(request.options.include, request.options.exclude, avoid=avoid), request.out
+    )
     poll_s = poll_interval(timings.poll, inbox)
     intervals = WatchIntervals(timings.settle, timings.flush, timings.rescan, poll_s, options.once)
     schedule = ScanSchedule(intervals.scan_s, clock)
