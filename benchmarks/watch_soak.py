@@ -146,7 +146,7 @@ def soak(process: psutil.Process, folder: Path, count: int, minutes: float) -> N
     is_over.set()
     writer.join()
     report(samples, last.rows)
-    while json.loads((folder / "labels" / ".watch-folder" / "status.json").read_text())["queue_depth"]:
+    while json.loads((folder / ".labels.label-dir" / "status.json").read_text())["queue_depth"]:
         time.sleep(0.5)
     time.sleep(5.0)
     print(f"idle: {idle_cpu_percent(process):.2f}% of a core")

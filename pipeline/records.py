@@ -59,6 +59,8 @@ def mtime_us_of(facts: os.stat_result) -> int:
 class FileRef(NamedTuple):
     """A file that the walk found: the name of its row, its path and its `stat` (`mtime_us`: since 1970, UTC).
 
+    `inode` and `ctime_ns` are 0 where they are unknown, or mean nothing on this file system.
+
     A tuple, because a walk makes millions: making a frozen dataclass takes three times as long.
     """
 
@@ -67,6 +69,7 @@ class FileRef(NamedTuple):
     size_bytes: int
     mtime_us: int
     inode: int = 0
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

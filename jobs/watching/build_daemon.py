@@ -11,6 +11,7 @@ from pathlib import Path
 from jobs.cli.options import WatchTimings
 from jobs.cli.signals import requests_by_signal
 from jobs.labelling.label_folder import LabelRequest, run_request
+from jobs.watching.labels_state import STATUS_NAME, locked_state
 from pipeline.errors import ExitCode, OutputError, UsageError, output_errors
 from pipeline.labeller import Labeller
 from pipeline.monitoring.daemon_stats import DaemonStats
@@ -19,8 +20,7 @@ from pipeline.monitoring.sd_notify import SdNotify
 from pipeline.monitoring.status_reporter import StatusReporter
 from pipeline.run import RunRequest
 from pipeline.sources.walk import WalkRules
-from pipeline.system.file_lock import held
-from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
+from pipeline.tables.append_dataset import AppendDataset
 from pipeline.tables.arrow import pa
 from pipeline.watching.control import LoopControl
 from pipeline.watching.daemon import Daemon
@@ -36,7 +36,8 @@ from pipeline.watching.watched_folder import WatchedFolder
 
 logger = logging.getLogger(__name__)
 
-STATUS_NAME = "status.json"
+# With --once nothing retries what these problems have left undone.
+_LEFT_UNDONE = ("index", "done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,16 @@ def watch_folder(options: WatchOptions) -> int:
     with contextlib.ExitStack() as stack:
         control = stack.enter_context(requests_by_signal())
         with output_errors(labels):
-            labels.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(held(labels / STATE_FOLDER / "lock", str(labels)))
+            labels.parent.mkdir(parents=True, exist_ok=True)
+            state = stack.enter_context(locked_state(labels))
             sink = AppendDataset(labels, options.format, options.labelling.options.topk, options.part_rows)
         stack.callback(sink.close)
         server = MetricsServer(*_address(options.metrics), stats) if options.metrics else None
         if server is not None:
             stack.callback(server.close)
-        _daemon(options, done_action, sink, stats, server, control).run(options.once)
+        _daemon(options, done_action, sink, state / STATUS_NAME, stats, server, control).run(options.once)
+    if options.once and (left := [stats.problems[area] for area in _LEFT_UNDONE if area in stats.problems]):
+        raise OutputError("; ".join(left))
     return ExitCode.SOME_FAILED if options.once and stats.failed else ExitCode.OK
 
 
@@ -87,6 +90,7 @@ def _daemon(
     options: WatchOptions,
     done_action: DoneAction,
     sink: AppendDataset,
+    status: Path,
     stats: DaemonStats,
     server: MetricsServer | None,
     control: LoopControl,
@@ -94,16 +98,18 @@ def _daemon(
     clock = time.monotonic
     request, timings = options.labelling, options.timings
     avoid = frozenset() if done_action.target is None else frozenset({str(done_action.target)})
-    inbox = WatchedFolder(request.photos, WalkRules(request.options.include, request.options.exclude, avoid=avoid))
+    inbox = WatchedFolder(
+        request.photos, WalkRules(request.options.include, request.options.exclude, avoid=avoid), request.out
+    )
     poll_s = poll_interval(timings.poll, inbox)
     intervals = WatchIntervals(timings.settle, timings.flush, timings.rescan, poll_s, options.once)
     schedule = ScanSchedule(intervals.scan_s, clock)
     tracker = SettleTracker(intervals.settle_s, clock)
-    row_committer = RowCommitter(sink, done_action, intervals.flush_s, clock, stats)
+    row_committer = RowCommitter(sink, done_action, intervals.flush_s, clock, stats, schedule.request)
     scanner = Scanner(inbox, schedule, clock)
     pending_files = PendingFiles(inbox, scanner, tracker, sink, stats, row_committer.finish_labelled)
     event_supervisor = EventSupervisor(inbox, schedule, intervals, stats, control.wake, clock)
-    status_files = [request.out / STATE_FOLDER / STATUS_NAME, *([options.status] if options.status else [])]
+    status_files = [status, *([options.status] if options.status else [])]
     reporter = StatusReporter(stats, SdNotify(), status_files, server, clock)
 
     def start_labeller() -> RunningLabeller:

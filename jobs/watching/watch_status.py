@@ -4,32 +4,72 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from jobs.watching.build_daemon import STATUS_NAME
-from models.system.process_state import is_alive
+from jobs.watching.labels_state import STATUS_NAME
+from models.system.outside_text import terminal_text
+from models.system.process_state import is_alive, start_ticks
 from pipeline.errors import InputMissingError
-from pipeline.sources.file_names import printable
-from pipeline.tables.append_dataset import STATE_FOLDER
+from pipeline.tables.part_store import state_folder
+
+# Written every 2 s, but not while a model is being loaded.
+_OUT_OF_DATE_S = 60.0
+_NUMBERS = (
+    *("pid", "written_at", "started_at", "labelled", "unchanged", "queue_depth", "oldest_unlabelled_s"),
+    *("rows_not_durable", "mean_lag_s", "rescan_finds", "process_restarts", "observer_restarts"),
+)
+_TEXTS = ("state", "health", "mode", "model")
 
 
 def show_status(labels: Path) -> int:
     """Print the state of the daemon that writes `labels`; return 0 where it runs and is healthy, else 1.
 
     Raises:
-        InputMissingError: no daemon has written a status there.
+        InputMissingError: no daemon ever wrote there, or its status cannot be read or understood.
     """
+    path = state_folder(labels.resolve()) / STATUS_NAME
     try:
-        status = json.loads((labels / STATE_FOLDER / STATUS_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputMissingError(f"{labels} has no status of a watch-folder") from error
-    is_running = status["state"] == "running" and is_alive(status["pid"])
-    for name, value in _lines(status, is_running):
-        click.echo(f"{name:<18} {printable(str(value))}")
-    return 0 if is_running and status["health"] == "ok" else 1
+        status = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputMissingError(f"{_told(labels)} has no status of a watch-folder") from error
+    except OSError as error:
+        raise InputMissingError(f"{_told(path)} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputMissingError(f"{_told(path)} is no status of a watch-folder; a running one replaces it") from error
+    if not _is_status(status):
+        raise InputMissingError(f"{_told(path)} is no status of this watch-folder; a running one replaces it")
+    is_running = status["state"] == "running" and _is_process_of(status)
+    age_s = time.time() - status["written_at"]
+    health = status["health"]
+    if is_running and abs(age_s) > _OUT_OF_DATE_S:
+        health = f"unknown: the figures are {age_s:.0f} s old (is the disk full, or the process suspended?)"
+    for name, value in _lines({**status, "health": health}, is_running):
+        click.echo(f"{name:<18} {terminal_text(str(value))}")
+    return 0 if is_running and health == "ok" else 1
+
+
+def _is_status(status: object) -> bool:
+    if not isinstance(status, dict) or not isinstance(status.get("failed"), dict):
+        return False
+    numbers = [status.get(name) for name in _NUMBERS]
+    if status.get("last_success_at") is not None:
+        numbers.append(status["last_success_at"])
+    return all(_is_number(number) for number in numbers) and all(isinstance(status.get(name), str) for name in _TEXTS)
+
+
+def _is_number(value: object) -> bool:
+    # Years up to 9999, and no NaN: what the lines below can show.
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e11
+
+
+def _is_process_of(status: dict[str, Any]) -> bool:
+    """Tell whether the process that wrote the status lives; another process may have its number by now."""
+    pid = int(status["pid"])
+    return is_alive(pid) and start_ticks(pid) == status.get("start_ticks")
 
 
 def _lines(status: dict[str, Any], is_running: bool) -> list[tuple[str, object]]:
@@ -58,3 +98,7 @@ def _time(at_s: float | None) -> str:
     if at_s is None:
         return "never"
     return datetime.datetime.fromtimestamp(at_s, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _told(path: Path) -> str:
+    return terminal_text(str(path))

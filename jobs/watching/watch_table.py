@@ -24,7 +24,7 @@ def watch_table(request: LabelRequest, timings: WatchTimings) -> int:
     """Keep the table up to date with the folder until told to stop; raises what `TableWatch.run` does."""
     out, options = request.out.resolve(), request.options
     avoid = frozenset({str(out), str(state_folder(out))})
-    inbox = WatchedFolder(request.photos, WalkRules(options.include, options.exclude, options.follow_links, avoid))
+    inbox = WatchedFolder(request.photos, WalkRules(options.include, options.exclude, options.follow_links, avoid), out)
     poll_s = poll_interval(timings.poll, inbox)
     intervals = WatchIntervals(timings.settle, timings.flush, timings.rescan, poll_s)
     with requests_by_signal() as control:

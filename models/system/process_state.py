@@ -18,6 +18,8 @@ _CAUSES = {
     signal.SIGTERM: "terminated",
 }
 _END_WAIT_S = 5.0
+# The 22nd field of /proc/PID/stat, counted from the third.
+_START_TICKS_FIELD = 19
 
 
 def cause_of_end(exit_code: int | None) -> str:
@@ -35,12 +37,14 @@ def cause_of_end(exit_code: int | None) -> str:
 
 def process_state(pid: int) -> str:
     """Return the kernel's letter for the state of `pid` ("R", "S", "T" stopped, ...), "" where the process is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stat_file:
-            fields = stat_file.read().rpartition(b")")[2].split()
-    except OSError:
-        return ""
-    return fields[0].decode()
+    fields = _stat_fields(pid)
+    return fields[0].decode() if fields else ""
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return when `pid` started, in clock ticks since boot: another process with this number has another start."""
+    fields = _stat_fields(pid)
+    return int(fields[_START_TICKS_FIELD]) if fields else None
 
 
 def is_alive(pid: int) -> bool:
@@ -61,6 +65,15 @@ def resident_bytes(pid: int) -> int:
 def mapped_bytes(pid: int) -> int:
     """Return the address space of process `pid`, 0 where the process is gone."""
     return _memory_bytes(pid, 0)
+
+
+def _stat_fields(pid: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat from the third one on, none where the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat_file:
+            return stat_file.read().rpartition(b")")[2].split()
+    except OSError:
+        return []
 
 
 def _memory_bytes(pid: int, column: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,7 +42,7 @@ class MetricsServer:
 
         self._thread: threading.Thread | None = None
         try:
-            self._server = _Server((host, port), Handler)
+            self._server = (_Ipv6Server if ":" in host else _Server)((host, port), Handler)
         except OSError as error:
             raise OutputError(f"metrics cannot be served at {host}:{port}: {error.strerror or error}") from error
         self.port = self._server.server_address[1]
@@ -66,18 +67,29 @@ class _Server(ThreadingHTTPServer):
         """Ignore the error: a client that closes the connection early is not worth a traceback in the log."""
 
 
+class _Ipv6Server(_Server):
+    address_family = socket.AF_INET6
+
+
 class _Handler(BaseHTTPRequestHandler):
     timeout = _REQUEST_TIMEOUT_S
     pages: dict[str, object]
 
     def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, with_body: bool) -> None:
         page = self.pages.get(self.path.partition("?")[0])
         status, kind, body = page() if callable(page) else (404, "text/plain", b"try /metrics or /healthz\n")
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if with_body:
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
         """Log nothing: scrapes every few seconds would fill the log."""

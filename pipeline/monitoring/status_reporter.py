@@ -6,9 +6,11 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from models.system.process_state import start_ticks
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.prometheus import MetricsServer
 from pipeline.monitoring.sd_notify import SdNotify
@@ -17,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _STATUS_EVERY_S = 2.0
 _LOG_EVERY_S = 60.0
+_NEW_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StatusReporter:
@@ -81,10 +84,23 @@ class StatusReporter:
             logger.info("%s", self._stats.summary(), extra={"fields": self._stats.snapshot()})
 
     def _write_status(self, state: str) -> None:
-        document = json.dumps({"state": state, "pid": os.getpid(), **self._stats.snapshot()}, indent=1) + "\n"
+        pid = os.getpid()
+        facts = {"state": state, "pid": pid, "start_ticks": start_ticks(pid), "written_at": time.time()}
+        document = json.dumps({**facts, **self._stats.snapshot()}, indent=1) + "\n"
         for path in self._status_files:
-            temporary = path.with_name(f".{path.name}.tmp")
-            # Without fsync: after a power cut the status is out of date anyway.
             with contextlib.suppress(OSError):
-                temporary.write_text(document, encoding="utf-8")
-                temporary.replace(path)
+                _replace(path, document.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put `content` at `path` in one step; without fsync, for after a power cut the status is out of date anyway."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    # A link that was planted there is removed, never followed.
+    temporary.unlink(missing_ok=True)
+    try:
+        with open(os.open(temporary, _NEW_FILE_FLAGS, 0o666), "wb") as stream:
+            stream.write(content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -175,7 +175,7 @@ class _Scanner:
                 continue
             mtime_us = mtime_us_of(facts)
             if stat.S_ISREG(facts.st_mode) and mtime_us >= since_us:
-                yield FileRef(row_name, path, facts.st_size, mtime_us, facts.st_ino)
+                yield FileRef(row_name, path, facts.st_size, mtime_us, facts.st_ino, facts.st_ctime_ns)
             else:
                 counts.skipped += 1
 

@@ -12,27 +12,42 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from models.system.atomic_file import sync_folder
-from pipeline.errors import LabelDirError
+from pipeline.errors import OutputError, UsageError
 from pipeline.records import FileRef, Row
 from pipeline.tables.arrow import pa
-from pipeline.tables.growing_part import GrowingPart
-from pipeline.tables.reader import read_rows, top_k_of_rows
-from pipeline.tables.row_index import Entry, PartStamp, RowIndex, entry_of, identity_of
+from pipeline.tables.growing_part import GrowingPart, rows_of_part
+from pipeline.tables.part_store import state_folder
+from pipeline.tables.reader import top_k_of_rows
+from pipeline.tables.row_index import Entry, PartStamp, RowIndex, identity_of
 from pipeline.tables.schema import to_batch
 
 logger = logging.getLogger(__name__)
 
 ROWS_PER_PART = 50_000
-STATE_FOLDER = ".watch-folder"
+INDEX_NAME = "index.sqlite"
 FORMATS = ("parquet", "csv")
+_LEFTOVER_NAME = re.compile(r"\.part-.*\.tmp")
 _PART_NAME = re.compile(r"part-(\d+)\.(parquet|csv)")
 _DAY_US = 86_400_000_000
 
 
+class CommittedRow(NamedTuple):
+    """A row and its entry in the index."""
+
+    row: Row
+    entry: Entry
+
+
 class AppendDataset:
-    """The labels in `folder`; the caller makes sure that there is one writer at a time."""
+    """The labels in `folder`; the caller holds the lock of `state_folder`, so that there is one writer at a time.
+
+    Raises:
+        UsageError: the labels have another number of labels for each photo, or a part is not ours.
+        OSError: a part or the index cannot be read or written.
+    """
 
     def __init__(self, folder: Path, part_format: str, top_k: int, rows_per_part: int = ROWS_PER_PART) -> None:
         self._folder = folder
@@ -40,12 +55,17 @@ class AppendDataset:
         self._top_k = top_k
         self._rows_per_part = rows_per_part
         self._open: GrowingPart | None = None
-        self._pending: list[Row] = []
-        self._durable: list[Row] = []
+        self._pending: list[CommittedRow] = []
+        self._durable: list[CommittedRow] = []
         self._unrecorded: list[tuple[Path, list[Entry]]] = []
         self._recent: dict[str, list[Entry]] = {}
-        self._row_index = RowIndex(folder / STATE_FOLDER / "index.sqlite")
-        self._recover()
+        self._row_index = RowIndex(state_folder(folder.resolve()) / INDEX_NAME)
+        try:
+            self._recover()
+            self._refuse_another_width()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the index; rows that were not committed are discarded."""
@@ -61,7 +81,7 @@ class AppendDataset:
         found = self._row_index.find(refs)
         for ref in refs:
             for entry in self._recent.get(ref.name, ()):
-                if (entry.size_bytes, entry.mtime_us) == (ref.size_bytes, ref.mtime_us):
+                if entry.is_of(ref):
                     found[ref.name] = entry
         return found
 
@@ -69,30 +89,41 @@ class AppendDataset:
         """Tell whether the row of an entry from `find` is in a part already."""
         return entry not in self._recent.get(entry.name, ())
 
-    def add(self, row: Row) -> bool:
-        """Take a row; return False, and take nothing, where this content has its row under this name already."""
-        entry = entry_of(row)
+    def distrust(self, entry: Entry) -> None:
+        """Note that the file that `find` took for that of `entry` has other bytes, and needs a row of its own.
+
+        Raises:
+            OSError: the index cannot be written.
+        """
+        self._row_index.distrust(entry)
+
+    def add(self, row: Row, entry: Entry) -> bool:
+        """Take a row; return False, and take nothing, where this content has its row under this name already.
+
+        Raises:
+            OSError: the index cannot be read or written.
+        """
         if any(known.identity == entry.identity for known in self._recent.get(entry.name, ())):
             return False
         if self._row_index.contains(entry):
-            self._row_index.update_mtime(entry)
+            self._row_index.update_stat([entry])
             return False
-        self._pending.append(row)
+        self._pending.append(CommittedRow(row, entry))
         self._recent.setdefault(entry.name, []).append(entry)
         return True
 
-    def commit(self) -> list[Row]:
+    def commit(self) -> list[CommittedRow]:
         """Make the rows taken so far durable and readable, and return them; after an error the next commit retries.
 
         Raises:
             OSError: a part or the index cannot be written.
         """
         while self._pending:
-            day, rows_of_day = next(groupby(self._pending, _day_of))
+            day, rows_of_day = next(groupby(self._pending, lambda pending: _day_of(pending.row)))
             part = self._part_for(day)
             rows = list(islice(rows_of_day, self._rows_per_part - part.rows))
-            part.append(to_batch(rows, self._top_k))
-            self._unrecorded.append((part.path, [entry_of(row) for row in rows]))
+            part.append(to_batch([pending.row for pending in rows], self._top_k))
+            self._unrecorded.append((part.path, [pending.entry for pending in rows]))
             self._durable += rows
             del self._pending[: len(rows)]
         self._record()
@@ -126,19 +157,25 @@ class AppendDataset:
         return self._open
 
     def _reopened(self, path: Path) -> pa.Table | None:
-        """Return the rows of a part that can take more; None for a part that is full or of another format or width."""
-        try:
-            rows = read_rows(path)
-        except LabelDirError:
+        """Return the rows of a part that can take more; None for a part that is full, damaged or of another width."""
+        if not path.exists():
+            return None
+        rows = rows_of_part(path)
+        if rows is None:
             return None
         return rows if top_k_of_rows(rows) == self._top_k and rows.num_rows < self._rows_per_part else None
 
     def _recover(self) -> None:
         """Bring the index up to date with the parts, and remove the temporary files that a killed writer left."""
-        for leftover in self._folder.glob("date=*/.part-*.tmp"):
+        for leftover in self._listed(_LEFTOVER_NAME):
             leftover.unlink()
         present = {stamp.path: stamp for stamp in map(self._stamp, self._parts())}
         known = self._row_index.parts()
+        if known and not any(stamp.path in present for stamp in known):
+            raise OutputError(
+                f"{self._folder} holds none of the {len(known)} parts that were written there; is another disk to be "
+                f"mounted? If they were removed on purpose, remove {self._folder} as well"
+            )
         if any(stamp.path not in present for stamp in known):
             logger.warning("parts of the labels were removed; photos that had their rows there count as new")
             self._row_index.clear()
@@ -146,23 +183,37 @@ class AppendDataset:
         for stamp in present.values():
             if stamp not in known and not self._index(stamp) and any(other.path == stamp.path for other in known):
                 # The index still has the rows of the damaged part, which are gone.
+                self._row_index.clear()
                 self._recover()
                 return
 
     def _parts(self) -> list[Path]:
-        return sorted(path for path in self._folder.glob("date=*/part-*") if _PART_NAME.fullmatch(path.name))
+        return sorted(self._listed(_PART_NAME))
+
+    def _listed(self, name: re.Pattern[str]) -> list[Path]:
+        days = [path for path in self._folder.iterdir() if path.name.startswith("date=") and path.is_dir()]
+        # Not by a glob, for which a folder that cannot be read is an empty one.
+        return [path for day in days for path in day.iterdir() if name.fullmatch(path.name)]
+
+    def _refuse_another_width(self) -> None:
+        newest = rows_of_part(self._parts()[-1]) if self._parts() else None
+        if newest is not None and top_k_of_rows(newest) != self._top_k:
+            found = top_k_of_rows(newest)
+            raise UsageError(
+                f"{self._folder} holds {found} labels a photo, not {self._top_k}; use --topk {found}, or another folder"
+            )
 
     def _index(self, stamp: PartStamp) -> bool:
         """Put the rows of a part into the index; False where the part is damaged, and now set aside."""
         path = self._folder / stamp.path
-        try:
-            self._row_index.record(stamp, _entries(path))
-        except LabelDirError as error:
+        rows = rows_of_part(path)
+        if rows is None:
             logger.warning(
-                "%s; the part is set aside, and its photos are labelled again if they are still there", error
+                "%s is damaged and set aside; its photos are labelled again if they are still there", stamp.path
             )
             path.replace(path.with_name(f".{path.name}.damaged"))
             return False
+        self._row_index.record(stamp, _entries(rows))
         return True
 
     def _stamp(self, path: Path) -> PartStamp:
@@ -170,8 +221,7 @@ class AppendDataset:
         return PartStamp(str(path.relative_to(self._folder)), facts.st_size, facts.st_mtime_ns)
 
 
-def _entries(path: Path) -> Iterator[Entry]:
-    rows = read_rows(path)
+def _entries(rows: pa.Table) -> Iterator[Entry]:
     columns = [rows.column(name) for name in ("file_name", "sha256", "error", "size_bytes")]
     columns.append(rows.column("mtime").cast(pa.int64()))
     for name, sha256, error, size_bytes, mtime_us in zip(*(column.to_pylist() for column in columns), strict=True):

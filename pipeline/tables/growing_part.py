@@ -7,9 +7,12 @@ and new rows form a row group of their own behind them. Small row groups are mer
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from pipeline.tables.arrow import pa
+from pipeline.errors import LabelDirError, UsageError
+from pipeline.tables.arrow import pa, pq
+from pipeline.tables.reader import read_rows
 from pipeline.tables.schema import schema
 from pipeline.tables.writer import write_batches
 
@@ -55,3 +58,40 @@ class GrowingPart:
             group = rows.slice(begin, ROWS_PER_GROUP).combine_chunks()
             merged += group.replace_schema_metadata(self._schema.metadata).to_batches()
         return merged
+
+
+def rows_of_part(path: Path) -> pa.Table | None:
+    """Return the rows of a part; None where the part is damaged.
+
+    Raises:
+        UsageError: the part is whole, and not ours.
+        OSError: the part cannot be read now, which says nothing of what it holds.
+    """
+    try:
+        return read_rows(path)
+    except LabelDirError as error:
+        try:
+            with path.open("rb") as stream:
+                content = stream.read()
+        except OSError as failure:
+            raise _unreadable(path, failure) from failure
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+            # It could not be read a moment ago.
+            raise _unreadable(path, error.__cause__) from error
+        if isinstance(error, UsageError) and _is_whole(path, content):
+            raise
+        return None
+
+
+def _unreadable(path: Path, error: OSError) -> OSError:
+    return OSError(error.errno, f"{path.parent.name}/{path.name} cannot be read ({error.strerror or error})")
+
+
+def _is_whole(path: Path, content: bytes) -> bool:
+    """Tell whether a file that is no table of ours is one of another program, and not the rest of a table."""
+    if path.suffix == ".parquet":
+        with contextlib.suppress(pa.ArrowException, OSError):
+            return pq.read_schema(pa.BufferReader(content)) is not None
+        return False
+    header = content.partition(b"\n")[0].replace(b'"', b"")
+    return bool(header) and not b"file_name,status,error,".startswith(header[:23])

@@ -128,11 +128,12 @@ class PartStore:
     def _verified(self, path: Path) -> SortedTable | None:
         """Return the part at `path`; None where its bytes are not exactly those that `commit` wrote."""
         name = _PART_NAME.fullmatch(path.name)
+        # A part that cannot be read now is no damaged part: its error ends the run.
+        if name is None or name[2] != _digest(path.read_bytes()):
+            return None
         try:
-            if name is None or name[2] != _digest(path.read_bytes()):
-                return None
             return _part(path) if pq.read_schema(path).equals(schema(self._top_k)) else None
-        except (OSError, pa.ArrowException):
+        except pa.ArrowException:
             return None
 
 

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from pipeline.records import FileRef, Row
@@ -16,27 +16,44 @@ logger = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 16
 _NAMES_PER_QUERY = 256
+# The index of a version before has other columns: it is built again from the parts.
+_VERSION = 2
+_UNKNOWN, _UNTRUSTED = 0, -1
 _TABLES = """
 CREATE TABLE IF NOT EXISTS part (path TEXT PRIMARY KEY, size_bytes INTEGER, mtime_ns INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS photo (
-    name TEXT, identity BLOB, size_bytes INTEGER, mtime_us INTEGER, PRIMARY KEY (name, identity)
+    name TEXT, identity BLOB, size_bytes INTEGER, mtime_us INTEGER, ctime_ns INTEGER, inode INTEGER,
+    PRIMARY KEY (name, identity)
 ) WITHOUT ROWID;
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row's name and `identity` (see `identity_of`), and the file's `stat` when the file was last seen."""
+    """A row's name and `identity` (see `identity_of`), and the file's `stat` when the file was last seen.
+
+    `ctime_ns` and `inode` are 0 where they are unknown: the parts do not hold them.
+    """
 
     name: str
     identity: bytes
     size_bytes: int
     mtime_us: int
+    ctime_ns: int = _UNKNOWN
+    inode: int = _UNKNOWN
 
     @property
     def is_labelled(self) -> bool:
         """Whether the row has labels, not an error."""
         return self.identity[0] == 1
+
+    def is_of(self, ref: FileRef) -> bool:
+        """Tell whether the file is unchanged since the row, as far as `stat` can tell."""
+        return (
+            (self.size_bytes, self.mtime_us) == (ref.size_bytes, ref.mtime_us)
+            and self.ctime_ns in (_UNKNOWN, ref.ctime_ns)
+            and (self.inode == ref.inode or _UNKNOWN in (self.inode, ref.inode))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +75,11 @@ def identity_of(sha256: str | None, error: str | None, size_bytes: int) -> bytes
     return b"\0" + hashlib.blake2b(f"{size_bytes} {error}".encode(), digest_size=_DIGEST_BYTES).digest()
 
 
-def entry_of(row: Row) -> Entry:
-    """Return the entry of a row."""
+def entry_of(row: Row, ref: FileRef | None = None) -> Entry:
+    """Return the entry of a row; `ref` is the file as it was before and after it was read, if that is known."""
     identity = identity_of(row.sha256, None if row.error is None else str(row.error), row.size_bytes)
-    return Entry(row.file_name, identity, row.size_bytes, row.mtime_us)
+    ctime_ns, inode = (_UNKNOWN, _UNKNOWN) if ref is None else (ref.ctime_ns, ref.inode)
+    return Entry(row.file_name, identity, row.size_bytes, row.mtime_us, ctime_ns, inode)
 
 
 class RowIndex:
@@ -95,21 +113,28 @@ class RowIndex:
     def record(self, part: PartStamp, entries: Iterable[Entry]) -> None:
         """Note in one step that `part` holds `entries`: all its rows, or those new since the part was last recorded."""
         with _as_os_error(), self._database:
+            # What is known of a file is not replaced by the less that its part knows.
             self._database.executemany(
-                "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?)",
-                ((entry.name, entry.identity, entry.size_bytes, entry.mtime_us) for entry in entries),
+                "INSERT INTO photo VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " size_bytes = excluded.size_bytes, mtime_us = excluded.mtime_us,"
+                " ctime_ns = excluded.ctime_ns, inode = excluded.inode WHERE excluded.ctime_ns != 0",
+                map(astuple, entries),
             )
             self._database.execute(
                 "INSERT OR REPLACE INTO part VALUES (?, ?, ?)", (part.path, part.size_bytes, part.mtime_ns)
             )
 
-    def update_mtime(self, entry: Entry) -> None:
-        """Note the new time of a file whose content already has its row."""
+    def update_stat(self, entries: Iterable[Entry]) -> None:
+        """Note the new `stat` of files whose content already has its row."""
         with _as_os_error(), self._database:
-            self._database.execute(
-                "UPDATE photo SET mtime_us = ? WHERE name = ? AND identity = ?",
-                (entry.mtime_us, entry.name, entry.identity),
+            self._database.executemany(
+                "UPDATE photo SET mtime_us = ?, ctime_ns = ?, inode = ? WHERE name = ? AND identity = ?",
+                ((entry.mtime_us, entry.ctime_ns, entry.inode, entry.name, entry.identity) for entry in entries),
             )
+
+    def distrust(self, entry: Entry) -> None:
+        """Note that a file with the `stat` of `entry` has other bytes: `find` returns this entry no more."""
+        self.update_stat([replace(entry, ctime_ns=_UNTRUSTED)])
 
     def contains(self, entry: Entry) -> bool:
         """Tell whether this content has its row under this name, whatever the file's time."""
@@ -118,8 +143,13 @@ class RowIndex:
             return self._database.execute(query, (entry.name, entry.identity)).fetchone() is not None
 
     def find(self, refs: Sequence[FileRef]) -> dict[str, Entry]:
-        """Return, by name, the entries of those files whose size and time are those of their row."""
+        """Return, by name, the entries of those files that are unchanged since their row, as far as `stat` can tell.
+
+        An entry without inode and ctime, from a part, learns them here. Where a name has several such entries of the
+        same size and time, none is returned: only the bytes can tell.
+        """
         found: dict[str, Entry] = {}
+        unsure: dict[str, list[Entry]] = {}
         with _as_os_error():
             for begin in range(0, len(refs), _NAMES_PER_QUERY):
                 some = {ref.name: ref for ref in refs[begin : begin + _NAMES_PER_QUERY]}
@@ -127,9 +157,16 @@ class RowIndex:
                 for values in self._database.execute(query, list(some)):
                     entry = Entry(*values)
                     ref = some[entry.name]
-                    if (entry.size_bytes, entry.mtime_us) == (ref.size_bytes, ref.mtime_us):
+                    if not entry.is_of(ref):
+                        continue
+                    if entry.ctime_ns == _UNKNOWN:
+                        unsure.setdefault(entry.name, []).append(replace(entry, ctime_ns=ref.ctime_ns, inode=ref.inode))
+                    else:
                         found[entry.name] = entry
-        return found
+        learned = [entries[0] for name, entries in unsure.items() if len(entries) == 1 and name not in found]
+        if learned:
+            self.update_stat(learned)
+        return found | {entry.name: entry for entry in learned}
 
     def _remove_file(self) -> None:
         for suffix in ("", "-wal", "-shm"):
@@ -144,7 +181,10 @@ def _opened(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = NORMAL")
         if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("the index is damaged")
+        if database.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+            database.executescript("DROP TABLE IF EXISTS part; DROP TABLE IF EXISTS photo;")
         database.executescript(_TABLES)
+        database.execute(f"PRAGMA user_version = {_VERSION}")
     except BaseException:
         database.close()
         raise

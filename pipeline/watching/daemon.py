@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 
-from pipeline.errors import OutputError, WorkerDiedError
+from models.errors import ModelError
+from pipeline.errors import Interrupted, LabelDirError, OutputError
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.status_reporter import StatusReporter
 from pipeline.records import FileRef, Row
@@ -15,6 +17,9 @@ from pipeline.watching.event_supervisor import EventSupervisor
 from pipeline.watching.labeller_supervisor import LabellerSupervisor, RunningLabeller
 from pipeline.watching.pending_files import PendingFiles
 from pipeline.watching.row_committer import RowCommitter
+from pipeline.watching.settle_tracker import InProgress
+
+logger = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 # While rows come in, events and commits are handled this often.
@@ -23,7 +28,7 @@ _BETWEEN_ROWS_S = 0.05
 _SUSPENDED_S = 5.0
 # An index that cannot be read will not be readable a moment later.
 _INDEX_RETRY_S = 1.0
-_COMMIT_ATTEMPTS_OF_ONE_PASS = 3
+_ATTEMPTS_OF_ONE_PASS = 3
 
 
 class Daemon:
@@ -48,6 +53,7 @@ class Daemon:
         self._reporter = reporter
         self._control = control
         self._clock = clock
+        self._index_failures = 0
         self._updated_s = clock()
         self._next_tick_s = clock()
         self._next_update_s = clock()
@@ -68,12 +74,25 @@ class Daemon:
             self._reporter.ready()
             self._control.is_running = True
             while not (self._control.stop_requested or (once and self._is_finished())):
-                self.turn()
+                self._survive_turn(once)
                 self._control.wait(self._pause_s())
             self._reporter.stopping()
             self._flush_last_rows()
         finally:
             self._close()
+
+    def _survive_turn(self, once: bool) -> None:
+        """Do the work that is due; an error that nobody expected is logged, and ends no daemon that has begun."""
+        try:
+            self.turn()
+        except Interrupted:
+            raise
+        except Exception as error:
+            if once:
+                raise
+            logger.exception("this is a bug, please report it; watching goes on")
+            self._pending_files.requeue_all()
+            self._labeller_supervisor.back_off(error)
 
     def turn(self) -> None:
         """Do all the work that is due now."""
@@ -93,16 +112,16 @@ class Daemon:
             for row in labeller.rows(_Files(self._next_file), self._between_rows):
                 finished = self._pending_files.accept(row)
                 if finished is not None:
-                    self._add(row, finished.noticed_s)
+                    self._add(row, finished)
                 self._between_rows()
             self._labeller_supervisor.reset_backoff()
-        except (WorkerDiedError, OSError) as error:
+        except (LabelDirError, ModelError, OSError) as error:
             self._pending_files.requeue_all()
             self._labeller_supervisor.back_off(error)
 
-    def _add(self, row: Row, noticed_s: float) -> None:
+    def _add(self, row: Row, finished: InProgress) -> None:
         try:
-            self._row_committer.add(row, noticed_s)
+            self._row_committer.add(row, finished.ref, finished.noticed_s)
         except OSError as error:
             # The row is dropped, and its photo is still in the inbox: the scan finds it again.
             self._stats.set_problem("index", str(error))
@@ -138,7 +157,9 @@ class Daemon:
         try:
             self._pending_files.update(self._event_supervisor.pop_hints())
             self._stats.set_problem("index", None)
+            self._index_failures = 0
         except OSError as error:
+            self._index_failures += 1
             self._next_update_s = now_s + _INDEX_RETRY_S
             self._stats.set_problem("index", str(error))
 
@@ -157,7 +178,7 @@ class Daemon:
         self._stats.process_restarts = self._labeller_supervisor.restarts
 
     def _is_finished(self) -> bool:
-        if self._row_committer.failed_commits >= _COMMIT_ATTEMPTS_OF_ONE_PASS:
+        if max(self._row_committer.failed_commits, self._index_failures) >= _ATTEMPTS_OF_ONE_PASS:
             return True
         return self._pending_files.is_idle and self._row_committer.is_empty
 

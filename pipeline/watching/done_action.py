@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from itertools import count
 from pathlib import Path
 
-from models.system.atomic_file import replacing
+from models.system.atomic_file import sync_folder
 from pipeline.sources.file_names import file_system_name
+from pipeline.system.exclusive_rename import rename_without_replacing
 from pipeline.tables.row_index import Entry
+from pipeline.watching.verified_photo import VerifiedPhoto, verified, with_stem_ending
 
 _DIGITS = 12
-_CLAIMED = "labelled"
+_NEW_FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Outcome(Enum):
+    """What became of a photo: moved or deleted; left where it is, or gone already; or it is not the row's photo."""
+
+    DONE = auto()
+    LEFT = auto()
+    OTHER_PHOTO = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class DoneAction:
     """Photos that were labelled are deleted, or they and the failed ones move below `target`; by default they stay.
 
-    A photo that could not be labelled is never deleted.
+    A photo that could not be labelled is never deleted. A photo is what its bytes are: one with other bytes than those
+    of the row is left alone, whatever its name, size and time.
     """
 
     inbox: Path
@@ -34,90 +50,100 @@ class DoneAction:
         """Whether photos stay where they are."""
         return not self.delete and self.target is None
 
-    def apply(self, entry: Entry) -> bool:
-        """Move or delete the photo of a durable row; False if it is gone, or no longer the photo of that row.
+    def apply(self, entry: Entry) -> Outcome:
+        """Move or delete the photo of a durable row.
 
         Raises:
-            OSError: the photo cannot be moved or deleted.
+            OSError: the photo cannot be read, moved or deleted, or a program is still writing it.
         """
         if self.keeps or (self.delete and not entry.is_labelled):
-            return False
-        path = self.inbox / file_system_name(entry.name)
+            return Outcome.LEFT
+        name = file_system_name(entry.name)
         try:
-            if not _is_photo_of(entry, path):
-                return False
-            destination = None if self.target is None else self.target / file_system_name(entry.name)
-            if destination is None or (entry.is_labelled and _has_content(destination, entry.identity[1:])):
-                # An interrupted move between file systems left a copy there.
-                return _remove(path, entry)
-            return _move(path, _free_path(destination, entry), entry)
+            with verified(self.inbox / name, entry) as photo:
+                if photo is None:
+                    return Outcome.OTHER_PHOTO
+                is_done = photo.remove() if self.target is None else _move(photo, self.target / name, entry)
         except FileNotFoundError:
-            return False
+            return Outcome.LEFT
+        return Outcome.DONE if is_done else Outcome.OTHER_PHOTO
 
 
-def _is_photo_of(entry: Entry, path: Path) -> bool:
-    facts = path.lstat()
-    return (facts.st_size, facts.st_mtime_ns // 1000) == (entry.size_bytes, entry.mtime_us)
+def _move(photo: VerifiedPhoto, destination: Path, entry: Entry) -> bool:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    for candidate in _candidates(destination, entry):
+        try:
+            if entry.is_labelled and _has_content(candidate, photo.facts, entry.identity[1:]):
+                # An interrupted move between file systems left a copy there.
+                return photo.remove()
+            return photo.rename(candidate)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            return _move_by_copy(photo, destination, entry)
+    raise AssertionError("there is always another number")
 
 
-def _free_path(path: Path, entry: Entry) -> Path:
-    """Return `path`; if another photo has it, the name with the content's digest, or with a number if it has none."""
-    if not os.path.lexists(path):
-        return path
+def _candidates(path: Path, entry: Entry) -> Iterator[Path]:
+    """Yield `path`, and in case another photo has that name, the name with the content's digest, then with numbers."""
+    yield path
     if entry.is_labelled:
-        return path.with_stem(f"{path.stem}.{entry.identity[1:].hex()[:_DIGITS]}")
-    numbered = (path.with_stem(f"{path.stem}.{number}") for number in count(1))
-    return next(candidate for candidate in numbered if not os.path.lexists(candidate))
+        yield with_stem_ending(path, f".{entry.identity[1:].hex()[:_DIGITS]}")
+    yield from (with_stem_ending(path, f".{number}") for number in count(1))
 
 
-def _has_content(path: Path, digest: bytes) -> bool:
-    if path.is_symlink() or not path.is_file():
+def _has_content(path: Path, source: os.stat_result, digest: bytes) -> bool:
+    """Tell whether another file than `source`, at `path`, has this digest."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
         return False
-    with path.open("rb") as stream:
+    with open(descriptor, "rb") as stream:
+        facts = os.fstat(descriptor)
+        if os.path.samestat(facts, source):
+            # To remove the photo here would remove it there.
+            raise OSError(errno.ELOOP, "the folder to move to is the inbox by another path")
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size != source.st_size:
+            return False
         return hashlib.file_digest(stream, "sha256").digest() == digest
 
 
-def _remove(path: Path, entry: Entry) -> bool:
-    claimed = path.with_name(f".{path.name}.{_CLAIMED}")
-    is_claimed = _rename(path, claimed, entry)
-    if is_claimed:
-        claimed.unlink()
-    return is_claimed
-
-
-def _move(path: Path, destination: Path, entry: Entry) -> bool:
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return _rename(path, destination, entry)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        return _move_by_copy(path, destination, entry)
-
-
-def _move_by_copy(path: Path, destination: Path, entry: Entry) -> bool:
-    with path.open("rb") as source, replacing(destination) as copy:
-        shutil.copyfileobj(source, copy)
-        # Data that is written later would change the time again.
-        copy.flush()
-        shutil.copystat(path, copy.name)
-    is_removed = False
-    try:
-        is_removed = _remove(path, entry)
-    finally:
-        if not is_removed:
-            destination.unlink()
+def _move_by_copy(photo: VerifiedPhoto, destination: Path, entry: Entry) -> bool:
+    with _copied(photo, destination.parent, entry) as copy:
+        for candidate in _candidates(destination, entry):
+            with contextlib.suppress(FileExistsError):
+                rename_without_replacing(copy, candidate)
+                break
+        sync_folder(destination.parent)
+        is_removed = False
+        try:
+            is_removed = photo.remove()
+        finally:
+            if not is_removed:
+                candidate.unlink()
     return is_removed
 
 
-def _rename(path: Path, new_path: Path, entry: Entry) -> bool:
-    """Rename the photo of a row; False if another photo took its name at the last moment, which keeps that name."""
-    path.rename(new_path)
-    if _is_photo_of(entry, new_path):
-        return True
-    if os.path.lexists(path):
-        # An even newer photo has the name by now: it replaces the renamed one, as it would have without the rename.
-        new_path.unlink()
-    else:
-        new_path.rename(path)
-    return False
+@contextlib.contextmanager
+def _copied(photo: VerifiedPhoto, folder: Path, entry: Entry) -> Iterator[Path]:
+    """Make a durable copy of a photo under a hidden name in `folder`, which the block renames.
+
+    Raises:
+        OSError: the photo cannot be copied, or its bytes changed.
+    """
+    copy = folder / f".{secrets.token_hex(8)}.moving"
+    with open(photo.open(), "rb") as source, open(os.open(copy, _NEW_FILE_FLAGS, 0o600), "w+b") as target:
+        try:
+            shutil.copyfileobj(source, target)
+            # Data that is written later would change the time again.
+            target.flush()
+            target.seek(0)
+            if entry.is_labelled and hashlib.file_digest(target, "sha256").digest() != entry.identity[1:]:
+                raise OSError(errno.EAGAIN, "it changed while it was copied")
+            shutil.copystat(f"/proc/self/fd/{source.fileno()}", f"/proc/self/fd/{target.fileno()}")
+            os.fsync(target.fileno())
+            yield copy
+        finally:
+            copy.unlink(missing_ok=True)

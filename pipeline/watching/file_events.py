@@ -95,13 +95,10 @@ class FileEvents(FileSystemEventHandler):
         return None
 
     def _send_heartbeat(self, now_s: float) -> None:
-        """Make an event by opening and closing the marker.
-
-        Writing would fail on a full disk, and creating the marker would hide that it is gone.
-        """
+        """Make an event at the marker; creating the marker would hide that it is gone."""
         self._heartbeat_sent_s = now_s
         try:
-            os.close(os.open(self._inbox.marker, os.O_WRONLY | os.O_CLOEXEC))
+            self._inbox.touch_marker()
         except OSError:
             self._heartbeat_sent_s = None
 

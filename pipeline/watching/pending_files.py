@@ -52,7 +52,8 @@ class PendingFiles:
     @property
     def is_idle(self) -> bool:
         """Whether the whole inbox has been listed, and every file in it without a row was handed out and finished."""
-        return self._schedule.completed > 0 and not self._has_overflowed and not len(self)
+        is_listed = self._schedule.completed > 0 and not self._scanner.is_due
+        return is_listed and not self._has_overflowed and not len(self)
 
     def oldest_age_s(self) -> float:
         """Return how long the file that has waited longest is known, 0 if no file waits."""
@@ -116,7 +117,8 @@ class PendingFiles:
         if now is None:
             self._stats.vanished += row.error is not None
             return finished if row.error is None else None
-        is_other = (now.size_bytes, now.mtime_us) != (row.size_bytes, row.mtime_us)
+        # The same file before and after it was read, or the row may be of other bytes than the file there now.
+        is_other = now != finished.ref or (now.size_bytes, now.mtime_us) != (row.size_bytes, row.mtime_us)
         error_class = None if row.error is None else row.error.error_class
         is_transient = error_class in _TRANSIENT and finished.attempt < _ATTEMPTS
         if is_other or is_transient or error_class in (ErrorClass.CHANGED, ErrorClass.VANISHED):

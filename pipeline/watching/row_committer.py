@@ -7,11 +7,12 @@ import math
 import time
 from collections.abc import Callable
 
+from pipeline.errors import LabelDirError
 from pipeline.monitoring.daemon_stats import DaemonStats
-from pipeline.records import Row
+from pipeline.records import FileRef, Row
 from pipeline.tables.append_dataset import AppendDataset
 from pipeline.tables.row_index import Entry, entry_of
-from pipeline.watching.done_action import DoneAction
+from pipeline.watching.done_action import DoneAction, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 _LARGEST_ROWS_IN_MEMORY = 8192
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 _FAILURES_LOGGED_A_MINUTE = 20
+_MOST_NAMES_LEFT_BEHIND = 10_000
 
 
 class RowCommitter:
@@ -34,12 +36,16 @@ class RowCommitter:
         flush_s: float,
         clock: Callable[[], float],
         stats: DaemonStats,
+        request_scan: Callable[[], None],
     ) -> None:
         self._sink = sink
         self._done_action = done_action
         self._flush_s = flush_s
         self._clock = clock
         self._stats = stats
+        self._request_scan = request_scan
+        # Names of photos that could not be moved away.
+        self._left_behind: set[str] = set()
         self._noticed_s: dict[tuple[str, str | None], float] = {}
         self._unchanged: list[Entry] = []
         self._oldest_s: float | None = None
@@ -63,20 +69,21 @@ class RowCommitter:
         """Whether every added row is durable."""
         return self._oldest_s is None
 
-    def add(self, row: Row, noticed_s: float) -> None:
-        """Add the row of a file whose last change was noticed at `noticed_s`.
+    def add(self, row: Row, ref: FileRef, noticed_s: float) -> None:
+        """Add the row of the file `ref`, whose last change was noticed at `noticed_s`.
 
         Raises:
             OSError: the index cannot be read.
         """
         if self._oldest_s is None:
             self._oldest_s = self._clock()
-        if self._sink.add(row):
+        entry = entry_of(row, ref)
+        if self._sink.add(row, entry):
             self._noticed_s[row.file_name, row.sha256] = noticed_s
             self._log_failure(row)
         else:
             self._stats.unchanged += 1
-            self._unchanged.append(entry_of(row))
+            self._unchanged.append(entry)
 
     def due_s(self, is_pause: bool) -> float:
         """Return the time of the next commit, infinity if there is nothing to commit; sooner in a pause of the rows."""
@@ -91,10 +98,11 @@ class RowCommitter:
             return
         try:
             self.flush()
-        except OSError as error:
+        except (OSError, LabelDirError) as error:
             self._retry_at_s = self._clock() + _BACKOFF_S[min(self.failed_commits, len(_BACKOFF_S) - 1)]
             self.failed_commits += 1
-            self._stats.set_problem("output", f"rows cannot be written ({error.strerror or error}); photos are kept")
+            reason = getattr(error, "strerror", None) or error
+            self._stats.set_problem("output", f"rows cannot be written ({reason}); photos are kept")
 
     def flush(self) -> None:
         """Commit now.
@@ -106,11 +114,11 @@ class RowCommitter:
         now_s = self._clock()
         self._oldest_s, self._last_flush_s, self.failed_commits, self._retry_at_s = None, now_s, 0, 0.0
         self._stats.set_problem("output", None)
-        for row in committed:
+        for row, _ in committed:
             self._count(row, now_s)
-        for entry in [*map(entry_of, committed), *self._unchanged]:
+        unchanged, self._unchanged = self._unchanged, []
+        for entry in [*(entry for _, entry in committed), *unchanged]:
             self.apply_done_action(entry)
-        self._unchanged = []
         if committed:
             self._stats.last_success_at = time.time()
 
@@ -120,12 +128,21 @@ class RowCommitter:
             self.apply_done_action(entry)
 
     def apply_done_action(self, entry: Entry) -> None:
-        """Move or delete the photo of a durable row; a failure is reported, and retried after the next scan."""
+        """Move or delete the photo of a durable row; a failure is reported, and retried after the next scan.
+
+        A photo that only looks like that of the row is listed again, and gets a row of its own.
+        """
         try:
-            if self._done_action.apply(entry):
-                self._stats.set_problem("done", None)
+            if self._done_action.apply(entry) is Outcome.OTHER_PHOTO:
+                self._sink.distrust(entry)
+                self._request_scan()
+            self._left_behind.discard(entry.name)
         except OSError as error:
+            if len(self._left_behind) < _MOST_NAMES_LEFT_BEHIND:
+                self._left_behind.add(entry.name)
             self._stats.set_problem("done", f"photos cannot be moved away ({error.strerror or error})")
+        if not self._left_behind:
+            self._stats.set_problem("done", None)
 
     def _count(self, row: Row, now_s: float) -> None:
         noticed_s = self._noticed_s.pop((row.file_name, row.sha256), now_s)

@@ -53,6 +53,11 @@ class Scanner:
             return self._clock()
         return min([self.schedule.due_s, *(at_s for at_s, _ in self._folders.values())])
 
+    @property
+    def is_due(self) -> bool:
+        """Whether a listing is running or due."""
+        return self.next_due_s() <= self._clock()
+
     def step(self) -> list[FileRef]:
         """Return the next files, at most 256, of the listing that is running or due; none if no listing is due."""
         began_s = self._clock()
@@ -61,7 +66,7 @@ class Scanner:
         if self._walk is None:
             return []
         try:
-            refs = list(islice(self._walk, STEP_FILES))
+            refs = list(map(self._inbox.without_unstable_inode, islice(self._walk, STEP_FILES)))
             self.schedule.error = None
         except OSError as error:
             self._walk = None

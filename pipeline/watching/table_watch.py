@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+from models.errors import ModelError
 from pipeline.errors import InputMissingError, LabelDirError, WorkerDiedError
 from pipeline.labeller import Labeller
 from pipeline.monitoring.daemon_stats import DaemonStats
@@ -92,7 +93,7 @@ class TableWatch:
         self._schedule.start()
         try:
             self._run_once(labeller)
-        except (WorkerDiedError, OSError) as error:
+        except (WorkerDiedError, ModelError, OSError) as error:
             self._schedule.request()
             self._labeller_supervisor.back_off(error)
         except LabelDirError as error:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
 import re
+import socket
 import stat
 from pathlib import Path
 
@@ -13,7 +16,8 @@ from pipeline.records import FileRef
 from pipeline.sources.file_names import display_name
 from pipeline.sources.walk import WalkRules, name_filter
 
-MARKER_NAME = ".watch-folder"
+MARKER_PREFIX = ".watch-folder"
+_MARKER_FLAGS = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 # On these file systems a write by another machine makes no event here, although inotify accepts the watch.
 _NETWORK_TYPES = frozenset(
     [
@@ -28,13 +32,17 @@ class WatchedFolder:
     """A folder that photos arrive in, with the rules that say which files are photos.
 
     A hidden marker file distinguishes the folder from the empty mount point below it, and is the heartbeat of events.
+    Each output has a marker of its own: watchers of one folder with different outputs do not remove each other's.
     """
 
-    def __init__(self, folder: Path, rules: WalkRules) -> None:
+    def __init__(self, folder: Path, rules: WalkRules, output: Path) -> None:
         self.folder = folder.resolve()
         self.rules = rules
-        self.marker = self.folder / MARKER_NAME
+        # Hosts that share the folder may use the same path for different outputs.
+        owner = f"{socket.gethostname()}:{output.resolve()}"
+        self.marker = self.folder / f"{MARKER_PREFIX}-{hashlib.sha256(os.fsencode(owner)).hexdigest()[:12]}"
         self.has_marker = False
+        self._has_stable_inodes = not self.is_on_network()
         self._is_included = name_filter(rules)
         self._marked_as: os.stat_result | None = None
 
@@ -51,8 +59,23 @@ class WatchedFolder:
         except OSError as error:
             raise InputMissingError(f"{self.folder} cannot be listed: {error.strerror}") from error
         with contextlib.suppress(OSError):
-            self.marker.touch()
+            self.touch_marker(create=True)
             self.has_marker = True
+
+    def touch_marker(self, create: bool = False) -> None:
+        """Open the marker for writing and close it, which makes an event; never waits, whatever has the marker's name.
+
+        Writing would fail on a full disk. Without `create` a marker that is gone stays gone.
+
+        Raises:
+            OSError: the marker is gone, or is no regular file.
+        """
+        descriptor = os.open(self.marker, _MARKER_FLAGS | (os.O_CREAT if create else 0), 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise FileNotFoundError(errno.ENOENT, "no regular file", str(self.marker))
+        finally:
+            os.close(descriptor)
 
     def remove_marker(self) -> None:
         """Delete the marker."""
@@ -64,14 +87,15 @@ class WatchedFolder:
         """Return why the folder is not the one that was marked, None if it is."""
         try:
             if self.has_marker:
-                os.stat(self.marker)
-                return None
+                if stat.S_ISREG(os.lstat(self.marker).st_mode):
+                    return None
+                return f"its marker {self.marker.name} was replaced by something else (remove it, and create a file)"
             facts = os.stat(self.folder)
             with os.scandir(self.folder) as entries:
                 is_empty = next(entries, None) is None
         except FileNotFoundError:
             if self.folder.is_dir():
-                return f"its marker {MARKER_NAME} is gone (unmounted? If all is well, create it)"
+                return f"its marker {self.marker.name} is gone (unmounted? If all is well, create it)"
             return "the folder is gone"
         except OSError as error:
             return error.strerror or str(error)
@@ -91,7 +115,14 @@ class WatchedFolder:
             return None
         if not stat.S_ISREG(facts.st_mode):
             return None
-        return FileRef(name, path, facts.st_size, facts.st_mtime_ns // 1000, facts.st_ino)
+        mtime_us = facts.st_mtime_ns // 1000
+        return self.without_unstable_inode(
+            FileRef(name, path, facts.st_size, mtime_us, facts.st_ino, facts.st_ctime_ns)
+        )
+
+    def without_unstable_inode(self, ref: FileRef) -> FileRef:
+        """Return `ref`; on a network share without its inode, which such a share may number anew at any time."""
+        return ref if self._has_stable_inodes else ref._replace(inode=0)
 
     def includes(self, path: str) -> bool:
         """Tell whether the rules include a file at `path`, whether it exists or not."""

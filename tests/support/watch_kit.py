@@ -17,7 +17,8 @@ from pipeline.monitoring.status_reporter import StatusReporter
 from pipeline.records import FileRef, ItemError, Row
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.sources.walk import WalkRules
-from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
+from pipeline.tables.append_dataset import AppendDataset
+from pipeline.tables.part_store import state_folder
 from pipeline.watching.control import LoopControl
 from pipeline.watching.daemon import Daemon
 from pipeline.watching.done_action import DoneAction
@@ -109,18 +110,19 @@ class Watched:
         self.clock = clock
         self.inbox = folder / "inbox"
         self.labels = folder / "labels"
-        (self.labels / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+        self.labels.mkdir(exist_ok=True)
+        state_folder(self.labels).mkdir(exist_ok=True)
         self.stats = DaemonStats()
         self.control = LoopControl()
         self.labeller = FakeLabeller(clock)
         self.sink = AppendDataset(self.labels, "parquet", 1, rows_per_part)
         target = folder / "done" if done == "move" else None
         done_action = DoneAction(self.inbox, delete=done == "delete", target=target)
-        inbox = WatchedFolder(self.inbox, WalkRules())
+        inbox = WatchedFolder(self.inbox, WalkRules(), self.labels)
         intervals = WatchIntervals(settle_s, FLUSH_S, rescan_s=7 * 86400.0, poll_s=poll_s)
         self.schedule = ScanSchedule(intervals.scan_s, clock)
         self.scanner = Scanner(inbox, self.schedule, clock)
-        self.row_committer = RowCommitter(self.sink, done_action, FLUSH_S, clock, self.stats)
+        self.row_committer = RowCommitter(self.sink, done_action, FLUSH_S, clock, self.stats, self.schedule.request)
         tracker = SettleTracker(settle_s, clock)
         self.pending_files = PendingFiles(
             inbox, self.scanner, tracker, self.sink, self.stats, self.row_committer.finish_labelled

@@ -14,8 +14,9 @@ from typing import Any
 
 from PIL import Image
 
+from jobs.watching.labels_state import STATUS_NAME
 from models.artifact import Artifact
-from pipeline.tables.append_dataset import STATE_FOLDER
+from pipeline.tables.part_store import state_folder
 from tests.conftest import command_path
 from tests.support.tiny_model import COLOURS
 from tests.support.watch_kit import rows_in
@@ -78,7 +79,7 @@ class WatchFolder:
 
     def status(self) -> dict[str, Any]:
         """Return the figures of the status file that `watch-folder status` reads."""
-        path = self.labels / STATE_FOLDER / "status.json"
+        path = state_folder(self.labels) / STATUS_NAME
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from models.artifact import Artifact
-from pipeline.tables.append_dataset import STATE_FOLDER
+from pipeline.tables.part_store import state_folder
 from tests.support.watch_process import WatchFolder, wait_until
 
 
@@ -20,7 +20,7 @@ def _imports(watch: WatchFolder) -> bool:
 
 
 def _has_locked(watch: WatchFolder) -> bool:
-    return (watch.labels / STATE_FOLDER / "lock").exists()
+    return (state_folder(watch.labels) / "lock").exists()
 
 
 def _loads(watch: WatchFolder) -> bool:

@@ -88,7 +88,7 @@ def test_the_table_follows_the_folder_photo_by_photo(tmp_path: Path, start: Star
     follows("one more")
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0, (tmp_path / "log.txt").read_text()
-    assert not list(tmp_path.glob(".out.parquet*")) and not (photos / ".watch-folder").exists()
+    assert not list(tmp_path.glob(".out.parquet*")) and not list(photos.glob(".*"))
 
 
 def test_photos_of_an_unmounted_folder_keep_their_rows(tmp_path: Path, start: Start) -> None:
@@ -112,6 +112,7 @@ def test_photos_of_an_unmounted_folder_keep_their_rows(tmp_path: Path, start: St
 def test_a_broken_model_at_a_reload_keeps_the_old_one_and_a_good_one_labels_again(
     tmp_path: Path, start: Start, own_model: Path
 ) -> None:
+    """Case 24: SIGHUP with a broken model ended the watch."""
     photos, out, log = tmp_path / "photos", tmp_path / "out.parquet", tmp_path / "log.txt"
     photos.mkdir()
     good = own_model.read_bytes()
@@ -140,6 +141,7 @@ def _labels(out: Path) -> list[str]:
 def test_dead_workers_whose_model_is_missing_are_restarted_when_it_is_back(
     tmp_path: Path, start: Start, own_model: Path
 ) -> None:
+    """Case 23: the watch ended with a ValueError."""
     photos, out, log = tmp_path / "photos", tmp_path / "out.parquet", tmp_path / "log.txt"
     photos.mkdir()
     (photos / "a.png").write_bytes(photo(1))

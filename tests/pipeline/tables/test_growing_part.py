@@ -11,8 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.records import Row
-from pipeline.tables.append_dataset import STATE_FOLDER, AppendDataset
+from pipeline.tables.append_dataset import AppendDataset
 from pipeline.tables.growing_part import GrowingPart
+from pipeline.tables.part_store import state_folder
+from pipeline.tables.row_index import entry_of
 from pipeline.tables.schema import to_batch
 
 
@@ -70,14 +72,17 @@ def test_large_parts_have_few_row_groups_and_every_row_once(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("part_format", ["parquet", "csv"])
 def test_parts_are_read_by_duckdb_and_pandas_with_their_day(tmp_path: Path, part_format: str) -> None:
-    (tmp_path / STATE_FOLDER).mkdir()
+    tmp_path /= "labels"
+    tmp_path.mkdir()
+    state_folder(tmp_path).mkdir()
     sink = AppendDataset(tmp_path, part_format, 3)
     for number in range(5):
-        assert sink.add(_row(number))
+        assert sink.add(_row(number), entry_of(_row(number)))
         sink.commit()
     sink.close()
     again = AppendDataset(tmp_path, part_format, 3)
-    assert not again.add(_row(4)) and again.add(_row(5)) and again.add(_row(6, "=1+1.jpg"))
+    rows = [_row(4), _row(5), _row(6, "=1+1.jpg")]
+    assert [again.add(row, entry_of(row)) for row in rows] == [False, True, True]
     again.commit()
     again.close()
     found = duckdb.execute(

@@ -11,10 +11,10 @@ import pytest
 
 from pipeline.errors import WorkerDiedError
 from pipeline.records import ErrorClass, FileRef, ItemError
-from pipeline.tables.append_dataset import STATE_FOLDER
 from pipeline.tables.growing_part import GrowingPart
+from pipeline.tables.part_store import state_folder
 from pipeline.tables.row_index import Entry
-from pipeline.watching.done_action import DoneAction
+from pipeline.watching.done_action import DoneAction, Outcome
 from tests.support.watch_kit import Clock, Watch, Watched, put, rows_in
 
 
@@ -120,7 +120,7 @@ def test_a_photo_moves_only_after_its_row_is_on_disk(
     rows_at_move: list[list[tuple[str, str | None]]] = []
     move = DoneAction.apply
 
-    def noting_rows(self: DoneAction, entry: Entry) -> bool:
+    def noting_rows(self: DoneAction, entry: Entry) -> Outcome:
         rows_at_move.append(rows_in(folder / "labels"))
         return move(self, entry)
 
@@ -208,7 +208,7 @@ def test_a_restart_opens_no_photo_that_has_its_row_even_without_its_index(folder
     rows = [put(folder, f"{index}.jpg", bytes([index])) for index in range(7)]
     before.drain()
     before.kill()
-    for path in (folder / "labels" / STATE_FOLDER).glob("index.sqlite*"):
+    for path in (state_folder(folder / "labels")).glob("index.sqlite*"):
         path.unlink()
     after = watch()
     after.drain()
@@ -235,7 +235,7 @@ def test_an_absent_inbox_pauses_the_daemon_and_costs_no_row(watched: Watched, fo
     assert "inbox: paused" in watched.stats.health
     (folder / "inbox").mkdir()
     watched.drain()
-    assert "its marker .watch-folder is gone" in watched.stats.health
+    assert " is gone (unmounted?" in watched.stats.health
     (folder / "inbox").rmdir()
     (folder / "elsewhere").rename(folder / "inbox")
     second = put(folder, "b.jpg", b"two")

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pipeline.tables.append_dataset import STATE_FOLDER
+from pipeline.tables.part_store import state_folder
 from pipeline.watching.file_events import Hints
 from pipeline.watching.settle_tracker import Hint
 from tests.support.watch_kit import SETTLE_S, Clock, Watched, digest, rows_in
@@ -133,7 +133,7 @@ class InboxAgainstModel(RuleBasedStateMachine):
     @rule(is_damaged=st.booleans())
     def killed_and_its_index_lost(self, is_damaged: bool) -> None:
         self.watched.kill()
-        for path in (self.folder / "labels" / STATE_FOLDER).glob("index.sqlite*"):
+        for path in (state_folder(self.folder / "labels")).glob("index.sqlite*"):
             if is_damaged:
                 path.write_bytes(b"no database at all")
             else:

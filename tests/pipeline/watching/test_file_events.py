@@ -14,7 +14,7 @@ from pipeline.sources.walk import WalkRules
 from pipeline.watching import file_events
 from pipeline.watching.file_events import FileEvents, Hints
 from pipeline.watching.settle_tracker import Hint
-from pipeline.watching.watched_folder import MARKER_NAME, WatchedFolder, file_system_type
+from pipeline.watching.watched_folder import WatchedFolder, file_system_type
 from tests.support.watch_kit import Watched, digest, rows_in
 from tests.support.watch_process import wait_until
 
@@ -106,10 +106,10 @@ def test_an_observer_is_not_replaced_because_the_inbox_refuses_the_heartbeat(
 ) -> None:
     open_file = os.open
 
-    def refuse(path: Path, flags: int) -> int:
-        if path == watched.inbox / MARKER_NAME:
+    def refuse(path: Path, flags: int, mode: int = 0o777) -> int:
+        if Path(path).parent == watched.inbox:
             raise OSError(errno.EROFS, "Read-only file system")
-        return open_file(path, flags)
+        return open_file(path, flags, mode)
 
     first = _observer(watched)
     wait_until(lambda: first._heartbeat_sent_s is None, "the first heartbeat")
@@ -168,4 +168,4 @@ def test_network_shares_are_recognised_by_their_file_system(
     mounts.write_text(f"1 0 8:1 / / rw - xfs /dev/sda1 rw\n2 1 0:5 / {point} rw,relatime shared:1 - {kind} there rw\n")
     monkeypatch.setattr("pipeline.watching.watched_folder._MOUNT_INFO", mounts)
     assert file_system_type(inbox) == kind
-    assert WatchedFolder(inbox, WalkRules()).is_on_network() is is_network
+    assert WatchedFolder(inbox, WalkRules(), tmp_path).is_on_network() is is_network

@@ -11,7 +11,9 @@ import pytest
 
 from pipeline.records import FileRef
 from pipeline.sources import read_file as read_module
+from pipeline.system.exclusive_rename import rename_without_replacing
 from pipeline.tables.row_index import Entry, RowIndex
+from pipeline.watching import verified_photo
 from pipeline.watching.done_action import DoneAction
 from pipeline.watching.scanner import STEP_FILES
 from tests.support.watch_kit import Clock, Watch, Watched, digest, put, rows_in
@@ -54,8 +56,8 @@ def test_a_photo_replaced_between_its_reading_and_its_row_gets_a_row_for_what_li
 
 
 def _overwrite_at_the_last_moment(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Write another photo, as a camera may, between the last `stat` of the old one and its move."""
-    _once(monkeypatch, Path, "lstat", lambda: put(folder, "a.jpg", b"two", 1_700_000_001))
+    """Write another photo, as a camera may, between the last look at the old one's bytes and its move."""
+    _once(monkeypatch, verified_photo, "_has_bytes", lambda: put(folder, "a.jpg", b"two", 1_700_000_001))
 
 
 @pytest.mark.parametrize("done", ["delete", "move", "move far away"])
@@ -77,36 +79,29 @@ def test_a_photo_that_takes_the_name_of_a_moving_or_deleted_one_is_labelled_too(
 
 
 def _refuse_renames_to(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rename = Path.rename
-
-    def other_file_system(self: Path, target: Path) -> Path:
-        if place in Path(target).parents and place not in self.parents:
+    def other_file_system(path: Path, target: Path) -> None:
+        if place in target.parents and place not in path.parents:
             raise OSError(errno.EXDEV, "Invalid cross-device link")
-        return rename(self, target)
+        rename_without_replacing(path, target)
 
-    monkeypatch.setattr(Path, "rename", other_file_system)
+    monkeypatch.setattr(verified_photo, "rename_without_replacing", other_file_system)
 
 
 def test_a_photo_that_cannot_be_moved_leaves_no_copy_at_each_attempt(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "done").mkdir()
-    put(folder, "a.jpg", b"")
-    _refuse_renames_to(folder / "done", monkeypatch)
-    rename = Path.rename
+    put(folder, "a.jpg", b"one")
 
-    def read_only(self: Path, target: Path) -> Path:
-        if self.name == "a.jpg":
-            if folder / "done" in Path(target).parents:
-                return rename(self, target)
-            raise OSError(errno.EROFS, "Read-only file system")
-        return rename(self, target)
+    def read_only(_: Path, target: Path) -> None:
+        is_far = folder / "done" in target.parents
+        raise OSError(errno.EXDEV, "Invalid cross-device link") if is_far else OSError(errno.EROFS, "Read-only")
 
-    monkeypatch.setattr(Path, "rename", read_only)
+    monkeypatch.setattr(verified_photo, "rename_without_replacing", read_only)
     done_action = DoneAction(folder / "inbox", target=folder / "done")
     for _ in range(3):
         with pytest.raises(OSError, match="Read-only"):
-            done_action.apply(Entry("a.jpg", b"\0broken", 0, 1_700_000_000_000_000))
+            done_action.apply(Entry("a.jpg", b"\1" + bytes.fromhex(digest(b"one")), 3, 1_700_000_000_000_000))
     assert list((folder / "done").iterdir()) == [] and (folder / "inbox" / "a.jpg").exists()
 
 
