@@ -1,4 +1,4 @@
-"""A photo's way to a model's input: upright, its shortest side scaled, its centre cropped, whatever its encoding."""
+"""A photo as input of a model: upright, its shortest side scaled, its centre cropped, in any encoding."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_other_colour_models_show_the_same_photo(mode: str) -> None:
 
 
 @pytest.mark.parametrize("background", [(255, 255, 255)])
-def test_transparent_parts_are_white_whatever_colour_they_hide(background: tuple[int, int, int]) -> None:
+def test_transparent_parts_are_white_with_any_hidden_colour(background: tuple[int, int, int]) -> None:
     photo = Image.new("RGBA", (SIDE, SIDE), (255, 0, 0, 0))
     photo.paste((0, 0, 255, 255), (0, 0, SIDE, SIDE // 2))
     pixels, _ = _decoded(encoded(photo, "PNG"))
@@ -99,11 +99,11 @@ def test_the_centre_is_cropped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "told"), [(ReadLimits(pixels=119 * 160), "119"), (ReadLimits(pixels=120 * 160), None)]
+    ("limits", "is_refused"), [(ReadLimits(pixels=119 * 160), True), (ReadLimits(pixels=120 * 160), False)]
 )
-def test_the_pixel_limit_is_the_users(limits: ReadLimits, told: str | None) -> None:
+def test_the_user_sets_the_pixel_limit(limits: ReadLimits, is_refused: bool) -> None:
     rules = DecodeRules(RULES.crop, limits)
     found = decode_bytes(encoded(textured(160, 120), "PNG"), rules, np.zeros((SIDE, SIDE, 3), np.uint8))
-    assert isinstance(found, ItemError) == (told is not None)
+    assert isinstance(found, ItemError) == is_refused
     if isinstance(found, ItemError):
         assert found.error_class is ErrorClass.TOO_LARGE

@@ -1,4 +1,4 @@
-"""What a photo's bytes may be, and what becomes of each: its true label, or an error row with the reason's class."""
+"""Odd and damaged photos: each gets its true label, or an error row with the class of the reason."""
 
 from __future__ import annotations
 
@@ -156,9 +156,7 @@ SEEDS = [odd.encoded(odd.textured(48, 40), name) for name in ("JPEG", "PNG", "GI
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=20),
     kept=st.floats(0.05, 1),
 )
-def test_whatever_a_file_holds_decoding_gives_pixels_or_a_reason(
-    seed: bytes, flips: list[tuple[float, int]], kept: float
-) -> None:
+def test_decoding_any_bytes_gives_pixels_or_a_reason(seed: bytes, flips: list[tuple[float, int]], kept: float) -> None:
     content = bytearray(seed[: max(1, int(len(seed) * kept))])
     for place, mask in flips:
         content[int(place * len(content))] ^= mask

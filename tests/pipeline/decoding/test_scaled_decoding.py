@@ -1,4 +1,4 @@
-"""Decoding no more pixels than needed costs no label: the same photos with and without the shortcut."""
+"""Decoding no more pixels than needed changes no label: the same photos with and without the shortcut."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.sources.read_file import ReadLimits
 
 NAMES = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "hubble_deep_field.jpg")
 MEGAPIXELS = (0.19, 2.0, 4.0)
-# A photo whose best two classes are this close flips with any change of a pixel, and says nothing of the shortcut.
+# With its best two classes closer than this, a photo changes its label with any pixel, and shows nothing.
 SURE_BY = 0.1
 
 

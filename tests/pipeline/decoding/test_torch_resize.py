@@ -1,4 +1,4 @@
-"""Torch resizes without being imported, and gives the very pixels that it gives when it is."""
+"""Resizing by torch's C interface, without importing torch, gives the same pixels as by Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = [(1, 1), (1, 300), (37, 2), (224, 224), (225, 223), (328, 328), (448, 33
 
 
 @pytest.fixture
-def chosen_anew() -> Iterator[None]:
+def chosen_again() -> Iterator[None]:
     libtorch._implementation.cache_clear()
     yield
     libtorch._implementation.cache_clear()
@@ -35,14 +35,14 @@ def test_the_c_interface_gives_the_pixels_that_python_gives(side: int, interpola
         assert np.array_equal(by_c.resize(pixels, side, interpolation), expected), size
 
 
-def test_a_picture_that_is_not_contiguous_is_resized_as_its_copy() -> None:
+def test_pixels_that_are_not_contiguous_are_resized_like_a_copy() -> None:
     every_second = noise(100, 100)[::2, ::2]
     assert np.array_equal(resize(every_second, 30, "bicubic"), resize(every_second.copy(), 30, "bicubic"))
 
 
 @pytest.mark.parametrize("what_is_missing", [OSError("no such library"), AttributeError("no such function")])
 def test_a_torch_without_the_c_interface_is_imported_with_a_warning(
-    what_is_missing: Exception, chosen_anew: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    what_is_missing: Exception, chosen_again: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def missing() -> LibTorch:
         raise what_is_missing

@@ -1,4 +1,4 @@
-"""A sound JPEG has the pixels that Pillow gives it; of any other, Pillow says what it is."""
+"""An undamaged JPEG gets the pixels that Pillow gives; any other JPEG is left to Pillow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tuning keeps what is clearly faster, and a plan says where its figures come from."""
+"""Tuning keeps sizes that are clearly faster, and a plan says where its sizes come from."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEFAULT = Sizes(8, 1, 8, 16)
         (lambda sizes: 1000.0 / sizes.batch_size * sizes.threads, Sizes(2, 4, 8, 8)),
     ],
 )
-def test_the_search_finds_what_is_clearly_faster_and_else_keeps_the_default(
+def test_the_search_finds_clearly_faster_sizes_or_keeps_the_default(
     rate: Callable[[Sizes], float], best: Sizes
 ) -> None:
     assert search(DEFAULT, 8, rate) == best
@@ -48,7 +48,7 @@ def test_one_lucky_trial_does_not_change_the_plan() -> None:
     assert search(DEFAULT, 8, rate) == DEFAULT
 
 
-def test_a_trial_labels_the_users_photos_again_and_again(tiny_model: Artifact, tmp_path: Path) -> None:
+def test_a_trial_repeats_the_photos_of_the_user(tiny_model: Artifact, tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 3)
     refs = list(walk(tmp_path / "photos", WalkRules(), WalkCounts()))
     plan = plan_for(this_machine(), Settings(pool=1, workers=1, batch_size=2))
@@ -57,7 +57,7 @@ def test_a_trial_labels_the_users_photos_again_and_again(tiny_model: Artifact, t
     assert time.monotonic() - began_s > 0.5
 
 
-def test_what_was_tuned_is_used_from_then_on(tiny_model: Artifact, label_dir: Command, tmp_path: Path) -> None:
+def test_later_runs_use_the_tuned_sizes(tiny_model: Artifact, label_dir: Command, tmp_path: Path) -> None:
     expected = write_photos(tmp_path / "photos", 5)
     cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     before = label_dir("--show-plan", "photos", "out.parquet", env=cache)

@@ -39,7 +39,7 @@ def test_ordinary_names_stay_as_they_are_in_csv() -> None:
 
 @settings(derandomize=True, deadline=None)
 @given(st.text(max_size=40))
-def test_nothing_that_is_printed_steers_a_terminal(text: str) -> None:
+def test_no_printed_name_controls_a_terminal(text: str) -> None:
     shown = printable(text)
     assert "\x1b" not in shown
     assert "\n" not in shown

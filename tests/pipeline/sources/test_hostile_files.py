@@ -1,4 +1,4 @@
-"""What a folder may hold besides honest photos, and what becomes of each: labelled, an error row, or passed over."""
+"""Odd entries of a folder: each is labelled, gets an error row, or is skipped."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ERRORS = {
     "sparse.jpg": "too_large",
     "text.jpg": "not_an_image",
 }
-PASSED_OVER = [
+SKIPPED = [
     *("fifo.jpg", "socket.jpg", "device.jpg", "dangling.jpg", "itself.jpg", "loop", "to outside.png", "to folder"),
     *(".hidden.png", "upload.png.tmp", "Thumbs.db", "closed/unseen.png", "out.parquet", ".out.parquet.label-dir"),
 ]
@@ -149,13 +149,13 @@ def test_gets_an_error_row(outcome: Outcome, name: str) -> None:
     assert outcome.cell(name, "error").startswith(f"{ERRORS[name]}: ")
 
 
-@pytest.mark.parametrize("name", PASSED_OVER)
-def test_is_passed_over(outcome: Outcome, name: str) -> None:
+@pytest.mark.parametrize("name", SKIPPED)
+def test_is_skipped(outcome: Outcome, name: str) -> None:
     names = outcome.table["file_name"]
     assert not ((names == name) | names.str.startswith(f"{name}/")).any()
 
 
-def test_there_is_no_other_row_and_none_twice(outcome: Outcome) -> None:
+def test_there_is_one_row_a_file_and_no_other_row(outcome: Outcome) -> None:
     assert sorted(outcome.table["file_name"]) == sorted([*LABELLED, *ERRORS])
 
 
@@ -163,13 +163,13 @@ def test_rows_are_sorted_by_name(outcome: Outcome) -> None:
     assert list(outcome.table["file_name"]) == sorted(outcome.table["file_name"])
 
 
-def test_what_was_passed_over_is_counted_and_told(outcome: Outcome) -> None:
+def test_skipped_entries_are_counted_in_the_last_line(outcome: Outcome) -> None:
     special_files = 3 if os.geteuid() == 0 else 2
     skipped = special_files + len([".hidden.png", "upload.png.tmp", "Thumbs.db", ".out.parquet.label-dir"])
     assert f"{skipped} skipped, 5 links skipped (--follow-links), 1 folders could not be listed" in outcome.last_line
 
 
-def test_failures_are_told_by_class_and_by_the_exit_code(outcome: Outcome) -> None:
+def test_failures_show_in_the_last_line_by_class_and_in_the_exit_code(outcome: Outcome) -> None:
     assert "5 failed (2 permission, " in outcome.last_line
     assert outcome.exit_code == 3
 
@@ -249,7 +249,7 @@ def _grow_while_read(path: Path, monkeypatch: pytest.MonkeyPatch, times: int) ->
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
-def test_what_took_a_photos_place_after_the_walk_is_never_opened_as_one(tmp_path: Path, kind: str) -> None:
+def test_an_entry_that_replaced_a_photo_after_the_walk_is_never_read_as_a_photo(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "photo.jpg"
     if kind == "fifo":
         os.mkfifo(path)

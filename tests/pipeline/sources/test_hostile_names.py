@@ -1,4 +1,4 @@
-"""Whatever bytes a name is made of: its file has one row, in the table's order, and the next run finds it again."""
+"""For a name of any bytes the file has one row, in the order of the table, and the next run finds that row."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_each_file_has_one_row_and_the_next_run_finds_it(paths: list[tuple[bytes
 
 
 def _write(photos: Path, paths: list[tuple[bytes, bytes | None]]) -> list[bytes]:
-    """Write a file for each path, a name or a folder and a name in it; return those that there are."""
+    """Write a file for each path (a name, or a folder and a name in it); return the paths of the files written."""
     written: set[bytes] = set()
     photos.mkdir()
     for first, second in paths:

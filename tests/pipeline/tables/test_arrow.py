@@ -1,4 +1,4 @@
-"""pyarrow looks for pandas once; whoever takes pyarrow from `pipeline.tables.arrow` does not pay for pandas."""
+"""A process that takes pyarrow from `pipeline.tables.arrow` does not import pandas, and still can."""
 
 from __future__ import annotations
 

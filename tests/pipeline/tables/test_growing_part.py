@@ -1,4 +1,4 @@
-"""The parts that others read while they grow."""
+"""Parts of a dataset are readable at any time while they grow."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _batch(first: int, count: int) -> pa.RecordBatch:
     return to_batch([_row(number) for number in range(first, first + count)], 3)
 
 
-def test_a_reader_between_two_versions_reads_what_its_footer_says(tmp_path: Path) -> None:
+def test_a_reader_with_the_footer_of_an_older_version_reads_the_rows_of_that_version(tmp_path: Path) -> None:
     part = GrowingPart(tmp_path / "part-00001.parquet", 3)
     part.append(_batch(0, 3))
     torn = 0

@@ -1,4 +1,4 @@
-"""A run brings the table up to date: what has not changed is not opened, what was only moved keeps its labels."""
+"""A run brings the table up to date: unchanged photos are not opened, moved photos keep their labels."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def labelled(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def home(labelled: Path, tmp_path: Path) -> Path:
-    """A copy of it with the same times, to be changed by one test."""
+    """A copy of the labelled folder with the same times, for one test to change."""
     return shutil.copytree(labelled, tmp_path / "home")
 
 
@@ -61,7 +61,9 @@ def _rows(path: Path) -> list[dict[Hashable, Any]]:
 
 
 @EACH_KIND
-def test_only_what_changed_is_labelled_and_the_rest_keeps_its_bytes(tiny_model: Artifact, home: Path, out: str) -> None:
+def test_only_changed_photos_are_labelled_and_an_unchanged_table_keeps_its_bytes(
+    tiny_model: Artifact, home: Path, out: str
+) -> None:
     kept = (home / out).read_bytes()
     assert _run(tiny_model, home, "photos", out).startswith("0 labelled, 13 unchanged (without a label: 1 truncated)")
     assert (home / out).read_bytes() == kept
@@ -74,7 +76,7 @@ def test_only_what_changed_is_labelled_and_the_rest_keeps_its_bytes(tiny_model: 
 
 
 @EACH_KIND
-def test_moved_and_copied_photos_get_the_row_that_labelling_them_again_gives(
+def test_moved_and_copied_photos_get_the_same_row_as_by_labelling_them_again(
     tiny_model: Artifact, home: Path, out: str
 ) -> None:
     (home / "photos").rename(home / "moved")
@@ -89,7 +91,7 @@ def test_moved_and_copied_photos_get_the_row_that_labelling_them_again_gives(
     assert _rows(home / out) == rows
 
 
-def test_of_another_model_nothing_is_taken_over(tiny_model: Artifact, home: Path) -> None:
+def test_labels_of_another_model_are_not_reused(tiny_model: Artifact, home: Path) -> None:
     (home / "photos").rename(home / "moved")
     table = pq.read_table(home / "out.parquet")
     column = table.schema.get_field_index("model")
