@@ -1,13 +1,10 @@
 """The defaults of a run, said once for command lines, job files, tuning and the pipeline itself.
 
-Nothing but the names of the loaders is imported, so that a command line can show the defaults before numpy is imported.
+Nothing is imported, so that a command line can show the defaults before numpy is imported.
 """
 
 from __future__ import annotations
 
-from pipeline.loading.loader_kind import LoaderKind
-
-DEFAULT_LOADER = LoaderKind.PIPES
 DEFAULT_BATCH_SIZE = 16
 DEFAULT_TOP_K = 3
 DEFAULT_PHOTO_TIMEOUT_S = 60.0

@@ -20,13 +20,12 @@ from models.engines import DEFAULT_ENGINE
 from models.spec import DEFAULT_MODEL
 from pipeline.defaults import (
     DEFAULT_BATCH_SIZE,
-    DEFAULT_LOADER,
     DEFAULT_MAX_BYTES,
     DEFAULT_MAX_PIXELS,
     DEFAULT_PHOTO_TIMEOUT_S,
     DEFAULT_TOP_K,
 )
-from pipeline.loading.loader_kind import LOADER_ALIASES, LoaderKind
+from pipeline.loading.loader_kind import DEFAULT_LOADER, LOADER_ALIASES, LoaderKind
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Options = TypeVar("Options")

@@ -20,3 +20,6 @@ class LoaderKind(StrEnum):
 LOADER_ALIASES = {"dataloader": LoaderKind.TORCH}
 # All that LoaderKind(...) accepts, as plain strings: click shows the members of an enum under other names.
 LOADER_NAMES = (*(kind.value for kind in LoaderKind), *LOADER_ALIASES)
+
+
+DEFAULT_LOADER = LoaderKind.PIPES

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from models.engines import DEFAULT_ENGINE
-from pipeline.defaults import DEFAULT_BATCH_SIZE, DEFAULT_LOADER, DEFAULT_PHOTO_TIMEOUT_S, DEFAULT_TOP_K
+from pipeline.defaults import DEFAULT_BATCH_SIZE, DEFAULT_PHOTO_TIMEOUT_S, DEFAULT_TOP_K
 from pipeline.labeller import LabellerPlan
 from pipeline.loading.loader import LoaderPlan
-from pipeline.loading.loader_kind import LoaderKind
+from pipeline.loading.loader_kind import DEFAULT_LOADER, LoaderKind
 from pipeline.sources.read_file import ReadLimits
 from pipeline.system.cpus import CpuSet, Machine, cpu_sets, usable_cores, whole_cores
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
 
+from pipeline.records import mtime_us_of
 from pipeline.system.exclusive_rename import rename_without_replacing
 from pipeline.tables.row_index import Entry
 
@@ -135,7 +136,7 @@ def _has_bytes(descriptor: int, facts: os.stat_result, entry: Entry) -> bool:
 
 
 def _has_stat(facts: os.stat_result, entry: Entry) -> bool:
-    found = (facts.st_size, facts.st_mtime_ns // 1000, facts.st_ctime_ns)
+    found = (facts.st_size, mtime_us_of(facts), facts.st_ctime_ns)
     is_same_inode = entry.inode in (0, facts.st_ino)
     return is_same_inode and found == (entry.size_bytes, entry.mtime_us, entry.ctime_ns)
 

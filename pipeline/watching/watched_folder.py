@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from pipeline.errors import InputMissingError
-from pipeline.records import FileRef
+from pipeline.records import FileRef, mtime_us_of
 from pipeline.sources.file_names import display_name
 from pipeline.sources.walk import WalkRules, name_filter
 
@@ -115,7 +115,7 @@ class WatchedFolder:
             return None
         if not stat.S_ISREG(facts.st_mode):
             return None
-        mtime_us = facts.st_mtime_ns // 1000
+        mtime_us = mtime_us_of(facts)
         return self.without_unstable_inode(
             FileRef(name, path, facts.st_size, mtime_us, facts.st_ino, facts.st_ctime_ns)
         )
