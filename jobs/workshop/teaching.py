@@ -35,6 +35,8 @@ from pipeline.system.cpus import this_machine, usable_cores
 
 CALIBRATION_PHOTOS = 128
 CALIBRATION_SEED = 11
+# Of the minutes, kept for judging, building and certifying when training runs late.
+SHARE_AFTER_TRAINING = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def teach_model(options: TeachOptions, notify: Notify, on_photo: Callable[[int, 
             base=options.base,
             photos=found.photos,
             minutes=options.minutes,
-            deadline_s=started_s + 60 * options.minutes,
+            deadline_s=started_s + 60 * options.minutes * (1 - SHARE_AFTER_TRAINING),
             threads=cores,
             seed=options.seed,
             precision=options.precision,

@@ -19,7 +19,7 @@ from models.teaching.teachable_network import TeachableNetwork
 from models.teaching.views import ViewRules, centre_views, normalised, random_views
 
 FEATURE_BATCH = 32
-# After so many steps the speed is known; sooner, memory is still being laid out.
+# So many steps tell the speed; the first few are slower, while memory is still being laid out.
 PACE_STEPS = 20
 # By how much a training may pass its time before it is shortened.
 LATE = 1.1
@@ -144,8 +144,8 @@ class Pace:
         self._deadline_s, self._started_s = deadline_s, time.monotonic()
 
     def take(self, done: int) -> None:
-        """Count a step; plan anew once, after the first of them."""
-        if done != PACE_STEPS:
+        """Count a step; every PACE_STEPS steps, drop those that the time left does not hold."""
+        if done % PACE_STEPS:
             return
         now_s = time.monotonic()
         step_s = (now_s - self._started_s) / done

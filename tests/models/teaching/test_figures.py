@@ -17,6 +17,7 @@ from models.teaching.photo_set import Moment
 from models.teaching.plan import plan
 from models.teaching.similarity import Features, bursts, groups, near_duplicates, same_bytes
 from models.teaching.split import kept_out
+from models.teaching.train import Pace
 
 
 def blobs(
@@ -166,3 +167,14 @@ def test_a_plan_depends_on_the_minutes_and_the_machine_alone_and_stops_where_not
     assert 1 <= first.epochs < default.epochs <= hours.epochs == hours.epochs_worthwhile
     assert plan(2640, 10, "efficientnet_lite0", 2, False).epochs < default.epochs
     assert plan(2640, 10, "efficientnet_lite0", 2, True) == default
+
+
+def test_a_training_that_runs_late_is_shortened_and_one_in_time_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr("models.teaching.train.time.monotonic", lambda: now_s)
+    late, punctual = Pace(1000, 100.0), Pace(100, 100.0)
+    for step in range(1, 41):
+        now_s += 0.5
+        late.take(step)
+        punctual.take(step)
+    assert (late.steps, punctual.steps) == (200, 100)
