@@ -31,6 +31,8 @@ from models.zoo import SPECS, find_weights
 
 CURVE_SHARES = (0.25, 0.5, 1.0)
 HEAD_STEPS = 60
+# A training of less than this share of its plan is told of.
+ON_PLAN = 0.8
 # More new photos than this share of all, and the network itself is taught again, not its head alone.
 MOST_NEW = 0.1
 
@@ -149,6 +151,11 @@ def teach(notify: Notify, request: TeachRequest) -> Lesson:
             _progress(notify, request.deadline_s),
         )
         epochs = trained.epochs
+        if epochs < ON_PLAN * planned.epochs:
+            notify(
+                f"this machine was slower than planned: each photo was seen {epochs:.1f} times instead of "
+                f"{planned.epochs:.1f}; give it more --minutes"
+            )
         seen = np.zeros((len(rows), count), np.float32)
         seen[training] = trained.mean_logits
         features = features_of(network, photos, rows, spec.preprocessing)

@@ -105,7 +105,8 @@ def train(
     random = np.random.default_rng(recipe.seed)
     network.to(memory_format=torch.channels_last)
     optimizer = _optimizer(network, recipe)
-    pace = Pace(max(1, round(recipe.epochs * len(rows) / recipe.batch_size)), deadline_s)
+    epoch_steps = math.ceil(len(rows) / recipe.batch_size)
+    pace = Pace(max(1, round(recipe.epochs * len(rows) / recipe.batch_size)), epoch_steps, deadline_s)
     average = Average(network, recipe.ema_decay)
     targets = _targets(photos.classes[rows], network.head.out_features, recipe.label_smoothing)
     sums, views = torch.zeros(len(rows), network.head.out_features), torch.zeros(len(rows), 1)
@@ -137,10 +138,11 @@ def train(
 
 
 class Pace:
-    """How many steps a training takes: as planned, or as many as its time allows at the speed it turned out to have."""
+    """How many steps a training takes: as planned, or as many as its time allows at the speed it turned out to have,
+    but `fewest` at least: a model that has not seen each photo once is worth nothing."""
 
-    def __init__(self, steps: int, deadline_s: float):
-        self.steps = steps
+    def __init__(self, steps: int, fewest: int, deadline_s: float):
+        self.steps, self._fewest = steps, min(fewest, steps)
         self._deadline_s, self._started_s = deadline_s, time.monotonic()
 
     def take(self, done: int) -> None:
@@ -151,7 +153,7 @@ class Pace:
         step_s = (now_s - self._started_s) / done
         left_s = self._deadline_s - now_s
         if (self.steps - done) * step_s > LATE * max(left_s, 0.0):
-            self.steps = max(done, done + int(left_s / step_s))
+            self.steps = max(done, self._fewest, done + int(left_s / step_s))
 
 
 @torch.no_grad()

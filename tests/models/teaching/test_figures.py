@@ -172,9 +172,10 @@ def test_a_plan_depends_on_the_minutes_and_the_machine_alone_and_stops_where_not
 def test_a_training_that_runs_late_is_shortened_and_one_in_time_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 0.0
     monkeypatch.setattr("models.teaching.train.time.monotonic", lambda: now_s)
-    late, punctual = Pace(1000, 100.0), Pace(100, 100.0)
+    late, punctual, hopeless = Pace(1000, 50, 100.0), Pace(100, 50, 100.0), Pace(1000, 50, 10.0)
     for step in range(1, 41):
         now_s += 0.5
         late.take(step)
         punctual.take(step)
-    assert (late.steps, punctual.steps) == (200, 100)
+        hopeless.take(step)
+    assert (late.steps, punctual.steps, hopeless.steps) == (200, 100, 50)
