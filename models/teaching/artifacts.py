@@ -32,7 +32,7 @@ class Taught:
 
 def prepare_taught(notify: Notify, taught: Taught, folder: Path) -> tuple[str, str]:
     """Write the fp32 artifact and torch's state dict: their file names. Imports torch. Raises LabelDirError."""
-    trained = trained_networks.own(taught.base, taught.checkpoint, taught.labels, taught.name)
+    trained = trained_networks.from_checkpoint(taught.base, taught.checkpoint, taught.labels, taught.name)
     source = {**trained.network.source, "weights": f"taught from {taught.base}", "teaching": taught.told}
     network = replace(trained.network, source=source, means=np.ascontiguousarray(taught.means.T))
     state = state_file_name(taught.name, network.source["weights_sha256"])
