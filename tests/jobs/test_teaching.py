@@ -196,7 +196,7 @@ def test_a_teaching_that_is_killed_leaves_the_model_as_it_was(
         (("flat", "--name", "x"), 66, "put each class into a folder of its own"),
         (("single", "--name", "x"), 2, "there is one class only"),
         (("flat", "--name", "x", "--labels", "wrong.csv"), 66, "no columns file_name and label"),
-        (("single", "--name", "../x"), 2, "is no model's name"),
+        (("single", "--name", "../x"), 2, "is no name for a model"),
         (("single", "--name", "x", "--report", "mine.html"), 74, "is no report of label-models teach"),
     ],
 )
