@@ -10,7 +10,7 @@ import click
 
 from jobs.cli.columns import aligned
 from jobs.cli.options import context_settings, quiet_option, take_options, with_options
-from jobs.workshop.options import CertificateOptions, QuantizationOptions
+from jobs.workshop.options import CertificateOptions, CertificateTerms, QuantizationOptions
 
 _REFUSED = 3
 
@@ -185,6 +185,80 @@ def bench(
         from models.certification.bench_chart import write_chart
 
         write_chart(chart, f"{built} on {this_cpu().name}", rows)
+
+
+@command.command(
+    epilog=_epilog(
+        "label-models teach products/ --name shelf",
+        "label-models teach products/ --name shelf --minutes 2",
+        "label-models teach photos/ --labels labels.csv --name shelf --unknown floors/",
+    )
+)
+@click.argument("photos", type=_FOLDER)
+@click.option("--name", required=True, help="What to call the model, for label-dir -m NAME.")
+@click.option("--labels", type=_FOLDER, metavar="CSV", help="file_name,label.  [default: folders are the classes]")
+@click.option("--held-out", type=_FOLDER, metavar="DIR", help="Photos to judge by.  [default: some of PHOTOS]")
+@click.option("--unknown", type=_FOLDER, metavar="DIR", help="Photos of none of the classes.")
+@click.option(
+    "--base",
+    type=click.Choice(["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]),
+    default="efficientnet_lite0",
+    show_default=True,
+    help="The pretrained network to begin with; larger is slower and more accurate.",
+)
+@click.option("--minutes", type=click.FloatRange(0.1, 1440), default=10, show_default=True, help="What it may take.")
+@click.option(
+    "--precision", type=click.FloatRange(0.5, 1), default=0.95, show_default=True, help="Wanted; below: unsure."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
+@click.option(
+    "--memory", type=click.IntRange(500), default=2000, show_default=True, help="MB; above it, slower in less memory."
+)
+@click.option("--fresh", is_flag=True, help="Teach the whole network again, even where only a few photos are new.")
+@click.option("--report", type=_FOLDER, metavar="HTML", help="Where the report goes.  [default: NAME-teaching.html]")
+@with_options(CertificateTerms)
+def teach(
+    photos: Path,
+    name: str,
+    labels: Path | None,
+    held_out: Path | None,
+    unknown: Path | None,
+    base: str,
+    minutes: float,
+    precision: float,
+    seed: int,
+    memory: int,
+    fresh: bool,
+    report: Path | None,
+    **parsed: Any,
+) -> int:
+    """Teach a model the classes that the folders in PHOTOS are, certify it on photos kept out, and write a report."""
+    from jobs.report.teaching_page import check_replaceable, write_teaching_report
+    from jobs.workshop.teaching import TeachOptions, teach_model
+    from jobs.workshop.teaching_summary import summary, teaching_bar
+    from models.cache import checked_name
+
+    page = report or Path(f"{checked_name(name)}-teaching.html")
+    check_replaceable(page)
+    options = TeachOptions(
+        folder=photos,
+        name=name,
+        base=base,
+        minutes=minutes,
+        seed=seed,
+        precision=precision,
+        terms=take_options(CertificateTerms, parsed).terms,
+        memory_mb=memory,
+        labels=labels,
+        held_out=held_out,
+        unknown=unknown,
+        fresh=fresh,
+    )
+    with teaching_bar(_notify) as (notify, on_photo):
+        taught = teach_model(options, notify, on_photo)
+        write_teaching_report(page, name, taught)
+    click.echo("\n".join(summary(name, taught, page)))
+    return 0 if taught.certificate.passed else _REFUSED
 
 
 def _print_certificate(certificate: object) -> int:

@@ -29,6 +29,7 @@ Exit codes: 0 shown, also when no row matches; 2 usage, or not a table of label-
 @click.option("--min-prob", type=click.FloatRange(0, 1), help="Only photos at least this certain.")
 @click.option("--max-prob", type=click.FloatRange(0, 1), help="Only photos at most this certain.")
 @click.option("--errors", is_flag=True, help="Only files that could not be labelled.")
+@click.option("--unsure", is_flag=True, help="Only photos whose label is below the threshold.")
 @click.option("--count", is_flag=True, help="Count by label, or with --errors by class of error.")
 @click.option(
     "--sort", type=click.Choice(["name", "prob"]), default="name", show_default=True, help="prob: least first."

@@ -26,6 +26,14 @@ Precision = Literal["int8", "fp32"]
 
 
 @dataclass(frozen=True, slots=True)
+class Thresholds:
+    """The lowest probability of the best label, and the lowest familiarity, -1 to 1, of a photo that is not unsure."""
+
+    min_probability: float
+    min_familiarity: float
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """The description of a classifier file.
 
@@ -48,6 +56,12 @@ class Artifact:
     def model_id(self) -> str:
         """The text of a table's `model` column: `name@` and the first 12 hexadecimal digits of `sha256`."""
         return f"{self.name}@{self.sha256[:ID_DIGITS]}"
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What an answer needs to count as sure: of a taught model, what its teaching chose; of others, nothing."""
+        taught = self.source.get("teaching", {})
+        return Thresholds(float(taught.get("min_probability", 0.0)), float(taught.get("min_familiarity", -1.0)))
 
 
 def metadata_of(artifact: Artifact) -> dict[str, str]:

@@ -65,7 +65,7 @@ def prepare_published(notify: Notify, name: str, folder: Path, recipe_key: str) 
     network = read_network(folder / fp32)
     calibration = committed_calibration(name) or calibrate(network, _generated(network), threads=1)[0]
     content = int8_artifact(network, calibration, Recipe("portable"), calibration.validation)
-    int8 = _write_artifact(folder, name, "int8", content)
+    int8 = write_artifact(folder, name, "int8", content)
     return Manifest(recipe_key, int8, fp32, state, _write_calibration(folder, name, calibration))
 
 
@@ -82,12 +82,12 @@ def prepare_network(notify: Notify, origin: Origin, folder: Path) -> tuple[str, 
     network = replace(trained.network, name=origin.name)
     state = state_file_name(origin.name, network.source["weights_sha256"])
     _write(folder / state, trained.state)
-    return _write_artifact(folder, origin.name, "fp32", fp32_artifact(network)), state
+    return write_artifact(folder, origin.name, "fp32", fp32_artifact(network)), state
 
 
 def prepare_import(notify: Notify, request: ImportRequest, folder: Path) -> str:
     """The file name of the fp32 artifact of an imported ONNX file. Raises LabelDirError."""
-    return _write_artifact(folder, request.name, "fp32", fp32_artifact(imported_network(request)))
+    return write_artifact(folder, request.name, "fp32", fp32_artifact(imported_network(request)))
 
 
 def prepare_int8(notify: Notify, folder: Path, fp32: str, request: Int8Request) -> Int8Result:
@@ -101,7 +101,7 @@ def prepare_int8(notify: Notify, folder: Path, fp32: str, request: Int8Request) 
     notify(f"activation ranges: {calibration.method}, from {calibration.source}")
     results: list[tuple[str, Certificate]] = []
     for recipe in recipes(network, calibration, photos.pixels, this_cpu(), terms.threads):
-        name = _write_artifact(folder, network.name, "int8", int8_artifact(network, calibration, recipe))
+        name = write_artifact(folder, network.name, "int8", int8_artifact(network, calibration, recipe))
         certificate = certify(notify, folder / name, folder / fp32, request.held_out, terms)
         fp32_layers = f", {len(recipe.float_nodes)} layers in fp32" if recipe.float_nodes else ""
         notify(f"{recipe.weight_range} weights{fp32_layers}: {certificate.verdict()}")
@@ -117,7 +117,8 @@ def _generated(network: Network) -> Photos:
     return Photos(pixels, f"{CALIBRATION_IMAGES} generated images")
 
 
-def _write_artifact(folder: Path, model: str, precision: str, content: bytes) -> str:
+def write_artifact(folder: Path, model: str, precision: str, content: bytes) -> str:
+    """Put an artifact into the folder, under a name with its digest: that name."""
     name = file_name(model, precision, hashlib.sha256(content).hexdigest())
     _write(folder / name, content)
     return name

@@ -16,10 +16,14 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class TopK:
-    """`ids` int32 [n, k] and `probabilities` float32 [n, k] of the k likeliest classes, by descending probability."""
+    """`ids` int32 [n, k] and `probabilities` float32 [n, k] of the k likeliest classes, by descending probability.
+
+    `familiarity` float32 [n] tells how like any class of a taught model a photo is, -1 to 1; 1 by other models.
+    """
 
     ids: npt.NDArray[np.int32]
     probabilities: npt.NDArray[np.float32]
+    familiarity: npt.NDArray[np.float32]
 
 
 class Classifier:
@@ -42,6 +46,7 @@ class Classifier:
         self._session = open_session(artifact_path, options)
         self._side = int(self._session.get_inputs()[0].shape[1])
         self._top_k = np.array([top_k], np.int64)
+        self._is_taught = any(output.name == "familiarity" for output in self._session.get_outputs())
 
     def warm_up(self, batch_size: int) -> None:
         """Classify black images, so that the first real batch takes no longer than the next ones."""
@@ -50,8 +55,12 @@ class Classifier:
     def classify(self, pixels: Pixels) -> TopK:
         """The k likeliest classes of each photo; `pixels` uint8 [n, side, side, 3] RGB."""
         feed = {"photos": pixels, "k": self._top_k}
-        probabilities, ids = self._session.run(["probabilities", "ids"], feed)
-        return TopK(ids.astype(np.int32), probabilities)
+        if self._is_taught:
+            probabilities, ids, familiarity = self._session.run(["probabilities", "ids", "familiarity"], feed)
+        else:
+            probabilities, ids = self._session.run(["probabilities", "ids"], feed)
+            familiarity = np.ones(len(ids), np.float32)
+        return TopK(ids.astype(np.int32), probabilities, familiarity)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from models.artifact import Artifact
+from models.artifact import Artifact, Thresholds
 from pipeline.decoding.decode import DecodeRules
 from pipeline.inference.pool import Pool
 from pipeline.inference.worker import ClassifierSetup
@@ -33,6 +33,8 @@ class LabellerPlan:
     limits: ReadLimits
     batch_timeout_s: float = 60.0
     classifier_recycle_bytes: int = 2 << 30
+    # In place of the thresholds that a taught model has itself.
+    min_probability: float | None = None
 
     @property
     def slots(self) -> int:
@@ -45,6 +47,8 @@ class Labeller:
 
     def __init__(self, artifact: Artifact, plan: LabellerPlan) -> None:
         self._artifact = artifact
+        asked = plan.min_probability
+        self._thresholds = artifact.thresholds if asked is None else Thresholds(asked, -1.0)
         self._slab = Slab.sized(plan.slots, plan.batch_size, artifact.preprocessing.crop.crop_size)
         setup = ClassifierSetup(artifact.path, plan.engine, plan.top_k, self._slab)
         self._pool = Pool(setup, plan.cpu_sets, plan.batch_timeout_s, plan.classifier_recycle_bytes)
@@ -175,4 +179,10 @@ class Labeller:
             sha256=facts.sha256.hex() if facts else None,
             model=self._artifact.model_id,
             labelled_at_us=now_us,
+            is_unsure=isinstance(result, Prediction) and self._is_unsure(result),
         )
+
+    def _is_unsure(self, prediction: Prediction) -> bool:
+        least = self._thresholds
+        is_probable = prediction.probabilities[0] >= least.min_probability
+        return not is_probable or prediction.familiarity < least.min_familiarity

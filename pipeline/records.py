@@ -110,10 +110,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Top-k of one photo, most probable first."""
+    """Top-k of one photo, most probable first, and how familiar the photo is to a taught model."""
 
     class_ids: tuple[int, ...]
     probabilities: tuple[float, ...]
+    familiarity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,10 @@ class Classified:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table: the facts of one file, and its labels or its error."""
+    """One row of the table: the facts of one file, and its labels or its error.
+
+    `is_unsure` marks labels that lie below a threshold of the model or of `--min-prob`.
+    """
 
     file_name: str
     error: ItemError | None
@@ -139,6 +143,7 @@ class Row:
     sha256: str | None
     model: str
     labelled_at_us: int
+    is_unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,10 @@ class LabellingOptions:
     timeout: Annotated[float, _POSITIVE, Flag("Time limit for one photo.", type=Duration(1))] = DEFAULT_PHOTO_TIMEOUT_S
     max_pixels: Annotated[int, _POSITIVE, Flag("Largest photo, in pixels.")] = DEFAULT_MAX_PIXELS
     max_bytes: Annotated[int, _POSITIVE, Flag("Largest file, in bytes.")] = DEFAULT_MAX_BYTES
+    min_prob: Annotated[
+        float | None,
+        Flag("Below: status unsure.  [default: what a taught model says]", type=click.FloatRange(0, 1)),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

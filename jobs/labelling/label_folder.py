@@ -106,6 +106,7 @@ def settings_of(options: LabellingOptions) -> Settings:
         loader=options.loader,
         timeout_s=options.timeout,
         limits=ReadLimits(options.max_bytes, options.max_pixels, options.follow_links),
+        min_probability=options.min_prob,
     )
 
 

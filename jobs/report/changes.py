@@ -90,7 +90,7 @@ def _states(rows: pa.Table) -> dict[str, str | None]:
     """Return the label of each name, None where the photo failed."""
     names, statuses, labels = (rows.column(name).to_pylist() for name in _COLUMNS)
     return {
-        str(name): str(label) if status == "ok" else None
+        str(name): str(label) if status != "error" else None
         for name, status, label in zip(names, statuses, labels, strict=True)
     }
 

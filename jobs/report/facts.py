@@ -57,6 +57,7 @@ class Facts:
     label_count: int
     median_percent: float | None
     uncertain: int
+    unsure: int
     models: list[str]
     commonest: list[Bar]
     confidence: list[Bar]
@@ -67,10 +68,10 @@ class Facts:
 
 def facts_of(rows: pa.Table) -> Facts:
     """Return the figures of a table as `pipeline.tables.reader.read_rows` gives it."""
-    is_ok = pc.equal(rows.column("status"), pa.scalar("ok"))
-    labelled = rows.filter(is_ok)
+    is_labelled = pc.not_equal(rows.column("status"), pa.scalar("error"))
+    labelled = rows.filter(is_labelled)
     labelled = labelled.take(pc.sort_indices(labelled, [("prob_1", "ascending"), ("file_name", "ascending")]))
-    failures = [_failure(row) for row in rows.filter(pc.invert(is_ok)).select(["file_name", "error"]).to_pylist()]
+    failures = [_failure(row) for row in rows.filter(pc.invert(is_labelled)).select(["file_name", "error"]).to_pylist()]
     confidence = _probabilities(labelled, 1)
     counts = Counter(labelled.column("label_1").to_pylist())
     return Facts(
@@ -79,6 +80,7 @@ def facts_of(rows: pa.Table) -> Facts:
         label_count=len(counts),
         median_percent=float(np.median(confidence)) * 100 if len(confidence) else None,
         uncertain=int((confidence < _UNCERTAIN_BELOW).sum()),
+        unsure=labelled.column("status").to_pylist().count("unsure"),
         models=sorted({str(name) for name in rows.column("model").to_pylist()}),
         commonest=_bars(sorted(((str(name), count) for name, count in counts.items()), key=_rank)[:_LABELS_SHOWN]),
         confidence=_histogram(confidence),

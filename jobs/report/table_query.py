@@ -27,6 +27,7 @@ class Query:
     count: bool = False
     sort: str = "name"
     limit: int = 50
+    unsure: bool = False
 
 
 def show(rows: pa.Table, query: Query) -> tuple[Iterator[str], int]:
@@ -44,7 +45,10 @@ def show(rows: pa.Table, query: Query) -> tuple[Iterator[str], int]:
 
 
 def _matching(rows: pa.Table, query: Query) -> pa.Table:
-    rows = rows.filter(pc.equal(rows.column("status"), pa.scalar("error" if query.errors else "ok")))
+    is_error = pc.equal(rows.column("status"), pa.scalar("error"))
+    rows = rows.filter(is_error if query.errors else pc.invert(is_error))
+    if query.unsure:
+        rows = rows.filter(pc.equal(rows.column("status"), pa.scalar("unsure")))
     if query.text:
         pattern = re.escape(query.text)
         in_name = pc.match_substring_regex(rows.column("file_name"), pattern, ignore_case=True)

@@ -98,11 +98,11 @@ def _make_missing_thumbnails(photos: Photos, folder: Path, side: int, on_thumbna
 
 def _page(facts: Facts, table: Path, report: Path, folder: Path | None, side: int, title: str, changes: object) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FunctionLoader(asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["day"] = lambda seconds: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
-    style, script = _asset("page.css"), _script()
+    style, script = asset("page.css"), _script()
     return environment.get_template("page.html.jinja").render(
         title=title,
         table=table,
@@ -111,8 +111,8 @@ def _page(facts: Facts, table: Path, report: Path, folder: Path | None, side: in
         now_s=time.time(),
         style=Markup(style),
         script=Markup(script),
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
+        style_hash=csp_hash(style),
+        script_hash=csp_hash(script),
         data=Markup(_inert_json(_data(facts, report, folder))),
         first_thumbnails=Markup(_chunk(facts.photos, 0, side)),
         rest_of_thumbnails=Markup(_REST_OF_THUMBNAILS),
@@ -122,14 +122,16 @@ def _page(facts: Facts, table: Path, report: Path, folder: Path | None, side: in
 
 def _script() -> str:
     """Return the files of the page's script as one function."""
-    return '"use strict";\n(() => {\n' + "\n".join(_asset(name) for name in _SCRIPTS) + "})();\n"
+    return '"use strict";\n(() => {\n' + "\n".join(asset(name) for name in _SCRIPTS) + "})();\n"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file that pages are made of, by its name."""
     return (resources.files("jobs.report") / name).read_text(encoding="utf-8")
 
 
-def _csp_hash(source: str) -> Markup:
+def csp_hash(source: str) -> Markup:
+    """What allows an inline style or script in a page's Content-Security-Policy."""
     return Markup("'sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode() + "'")
 
 

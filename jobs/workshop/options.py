@@ -18,10 +18,9 @@ _FOLDER = click.Path(path_type=Path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CertificateOptions:
-    """What a certificate requires, and on how many photos and threads it is measured."""
+class CertificateTerms:
+    """What a certificate requires, and on how many threads it is measured."""
 
-    samples: Annotated[int, Interval(ge=1, le=100_000), Flag("Photos drawn from a folder.")] = 256
     min_agreement: Annotated[float, Flag("Share that must agree.", type=click.FloatRange(0, 1))] = 0.97
     threads: Annotated[int, COUNT, Flag("When timing.")] = 1
 
@@ -31,6 +30,13 @@ class CertificateOptions:
         from models.certification.certify import Terms
 
         return Terms(threads=self.threads, required_agreement=self.min_agreement)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateOptions(CertificateTerms):
+    """What a certificate requires, and on how many photos and threads it is measured."""
+
+    samples: Annotated[int, Interval(ge=1, le=100_000), Flag("Photos drawn from a folder.")] = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,7 @@ class TorchClassifier:
             normalised = ((photos - self._mean) / self._std).to(self._form.precision)
             logits = self._module(normalised.contiguous(memory_format=self._form.memory_format))
             best, ids = torch.topk(torch.softmax(logits.float(), dim=1), self._top_k, dim=1)
-        return TopK(ids.to(torch.int32).numpy(), best.numpy())
+        return TopK(ids.to(torch.int32).numpy(), best.numpy(), np.ones(len(ids), np.float32))
 
 
 def load_torch_engine(name: str, artifact_path: Path, threads: int, top_k: int) -> TorchClassifier:

@@ -6,18 +6,23 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.networks.graph import IR_VERSION, PHOTO_TENSOR, Graph
+from models.networks.graph import IR_VERSION, PHOTO_TENSOR, Array, Graph
 from models.spec import Preprocessing
 
 DEFAULT_TOP_K = 3
 PHOTOS, TOP_K, PROBABILITIES, IDS, LOGITS = "photos", "k", "probabilities", "ids", "logits"
+# How like any class of a taught model a photo is, and the class means that this is measured against.
+FAMILIARITY, MEANS = "familiarity", "familiarity.means"
 
 
-def classifier_model(graph: Graph, preprocessing: Preprocessing, classes: int) -> onnx.ModelProto:
+def classifier_model(
+    graph: Graph, preprocessing: Preprocessing, classes: int, means: Array | None = None
+) -> onnx.ModelProto:
     """The model of an artifact: normalisation, the network, softmax and top-k in one graph.
 
     In: "photos" uint8 [n, crop, crop, 3] RGB; "k" int64 [1], 3 where it is not given.
-    Out: "probabilities" float32 [n, k] descending, "ids" int64 [n, k], "logits" float32 [n, classes].
+    Out: "probabilities" float32 [n, k] descending, "ids" int64 [n, k], "logits" float32 [n, classes],
+    and with `means` "familiarity" float32 [n]: the largest cosine of the photo's features to a class's mean features.
     """
     constants = dict(graph.constants)
     nodes = [helper.make_node("Transpose", [PHOTOS], ["channels_first"], perm=[0, 3, 1, 2])]
@@ -49,7 +54,24 @@ def classifier_model(graph: Graph, preprocessing: Preprocessing, classes: int) -
         helper.make_tensor_value_info(IDS, TensorProto.INT64, ["n", "top_k"]),
         helper.make_tensor_value_info(LOGITS, TensorProto.FLOAT, ["n", classes]),
     ]
+    if means is not None:
+        nodes += _familiarity_nodes(graph)
+        constants |= {MEANS: means, "familiarity.axes": np.array([1], np.int64)}
+        outputs.append(helper.make_tensor_value_info(FAMILIARITY, TensorProto.FLOAT, ["n"]))
     return _model("classifier", Graph(nodes, constants, PHOTOS, LOGITS, opset=graph.opset), inputs, outputs)
+
+
+def _familiarity_nodes(graph: Graph) -> list[onnx.NodeProto]:
+    """What follows the features, which are what the layer of the logits reads."""
+    head = graph.producer(graph.output_name)
+    assert head is not None
+    features, axes = head.input[0], "familiarity.axes"
+    return [
+        helper.make_node("MatMul", [features, MEANS], ["familiarity.products"]),
+        helper.make_node("ReduceMax", ["familiarity.products", axes], ["familiarity.largest"], keepdims=0),
+        helper.make_node("ReduceL2", [features, axes], ["familiarity.length"], keepdims=0),
+        helper.make_node("Div", ["familiarity.largest", "familiarity.length"], [FAMILIARITY]),
+    ]
 
 
 def network_model(graph: Graph, extra_outputs: list[str]) -> onnx.ModelProto:

@@ -155,8 +155,10 @@ class Pool:
         if number != message.number:
             raise WorkerDiedError(f"a classifier worker answered task {message.number} instead of {number}")
         worker.answer += [
-            Prediction(tuple(ids), tuple(probabilities))
-            for ids, probabilities in zip(message.class_ids.tolist(), message.probabilities.tolist(), strict=True)
+            Prediction(tuple(ids), tuple(probabilities), familiarity)
+            for ids, probabilities, familiarity in zip(
+                message.class_ids.tolist(), message.probabilities.tolist(), message.familiarity.tolist(), strict=True
+            )
         ]
         if len(worker.answer) == piece.stop - piece.start:
             piece.job.predictions[piece.start : piece.stop] = worker.answer

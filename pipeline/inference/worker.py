@@ -56,11 +56,13 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Top-k of a task's next photos: class ids int32 [n, k] and probabilities float32 [n, k], descending."""
+    """Top-k of a task's next photos: class ids int32 [n, k] and probabilities float32 [n, k], descending; and how
+    familiar the photos are to a taught model, float32 [n]."""
 
     number: int
     class_ids: NDArray[np.int32]
     probabilities: NDArray[np.float32]
+    familiarity: NDArray[np.float32]
 
 
 def serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet) -> None:
@@ -83,10 +85,11 @@ def _serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet) -> None
         connection.send(LoadFailed(f"{type(error).__name__}: {error}"))
         return
     connection.send(Ready())
-    photos = max(1, _ANSWER_BYTES // (8 * setup.top_k))
+    photos = max(1, _ANSWER_BYTES // (8 * setup.top_k + 4))
     while True:
         task: Task = connection.recv()
         top_k = engine.classify(setup.slab.slot(task.slot)[task.start : task.stop])
         for start in range(0, len(top_k.ids), photos):
             part = slice(start, start + photos)
-            connection.send(Answer(task.number, top_k.ids[part], top_k.probabilities[part]))
+            answer = Answer(task.number, top_k.ids[part], top_k.probabilities[part], top_k.familiarity[part])
+            connection.send(answer)

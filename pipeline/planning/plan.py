@@ -34,6 +34,7 @@ class Settings:
     loader: LoaderKind = DEFAULT_LOADER
     timeout_s: float = DEFAULT_PHOTO_TIMEOUT_S
     limits: ReadLimits = field(default_factory=ReadLimits)
+    min_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def plan_for(machine: Machine, settings: Settings, tuned: Sizes | None = None) -
         ),
         limits=settings.limits,
         batch_timeout_s=max(60.0, settings.timeout_s),
+        min_probability=settings.min_probability,
     )
 
 

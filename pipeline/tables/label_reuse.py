@@ -124,4 +124,5 @@ def _row(file: _KnownFile, cells: dict[str, Any]) -> Row:
         sha256=cells["sha256"],
         model=cells["model"],
         labelled_at_us=cells["labelled_at"],
+        is_unsure=cells["status"] == "unsure",
     )

@@ -51,7 +51,7 @@ def _cells(row: Row, top_k: int) -> tuple[object, ...]:
     pairs = zip([*row.labels, *missing], [*row.probabilities, *missing], strict=True)
     return (
         row.file_name,
-        "error" if row.error else "ok",
+        "error" if row.error else "unsure" if row.is_unsure else "ok",
         str(row.error) if row.error else None,
         *(cell for pair in pairs for cell in pair),
         row.width,

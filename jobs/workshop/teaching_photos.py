@@ -1,0 +1,232 @@
+"""Folders of classes, or a table of labels -> decoded photos for teaching, in a file; broken ones as a list."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.errors import InputMissingError, OutputError
+from models.spec import Crop
+from models.teaching.photo_set import UNKNOWN, Moment, PhotoSet
+from pipeline.decoding.capture_moment import moment_in_exif
+from pipeline.decoding.decode import DecodeRules, decode_bytes
+from pipeline.records import ErrorClass, FileRef, ItemError
+from pipeline.sources.read_file import ReadLimits, read_file
+from pipeline.sources.walk import WalkCounts, WalkRules, walk
+from pipeline.system.process_map import process_map
+
+PHOTO_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFile:
+    """A file, its label (None: of none of the classes), and whether it must be kept out of training (None: open)."""
+
+    ref: FileRef
+    label: str | None
+    held_out: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenPhoto:
+    """A file that nothing could be learnt from, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedPhotos:
+    """What could be decoded, with the paths of the files in the order of its rows, and what could not."""
+
+    photos: PhotoSet
+    paths: tuple[str, ...]
+    broken: tuple[BrokenPhoto, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    row: int
+    path: str
+    side: int
+    pixels_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    digest: str
+    moment: tuple[str, float] | None
+
+
+def labelled_files(
+    folder: Path, table: Path | None, held_out: Path | None, unknown: Path | None
+) -> tuple[list[LabelledFile], list[BrokenPhoto]]:
+    """The photos to teach with, and those of them that have no label. Raises InputMissingError."""
+    refs = _photo_files(folder)
+    labels = _table_labels(table) if table is not None else folder_labels([ref.name for ref in refs])
+    open_choice = None if held_out is None else False
+    files = [LabelledFile(ref, labels[ref.name], open_choice) for ref in refs if ref.name in labels]
+    why = "not in the table of labels" if table is not None else "lies in no folder of a class"
+    broken = [BrokenPhoto(ref.name, why) for ref in refs if ref.name not in labels]
+    if held_out is not None:
+        taught = {file.label for file in files}
+        kept = _photo_files(held_out)
+        kept_labels = folder_labels([ref.name for ref in kept])
+        for ref in kept:
+            name = f"{held_out.name}/{ref.name}"
+            if kept_labels.get(ref.name) in taught:
+                files.append(LabelledFile(ref._replace(name=name), kept_labels[ref.name], True))
+            else:
+                broken.append(BrokenPhoto(name, "is of no class that is taught"))
+    if unknown is not None:
+        refs = [ref._replace(name=f"{unknown.name}/{ref.name}") for ref in _photo_files(unknown)]
+        files.extend(LabelledFile(ref, None, open_choice) for ref in refs)
+    if not any(file.label is not None for file in files):
+        raise InputMissingError(f"no photo in {folder} has a label: put each class into a folder of its own")
+    return files, broken
+
+
+def folder_labels(names: Sequence[str]) -> dict[str, str]:
+    """Row name -> label: the name of the folder a photo lies in, with those above it where two folders share it.
+
+    Photos in no folder have no label.
+    """
+    folders = sorted({name.rpartition("/")[0] for name in names} - {""})
+    shared = Counter(folder.rpartition("/")[2] for folder in folders)
+    label_of = {}
+    for folder in folders:
+        last = folder.rpartition("/")[2]
+        label_of[folder] = last if shared[last] == 1 else folder
+    return {name: label_of[name.rpartition("/")[0]] for name in names if "/" in name}
+
+
+def decoded(
+    files: Sequence[LabelledFile],
+    broken: Iterable[BrokenPhoto],
+    pixels_path: Path,
+    side: int,
+    processes: int,
+    on_photo: Callable[[int, int], None],
+) -> DecodedPhotos:
+    """Decode every file in processes that may crash, as squares of `side` pixels into `pixels_path`.
+
+    Raises OutputError where the disk has no room for them, InputMissingError where nothing can be decoded.
+    """
+    _reserve(pixels_path, len(files) * side * side * 3)
+    orders = [_Order(row, file.ref.path, side, str(pixels_path)) for row, file in enumerate(files)]
+    found: list[_Found | None] = [None] * len(files)
+    failed = list(broken)
+    for done, (order, result) in enumerate(process_map(_decode, orders, processes, PHOTO_TIMEOUT_S), 1):
+        if isinstance(result, _Found):
+            found[order.row] = result
+        else:
+            reason = (
+                str(result) if result is not None else f"{ErrorClass.WORKER_CRASH}: a decoder ended with this photo"
+            )
+            failed.append(BrokenPhoto(files[order.row].ref.name, reason))
+        on_photo(done, len(files))
+    return _photo_set(files, found, failed, pixels_path, side)
+
+
+def _photo_set(
+    files: Sequence[LabelledFile],
+    found: Sequence[_Found | None],
+    failed: list[BrokenPhoto],
+    pixels_path: Path,
+    side: int,
+) -> DecodedPhotos:
+    whole = [(row, file, one) for row, (file, one) in enumerate(zip(files, found, strict=True)) if one is not None]
+    labels = tuple(sorted({file.label for _, file, _ in whole if file.label is not None and not file.held_out}))
+    if not labels:
+        raise InputMissingError(f"none of the {len(files)} photos can be decoded")
+    ids = {label: index for index, label in enumerate(labels)}
+    kept = [(row, file, one) for row, file, one in whole if file.label is None or file.label in ids]
+    _close_gaps(pixels_path, [row for row, _, _ in kept], side)
+    choices = [file.held_out for _, file, _ in kept]
+    photos = PhotoSet(
+        labels=labels,
+        names=tuple(file.ref.name for _, file, _ in kept),
+        digests=tuple(one.digest for _, _, one in kept),
+        classes=np.array([UNKNOWN if file.label is None else ids[file.label] for _, file, _ in kept], np.int64),
+        moments=tuple(Moment(*one.moment) if one.moment else None for _, _, one in kept),
+        pixels_path=pixels_path,
+        side=side,
+        held_out=None if None in choices else np.array(choices, bool),
+    )
+    return DecodedPhotos(photos, tuple(file.ref.path for _, file, _ in kept), tuple(failed))
+
+
+def _reserve(path: Path, size_bytes: int) -> None:
+    try:
+        with path.open("wb") as file:
+            # Without it a full disk would show only when the photos are written, one error a photo.
+            os.posix_fallocate(file.fileno(), 0, max(1, size_bytes))
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OutputError(f"cannot write the decoded photos to {path}: {error.strerror}") from error
+
+
+def _close_gaps(path: Path, rows: list[int], side: int) -> None:
+    """Move the rows together, so that row k of the file is the k-th that is kept."""
+    size = side * side * 3
+    with path.open("r+b") as file:
+        for place, row in enumerate(rows):
+            if place != row:
+                file.seek(row * size)
+                content = file.read(size)
+                file.seek(place * size)
+                file.write(content)
+
+
+@functools.cache
+def _rules(side: int) -> DecodeRules:
+    return DecodeRules(Crop(side, side, "bicubic"), ReadLimits())
+
+
+def _decode(order: _Order) -> _Found | ItemError:
+    rules = _rules(order.side)
+    content = read_file(order.path, rules.limits)
+    if isinstance(content, ItemError):
+        return content
+    pixels = np.empty((order.side, order.side, 3), np.uint8)
+    size = decode_bytes(content.content, rules, pixels)
+    if isinstance(size, ItemError):
+        return size
+    try:
+        with Path(order.pixels_path).open("r+b") as file:
+            file.seek(order.row * pixels.nbytes)
+            file.write(pixels.tobytes())
+    except OSError as error:
+        return ItemError(ErrorClass.IO, error.strerror or str(error))
+    return _Found(hashlib.sha256(content.content).hexdigest(), moment_in_exif(content.content))
+
+
+def _photo_files(folder: Path) -> list[FileRef]:
+    if not folder.is_dir():
+        raise InputMissingError(f"there is no folder {folder}")
+    refs = list(walk(folder.resolve(), WalkRules(), WalkCounts()))
+    if not refs:
+        raise InputMissingError(f"there are no photos in {folder}")
+    return refs
+
+
+def _table_labels(table: Path) -> dict[str, str]:
+    """Row name -> label of a CSV file with the columns file_name and label. Raises InputMissingError."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if not {"file_name", "label"} <= set(reader.fieldnames or ()):
+                raise InputMissingError(f"{table} has no columns file_name and label")
+            return {row["file_name"]: row["label"] for row in reader if row["file_name"] and row["label"]}
+    except OSError as error:
+        raise InputMissingError(f"cannot read the labels {table}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputMissingError(f"the labels {table} are no CSV file in UTF-8") from error

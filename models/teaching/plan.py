@@ -1,0 +1,50 @@
+"""How much training fits into the minutes there are, the same for every run on the same kind of machine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from models.teaching.train import TrainingRecipe
+
+# Views a second that one core trains EfficientNet-Lite0 with, with bfloat16 and without.
+VIEWS_PER_S = {True: 38.0, False: 19.0}
+# What a view of each base costs, in views of EfficientNet-Lite0.
+COSTS = {"efficientnet_lite0": 1.0, "efficientnet_lite1": 1.7, "efficientnet_lite2": 2.4}
+# Reading, splitting, judging and building take this, whatever is trained; decoding and features this for each photo.
+FIXED_S = 50.0
+PHOTO_S = 0.008
+# Resident memory of a training: of the process, and of the activations of EfficientNet-Lite0 in bfloat16.
+PROCESS_MB, ACTIVATIONS_MB = 600.0, 700.0
+# What is worth training: beyond so many views of all photos, and of each, validation no longer gained.
+EPOCHS_WORTHWHILE = 8.0
+VIEWS_WORTHWHILE = 3000
+FEWEST_EPOCHS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many epochs to train, how many would be worth it, and the seconds left for training."""
+
+    epochs: float
+    epochs_worthwhile: float
+    training_s: float
+
+
+def plan(photos: int, minutes: float, base: str, cores: int, bfloat16: bool) -> Plan:
+    """What to do in `minutes` with so many photos to train on, n > 0."""
+    cost = COSTS[base] / (VIEWS_PER_S[bfloat16] * cores)
+    training_s = max(0.25 * 60 * minutes, 60 * minutes - FIXED_S - photos * PHOTO_S * COSTS[base])
+    worthwhile = EPOCHS_WORTHWHILE + VIEWS_WORTHWHILE / photos
+    affordable = math.floor(4 * training_s / (cost * photos)) / 4
+    return Plan(max(FEWEST_EPOCHS, min(worthwhile, affordable)), worthwhile, training_s)
+
+
+def memory_mb(base: str, bfloat16: bool) -> float:
+    """About how much memory teaching takes, unless it computes activations twice."""
+    return PROCESS_MB + ACTIVATIONS_MB * COSTS[base] * (1 if bfloat16 else 2)
+
+
+def recipe_of(planned: Plan, seed: int) -> TrainingRecipe:
+    """The training that a plan means."""
+    return TrainingRecipe(epochs=planned.epochs, seed=seed)
