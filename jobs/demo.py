@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from jobs.cli.standard_streams import print_text
 from pipeline.tables.arrow import pq
 
 _PHOTOS = (
@@ -37,8 +38,8 @@ def demo(out_folder: Path) -> None:
         sys.exit(code)
     for row in pq.read_table(out).to_pylist():
         labels = ", ".join(f"{row[f'label_{rank}']} {row[f'prob_{rank}']:.0%}" for rank in (1, 2, 3))
-        click.echo(f"{row['file_name']:24} {labels}")
-    click.echo(f"\nThe table is {out}: read it with pandas, DuckDB, polars or a spreadsheet.")
+        print_text(f"{row['file_name']:24} {labels}")
+    print_text(f"\nThe table is {out}: read it with pandas, DuckDB, polars or a spreadsheet.")
 
 
 if __name__ == "__main__":

@@ -82,6 +82,7 @@ def command(
     """
     # Imported here, because child processes import this module again and need none of these.
     from jobs.cli.logging_setup import log_result, log_to_stderr
+    from jobs.cli.standard_streams import print_text
     from jobs.labelling.label_folder import LabelRequest, label_dir
     from jobs.labelling.results import sentence
 
@@ -93,7 +94,7 @@ def command(
         if tune:
             tune_and_keep(request)
         if show_plan:
-            click.echo("\n".join(plan_lines(request)))
+            print_text("\n".join(plan_lines(request)))
             return 0
     if watch:
         from jobs.watching.watch_table import watch_table

@@ -86,8 +86,8 @@ def check(job_file: Path, log_format: str) -> int:
 
     log_to_stderr("label-job", log_format=log_format)
     job = _loaded(job_file)
+    from jobs.cli.standard_streams import print_text
     from jobs.nightly.check import check_job
-    from pipeline.sources.file_names import printable
 
     has_problem = False
     for finding in check_job(job):
@@ -95,7 +95,7 @@ def check(job_file: Path, log_format: str) -> int:
         if finding.is_problem:
             logging.getLogger(__name__).error("%s", finding.sentence)
         else:
-            click.echo(printable(finding.sentence))
+            print_text(finding.sentence)
     return 2 if has_problem else 0
 
 
@@ -105,17 +105,18 @@ def init(job_file: Path | None) -> int:
     """Write a commented job file to JOB.toml, or to stdout."""
     from importlib import resources
 
+    from jobs.cli.standard_streams import print_text
     from pipeline.errors import UsageError, output_errors
 
     example = (resources.files("jobs") / "units" / "example.toml").read_text(encoding="utf-8")
     if job_file is None:
-        click.echo(example, nl=False)
+        print_text(example.rstrip("\n"))
         return 0
     if job_file.exists():
         raise UsageError(f"{job_file} exists already; choose another name")
     with output_errors(job_file), job_file.open("x", encoding="utf-8") as stream:
         stream.write(example)
-    click.echo(f"{job_file} written: edit it, then run label-job check {job_file}", err=True)
+    print_text(f"{job_file} written: edit it, then run label-job check {job_file}", to_stderr=True)
     return 0
 
 
@@ -142,27 +143,28 @@ def install(job_file: Path, at: str, kind: str | None, folder: Path) -> int:
 
 
 def _cron(program: Path, job_file: Path, at: str) -> int:
+    from jobs.cli.standard_streams import print_text
     from jobs.nightly.schedule import cron_line
 
-    click.echo(cron_line(program, job_file, at))
-    click.echo("add this line with: crontab -e", err=True)
+    print_text(cron_line(program, job_file, at))
+    print_text("add this line with: crontab -e", to_stderr=True)
     return 0
 
 
 def _systemd(program: Path, job_file: Path, at: str, folder: Path) -> int:
+    from jobs.cli.standard_streams import print_text
     from jobs.nightly.schedule import verify_messages, write_units
-    from pipeline.sources.file_names import printable
 
     units = write_units(program, job_file.absolute(), at, folder)
     errors = verify_messages(units)
     if errors:
         logging.getLogger(__name__).error("systemd-analyze verify: %s", errors)
         return 1
-    names = " ".join(printable(str(unit)) for unit in units)
+    names = " ".join(map(str, units))
     checked = "checked with systemd-analyze verify" if errors == "" else "not checked: no systemd-analyze here"
-    click.echo(f"{names} written, {checked}; install them with:", err=True)
-    click.echo(f"  sudo cp {names} /etc/systemd/system/", err=True)
-    click.echo(f"  sudo systemctl daemon-reload && sudo systemctl enable --now {units[1].name}", err=True)
+    print_text(f"{names} written, {checked}; install them with:", to_stderr=True)
+    print_text(f"  sudo cp {names} /etc/systemd/system/", to_stderr=True)
+    print_text(f"  sudo systemctl daemon-reload && sudo systemctl enable --now {units[1].name}", to_stderr=True)
     return 0
 
 

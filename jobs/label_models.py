@@ -43,11 +43,12 @@ def command(quiet: bool) -> None:
 @click.option("--all", "is_all", is_flag=True, help="Also the names of torchvision's models, which are not built yet.")
 def list_models(is_all: bool) -> None:
     """List the models: classes, input, id, size, certificate on this CPU."""
+    from jobs.cli.standard_streams import print_text
     from jobs.workshop.building import LISTED_COLUMNS, listed_models, other_names
 
-    click.echo("\n".join(aligned([LISTED_COLUMNS, *listed_models()])))
+    print_text("\n".join(aligned([LISTED_COLUMNS, *listed_models()])))
     if is_all:
-        click.echo("\n".join(other_names()))
+        print_text("\n".join(other_names()))
 
 
 @command.command(
@@ -175,12 +176,13 @@ def bench(
     chart: Path | None,
 ) -> None:
     """Run NAME with every engine, each in a fresh process, in turn, and print the time and memory of each."""
+    from jobs.cli.standard_streams import print_text
     from jobs.workshop.bench import as_text, measured_rows, random_model
     from models.system.cpu_kind import this_cpu
 
     built = random_model(name, _notify) if random_weights else name
     rows = measured_rows(built, engine, photos, rounds, _notify)
-    click.echo(as_text(rows, output_format))
+    print_text(as_text(rows, output_format))
     if chart is not None:
         from models.certification.bench_chart import write_chart
 
@@ -233,8 +235,8 @@ def teach(
     **parsed: Any,
 ) -> int:
     """Teach a model the classes that the folders in PHOTOS are, certify it on photos kept out, and write a report."""
-    from jobs.report.teaching_page import check_replaceable, write_teaching_report
     from jobs.workshop.teaching import TeachOptions, teach_model
+    from jobs.workshop.teaching_page import check_replaceable, write_teaching_report
     from jobs.workshop.teaching_summary import summary, teaching_bar
     from models.cache import checked_name
 
@@ -263,12 +265,13 @@ def teach(
 
 def _print_certificate(certificate: object) -> int:
     """Print a certificate, and return the exit code it stands for."""
+    from jobs.cli.standard_streams import print_text
     from models.certification.certificate import Certificate
 
     if not isinstance(certificate, Certificate):
-        click.echo("int8 is refused on this CPU: label-dir runs fp32")
+        print_text("int8 is refused on this CPU: label-dir runs fp32")
         return _REFUSED
-    click.echo("\n".join(aligned(certificate.lines())))
+    print_text("\n".join(aligned(certificate.lines())))
     return 0 if certificate.passed else _REFUSED
 
 

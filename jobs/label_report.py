@@ -48,6 +48,10 @@ def command(table: Path, page: Path, photos: Path | None, title: str | None, qui
         written = write_report(table, page, photos, title, bar.show)
     if not written.has_photos and written.facts.labelled:
         logging.getLogger(__name__).warning("the photos are not near %s: no thumbnails; name them with --photos", table)
+    if written.changed:
+        logging.getLogger(__name__).warning(
+            "%d files are no longer the photos of their rows: not shown", written.changed
+        )
     facts = written.facts
     log_result(f"{facts.photo_count} photos, {len(facts.failures)} failed, {facts.label_count} labels -> {page}")
     return 0

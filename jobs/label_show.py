@@ -38,14 +38,15 @@ Exit codes: 0 shown, also when no row matches; 2 usage, or not a table of label-
 @click.version_option(package_name="label-dir")
 def command(table: Path, **query: object) -> int:
     """Show rows of TABLE: a .parquet or .csv file of label-dir, or a folder of date=... partitions."""
+    from jobs.cli.standard_streams import print_text
     from jobs.report.table_query import Query, show
     from pipeline.tables.reader import read_rows
 
     lines, left_out = show(read_rows(table), Query(**query))  # type: ignore[arg-type]  # the options above
     for line in lines:
-        click.echo(line)
+        print_text(line)
     if left_out:
-        click.echo(f"... and {left_out} more (--limit 0 shows all)", err=True)
+        print_text(f"... and {left_out} more (--limit 0 shows all)", to_stderr=True)
     return 0
 
 

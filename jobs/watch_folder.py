@@ -46,7 +46,10 @@ def _print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> N
     if is_asked:
         from importlib import resources
 
-        click.echo(resources.files("jobs").joinpath("units", "watch-folder@.service").read_text("utf-8"), nl=False)
+        from jobs.cli.standard_streams import print_text
+
+        unit = resources.files("jobs").joinpath("units", "watch-folder@.service").read_text("utf-8")
+        print_text(unit.rstrip("\n"))
         context.exit()
 
 

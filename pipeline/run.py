@@ -12,18 +12,17 @@ from itertools import chain
 from pathlib import Path
 
 from models.artifact import Artifact
-from models.system.atomic_file import temporary_of
 from pipeline.errors import InputMissingError, Interrupted, UsageError, output_errors
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.records import FileRef, Row, RunSummary
 from pipeline.sources.arguments import checked_out, refuse_missing_folder
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
-from pipeline.system.file_lock import held
+from pipeline.system.file_lock import held_state
 from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit, refuse_if_gone
 from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.label_reuse import LabelReuse
 from pipeline.tables.merge import SortedTable
-from pipeline.tables.part_store import PartStore, state_folder
+from pipeline.tables.part_store import PartStore, state_folder, state_of
 from pipeline.tables.reader import another_top_k, previous_table, rows_in, table_format
 from pipeline.tables.source import TableSource, recorded_source, refuse_another_folder, source_of
 from pipeline.tables.writer import export
@@ -94,7 +93,7 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
     refuse_missing_folder(request.photos)
     with contextlib.ExitStack() as stack:
         with output_errors(out):
-            stack.enter_context(held(state_folder(out) / "lock", str(request.out)))
+            stack.enter_context(held_state(state_of(out), str(request.out)))
         source = refuse_unusable_table(request.photos, request.out, request.plan.top_k, request.fresh, request.adopt)
         return _Run(request, hooks, out, source, labeller).up_to_date()
 
@@ -194,7 +193,6 @@ class _Run:
             refuse_another_folder(self._out, self._store.recovered_source, self._source)
         if self._request.fresh and self._store.start_fresh():
             parts = []
-        temporary_of(self._out).unlink(missing_ok=True)
         return [table] if table else [], parts
 
     def _refuse_if_gone(self, update: IncrementalUpdate) -> None:

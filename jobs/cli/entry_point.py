@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
 import select
@@ -12,6 +13,7 @@ from collections.abc import Callable
 import click
 
 from jobs.cli.logging_setup import log_to_stderr
+from jobs.cli.standard_streams import prepare_standard_streams, print_text
 from pipeline.errors import ExitCode, Interrupted, LabelDirError
 
 logger = logging.getLogger(__name__)
@@ -19,11 +21,12 @@ logger = logging.getLogger(__name__)
 
 def end_with_exit_code(command: click.Command, name: str) -> None:
     """Run `command` on the arguments of this process and end the process with the command's exit code."""
+    prepare_standard_streams()
     log_to_stderr(name)
     code = _exit_code(lambda: command.main(prog_name=name, standalone_mode=False), name)
     # As a normal exit, but without tearing down every loaded library: with torch that takes half a second.
     atexit._run_exitfuncs()
-    sys.stdout.flush()
+    code = code or _exit_code(sys.stdout.flush, name)
     sys.stderr.flush()
     os._exit(code)
 
@@ -34,7 +37,7 @@ def _exit_code(body: Callable[[], object], name: str) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        _show(error)
         return ExitCode.USAGE
     except LabelDirError as error:
         logger.error("%s", error)
@@ -54,6 +57,13 @@ def _exit_code(body: Callable[[], object], name: str) -> int:
     except Exception:
         return _bug()
     return result if isinstance(result, int) else ExitCode.OK
+
+
+def _show(error: click.ClickException) -> None:
+    """Print what click says of wrong arguments, which it quotes as they are."""
+    text = io.StringIO()
+    error.show(text)
+    print_text(text.getvalue().rstrip("\n"), to_stderr=True)
 
 
 def _bug() -> int:

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Mapping
 
-from pipeline.sources.file_names import printable
+from models.system.outside_text import terminal_text
 
 LOG_FORMATS = ("text", "json")
 _PACKAGES = ("jobs", "pipeline", "models")
@@ -68,7 +68,7 @@ class _Formatter(logging.Formatter):
 class _TextFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         opening = f"{self._command}: " if record.levelno >= logging.WARNING else ""
-        return "\n".join([opening + printable(record.getMessage()), *_trace(record)])
+        return "\n".join([opening + terminal_text(record.getMessage()), *_trace(record)])
 
 
 class _JsonFormatter(_Formatter):
@@ -79,7 +79,7 @@ class _JsonFormatter(_Formatter):
             "level": record.levelname.lower(),
             "command": self._command,
             "room": record.name,
-            "message": printable(record.getMessage()),
+            "message": terminal_text(record.getMessage()),
         }
         line.update({key: _escaped(value) for key, value in getattr(record, _FIELDS, {}).items()})
         if trace := _trace(record):
@@ -88,10 +88,10 @@ class _JsonFormatter(_Formatter):
 
 
 def _escaped(value: object) -> object:
-    return printable(value) if isinstance(value, str) else value
+    return terminal_text(value) if isinstance(value, str) else value
 
 
 def _trace(record: logging.LogRecord) -> list[str]:
     if not record.exc_info or record.exc_info[0] is None:
         return []
-    return [printable(line) for line in "".join(traceback.format_exception(*record.exc_info)).splitlines()]
+    return [terminal_text(line) for line in "".join(traceback.format_exception(*record.exc_info)).splitlines()]

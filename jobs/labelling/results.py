@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from models.system.atomic_file import replacing
+from models.system.outside_text import terminal_text
 from pipeline.records import RunSummary
-from pipeline.sources.file_names import printable
 
 
 class Outcome(StrEnum):
@@ -102,7 +102,7 @@ def write_metrics(result: JobResult, path: Path) -> None:
     """Replace `path` by the result in Prometheus' text format, in one step. Raises OSError."""
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-    registry, job = CollectorRegistry(), printable(result.job)
+    registry, job = CollectorRegistry(), terminal_text(result.job)
     for name, about, value in (
         ("exit_code", "Exit code of the job.", result.exit_code),
         ("end_timestamp_seconds", "When the job ended.", result.ended_at_s),

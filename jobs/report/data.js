@@ -47,8 +47,10 @@ if (document.readyState === "loading") {
   document.addEventListener("DOMContentLoaded", () => { clearInterval(timer); paintUnpainted(); });
 }
 
+const changed = new Set(data.changed);
+const unreadable = new Set(data.unreadable);
 const url = (index) => {
-  if (data.base === null) return null;
+  if (data.base === null || changed.has(index) || unreadable.has(index)) return null;
   const encoded = data.encodedNames[index];
   return data.base + (encoded !== undefined ? encoded : data.names[index].split("/").map(encodeURIComponent).join("/"));
 };

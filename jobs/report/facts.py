@@ -44,7 +44,7 @@ class Photos:
     widths: list[int]
     heights: list[int]
     size_bytes: list[int]
-    mtimes_s: list[int]
+    mtimes_us: list[int]
     sha256s: list[str]
 
 
@@ -99,7 +99,7 @@ def _photos(labelled: pa.Table) -> Photos:
         widths=_column(labelled, "width"),
         heights=_column(labelled, "height"),
         size_bytes=_column(labelled, "size_bytes"),
-        mtimes_s=[(value or 0) // 1_000_000 for value in labelled.column("mtime").cast(pa.int64()).to_pylist()],
+        mtimes_us=[value or 0 for value in labelled.column("mtime").cast(pa.int64()).to_pylist()],
         sha256s=_column(labelled, "sha256"),
     )
 

@@ -7,6 +7,9 @@ const show = (index) => {
   const note = byId("photo-missing");
   const original = url(index);
   note.hidden = true;
+  note.textContent = changed.has(index)
+    ? "The file has changed since it was labelled; the photo that was labelled is no longer there."
+    : "The photo is no longer there; this is its thumbnail.";
   image.alt = "The photo, labelled " + labelOf(index, 0);
   const fallBack = () => {
     image.onerror = null;

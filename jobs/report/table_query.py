@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jobs.cli.columns import GAP, aligned, column_widths, display_width
-from pipeline.sources.file_names import printable
+from models.system.outside_text import terminal_text
 from pipeline.tables.arrow import pa, pc
 from pipeline.tables.reader import top_k_of_rows
 
@@ -90,7 +90,7 @@ def _pair(label: str | None, probability: float | None) -> str:
 
 def _lines(heading: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
     """Return lines in columns; at a terminal, long cells are cut so that a row stays one line."""
-    table = [list(heading), *([printable(cell) for cell in row] for row in cells)]
+    table = [list(heading), *([terminal_text(cell) for cell in row] for row in cells)]
     if sys.stdout.isatty():
         widths = _fitting(column_widths(table), shutil.get_terminal_size().columns)
         table = [[_cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in table]

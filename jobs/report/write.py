@@ -17,13 +17,13 @@ import jinja2
 from markupsafe import Markup
 
 from jobs.report.changes import changes_since_last, memory_path
+from jobs.report.check_photos import CheckedPhotos, check_photos
 from jobs.report.facts import Facts, Photos, facts_of
-from jobs.report.find_photos import find_photos
+from jobs.report.find_photos import find_photos, source_folder
 from models.system.atomic_file import replacing
-from pipeline.decoding.thumbnail import ThumbnailOrder, cached_path, make_thumbnails, read_thumbnail
-from pipeline.errors import output_errors
+from pipeline.decoding.thumbnail import read_thumbnail
+from pipeline.errors import OutputError, UsageError, output_errors
 from pipeline.sources.file_names import file_system_name
-from pipeline.system.cpus import this_machine, usable_cores
 from pipeline.tables.reader import read_rows
 
 # As many as one page of the contact sheet shows: the browser draws the first page while it reads the other chunks.
@@ -34,14 +34,31 @@ _SIDES_BY_COUNT = ((4_000, 192), (16_000, 128))
 _SMALLEST_SIDE = 96
 _SCRIPTS = ("data.js", "sheet.js", "photo.js", "events.js")
 _REST_OF_THUMBNAILS = "<!--thumbnails-->"
+_GENERATOR = "label-report of label-dir"
+# The second mark is that of pages of earlier versions.
+_MARKS = (
+    f'<meta name="generator" content="{_GENERATOR}">'.encode(),
+    b'<a class="skip" href="#photos">Skip to the photos</a>\n<header class="top">',
+)
+_LONGEST_HEAD_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenReport:
-    """The figures on a page, and whether the page has thumbnails and links."""
+    """The figures that a page shows, whether it has thumbnails and links, and how many photos changed meanwhile."""
 
     facts: Facts
     has_photos: bool
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _ShownPhotos:
+    """Where the photos lie, if that is known, which of them are no longer those of the table, the thumbnails' size."""
+
+    folder: Path | None
+    checked: CheckedPhotos
+    side: int
 
 
 def write_report(
@@ -58,45 +75,62 @@ def write_report(
 
     Raises:
         InputMissingError: the table does not exist.
-        UsageError: `table` is not a table of label-dir.
+        UsageError: `table` is not a table of label-dir, or `report` is no page of label-report.
         OutputError: the page cannot be written.
     """
     rows = read_rows(table)
     facts = facts_of(rows)
-    folder = photos if photos is not None else find_photos(table, facts.photos.names)
-    side = _side_for(facts.labelled)
-    if folder is not None:
-        _make_missing_thumbnails(facts.photos, folder, side, on_thumbnail)
+    report = report.resolve()
+    refuse_foreign_page(report)
+    shown = _shown_photos(table, facts.photos, photos, _side_for(facts.labelled), on_thumbnail)
     with output_errors(report):
-        report = report.resolve()
         changes = changes_since_last(rows, memory_path(report))
-        page = _page(facts, table, report, folder, side, title or table.name, changes)
+        page = _page(facts, table, report, shown, title or table.name, changes)
         head, _, tail = page.partition(_REST_OF_THUMBNAILS)
         with replacing(report) as stream:
             stream.write(head.encode())
             for number in range(1, _chunk_count(facts.photos)):
-                stream.write(_chunk(facts.photos, number, side).encode())
+                stream.write(_chunk(facts.photos, number, shown).encode())
             stream.write(tail.encode())
-    return WrittenReport(facts, folder is not None)
+    return WrittenReport(facts, shown.folder is not None, len(shown.checked.changed))
 
 
 def _side_for(count: int) -> int:
     return next((side for limit, side in _SIDES_BY_COUNT if count <= limit), _SMALLEST_SIDE)
 
 
-def _make_missing_thumbnails(photos: Photos, folder: Path, side: int, on_thumbnail: Callable[[int, int], None]) -> None:
-    orders = [
-        ThumbnailOrder(f"{folder}/{file_system_name(name)}", str(cached_path(sha256, side)), side)
-        for sha256, name in dict(zip(photos.sha256s, photos.names, strict=True)).items()
-        if read_thumbnail(sha256, side) is None
-    ]
-    if orders:
-        processes = min(usable_cores(this_machine()), len(orders))
-        for done, _ in enumerate(make_thumbnails(orders, processes), 1):
-            on_thumbnail(done, len(orders))
+def refuse_foreign_page(report: Path) -> None:
+    """Refuse to replace a file that is no report.
+
+    Raises:
+        UsageError: `report` is there, and is no page that `write_report` has written.
+        OutputError: `report` is there and cannot be read.
+    """
+    try:
+        if not report.is_file():
+            is_ours = not report.exists()
+        else:
+            with report.open("rb") as stream:
+                beginning = stream.read(_LONGEST_HEAD_BYTES)
+            is_ours = not beginning or any(mark in beginning for mark in _MARKS)
+    except OSError as error:
+        raise OutputError(f"{report} cannot be read: {error.strerror or error}") from error
+    if not is_ours:
+        raise UsageError(f"{report} is no page of label-report; move it away, or choose another name")
 
 
-def _page(facts: Facts, table: Path, report: Path, folder: Path | None, side: int, title: str, changes: object) -> str:
+def _shown_photos(
+    table: Path, photos: Photos, named: Path | None, side: int, follow: Callable[[int, int], None]
+) -> _ShownPhotos:
+    source = source_folder(table)
+    folder = named or source or find_photos(table, photos.names)
+    if folder is None:
+        return _ShownPhotos(None, CheckedPhotos(), side)
+    is_source = source is not None and folder.resolve() == source.resolve()
+    return _ShownPhotos(folder, check_photos(photos, folder, is_source, side, follow), side)
+
+
+def _page(facts: Facts, table: Path, report: Path, shown: _ShownPhotos, title: str, changes: object) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(asset), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -113,10 +147,12 @@ def _page(facts: Facts, table: Path, report: Path, folder: Path | None, side: in
         script=Markup(script),
         style_hash=csp_hash(style),
         script_hash=csp_hash(script),
-        data=Markup(_inert_json(_data(facts, report, folder))),
-        first_thumbnails=Markup(_chunk(facts.photos, 0, side)),
+        data=Markup(_inert_json(_data(facts, report, shown))),
+        first_thumbnails=Markup(_chunk(facts.photos, 0, shown)),
         rest_of_thumbnails=Markup(_REST_OF_THUMBNAILS),
-        has_photos=folder is not None,
+        has_photos=shown.folder is not None,
+        changed=len(shown.checked.changed),
+        generator=_GENERATOR,
     )
 
 
@@ -141,11 +177,13 @@ def _inert_json(value: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _data(facts: Facts, report: Path, folder: Path | None) -> Mapping[str, object]:
+def _data(facts: Facts, report: Path, shown: _ShownPhotos) -> Mapping[str, object]:
     photos = facts.photos
     ids = {name: number for number, name in enumerate(sorted({str(x) for ranks in photos.labels for x in ranks if x}))}
     return {
-        "base": None if folder is None else _relative_url(folder, report.parent),
+        "base": None if shown.folder is None else _relative_url(shown.folder, report.parent),
+        "changed": sorted(shown.checked.changed),
+        "unreadable": sorted(shown.checked.unreadable),
         "labels": list(ids),
         "names": photos.names,
         "encodedNames": {
@@ -156,7 +194,7 @@ def _data(facts: Facts, report: Path, folder: Path | None) -> Mapping[str, objec
         "widths": photos.widths,
         "heights": photos.heights,
         "bytes": photos.size_bytes,
-        "mtimes": photos.mtimes_s,
+        "mtimes": [mtime_us // 1_000_000 for mtime_us in photos.mtimes_us],
         "failures": [[failure.name, failure.error_class, failure.reason] for failure in facts.failures],
         "perPage": _PHOTOS_PER_PAGE,
         "perChunk": THUMBNAILS_PER_CHUNK,
@@ -175,14 +213,17 @@ def _chunk_count(photos: Photos) -> int:
     return -(-len(photos.names) // THUMBNAILS_PER_CHUNK)
 
 
-def _chunk(photos: Photos, number: int, side: int) -> str:
-    """Return a script element of type text/plain: a base64 line for each photo, empty where there is no thumbnail."""
+def _chunk(photos: Photos, number: int, shown: _ShownPhotos) -> str:
+    """Return a script element of type text/plain: one base64 line for each photo, empty where it has no thumbnail."""
     return (
-        f'<script type="text/plain" id="thumbnails-{number}">' + "\n".join(_lines(photos, number, side)) + "</script>\n"
+        f'<script type="text/plain" id="thumbnails-{number}">'
+        + "\n".join(_lines(photos, number, shown))
+        + "</script>\n"
     )
 
 
-def _lines(photos: Photos, number: int, side: int) -> Iterator[str]:
+def _lines(photos: Photos, number: int, shown: _ShownPhotos) -> Iterator[str]:
     begin = number * THUMBNAILS_PER_CHUNK
-    for sha256 in photos.sha256s[begin : begin + THUMBNAILS_PER_CHUNK]:
-        yield base64.b64encode(read_thumbnail(sha256, side) or b"").decode()
+    for index, sha256 in enumerate(photos.sha256s[begin : begin + THUMBNAILS_PER_CHUNK], begin):
+        found = None if index in shown.checked.changed else read_thumbnail(sha256, shown.side)
+        yield base64.b64encode(found or b"").decode()

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import click
-
+from jobs.cli.standard_streams import print_text
 from jobs.watching.labels_state import STATUS_NAME
 from models.system.outside_text import terminal_text
 from models.system.process_state import is_alive, start_ticks
@@ -48,7 +47,7 @@ def show_status(labels: Path) -> int:
     if is_running and abs(age_s) > _OUT_OF_DATE_S:
         health = f"unknown: the figures are {age_s:.0f} s old (is the disk full, or the process suspended?)"
     for name, value in _lines({**status, "health": health}, is_running):
-        click.echo(f"{name:<18} {terminal_text(str(value))}")
+        print_text(f"{name:<18} {value}")
     return 0 if is_running and health == "ok" else 1
 
 

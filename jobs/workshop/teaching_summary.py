@@ -10,8 +10,8 @@ from pathlib import Path
 from jobs.workshop.teaching import TaughtModel
 from jobs.workshop.teaching_changes import worse_lines
 from models.system.isolated_call import Notify
+from models.system.outside_text import terminal_text
 from models.teaching.teach import StepsDone
-from pipeline.sources.file_names import printable
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def summary(name: str, taught: TaughtModel, report: Path) -> list[str]:
         good += f" on {figures.judged} photos that were not taught"
         worst = figures.worst
         if worst is not None and worst.right < worst.judged:
-            good += f"; worst class {printable(worst.label)}, {worst.right} of {worst.judged}"
+            good += f"; worst class {terminal_text(worst.label)}, {worst.right} of {worst.judged}"
     if certificate.int8_top1 is not None and certificate.fp32_top1 is not None:
         exact = f"int8 {certificate.int8_top1:.2%}, fp32 {certificate.fp32_top1:.2%}, "
     else:
@@ -69,5 +69,5 @@ def summary(name: str, taught: TaughtModel, report: Path) -> list[str]:
         f"{certificate.int8_images_per_s:.0f} images/s a thread, {certificate.speedup:.2f} times fp32",
         f"unsure below a probability of {lesson.min_probability:.3f}{certain}",
         f"taught in {taught.seconds:.0f} s; report: {report}; {place}",
-        *(f"worse than before: {printable(line)}" for line in worse_lines(taught)),
+        *(f"worse than before: {terminal_text(line)}" for line in worse_lines(taught)),
     ]

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import TypeGuard
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256_PATTERN = "^[0-9a-f]{64}$"
+_SHA256 = re.compile(SHA256_PATTERN)
 _PATH_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LONGEST_PATH_PART = 100
 _HARMFUL_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -19,7 +21,7 @@ _FORMULA = re.compile(FORMULA_PATTERN)
 _GUARDED_FORMULA = re.compile(GUARDED_FORMULA_PATTERN)
 
 
-def is_sha256(text: str | None) -> bool:
+def is_sha256(text: str | None) -> TypeGuard[str]:
     """Tell whether `text` is a sha256 in lower-case hexadecimal, and so may be a part of a path."""
     return text is not None and _SHA256.fullmatch(text) is not None
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.spec import Crop
+from models.system.atomic_file import replace_quickly
+from models.system.outside_text import is_sha256
 from pipeline.decoding.decode import DecodeRules, decode_bytes
 from pipeline.records import ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
@@ -26,12 +29,21 @@ _EFFORT = 2
 _TIMEOUT_S = 20.0
 
 
+class PhotoState(Enum):
+    """What lies at the path of a photo: the bytes that were labelled, other bytes, or nothing that can be read."""
+
+    SAME = "same"
+    CHANGED = "changed"
+    UNREADABLE = "unreadable"
+
+
 @dataclass(frozen=True, slots=True)
 class ThumbnailOrder:
-    """A thumbnail of `side` x `side` pixels to make of file `path` and to keep as `cached`."""
+    """A thumbnail of `side` x `side` pixels of the photo at `path`, number `index`, if its bytes have this `sha256`."""
 
+    index: int
     path: str
-    cached: str
+    sha256: str
     side: int
 
 
@@ -41,27 +53,46 @@ def cache_folder() -> Path:
 
 
 def cached_path(sha256: str, side: int) -> Path:
-    """Return the file for the thumbnail of the photo with these bytes."""
-    return cache_folder() / str(side) / sha256[:2] / f"{sha256[2:]}.webp"
+    """Return the file for the thumbnail of the photo with these bytes.
+
+    Raises:
+        ValueError: `sha256`, which may come from a table, is none, and could lead out of the cache.
+    """
+    if not is_sha256(sha256):
+        raise ValueError(f"{sha256!r} is no sha256")
+    # Earlier versions kept thumbnails of other bytes below str(side).
+    return cache_folder() / f"{side}px" / sha256[:2] / f"{sha256[2:]}.webp"
 
 
-def make_thumbnails(orders: Iterable[ThumbnailOrder], processes: int) -> Iterator[tuple[ThumbnailOrder, bool]]:
-    """Make thumbnails in parallel; yield each order when it is finished, and whether its thumbnail was made."""
-    for order, made in process_map(_make, orders, processes, _TIMEOUT_S):
-        yield order, bool(made)
+def make_thumbnails(orders: Iterable[ThumbnailOrder], processes: int) -> Iterator[tuple[ThumbnailOrder, PhotoState]]:
+    """Read photos in parallel and cache the thumbnails that are missing; yield each order when it is finished."""
+    for order, state in process_map(_make, orders, processes, _TIMEOUT_S):
+        yield order, state or PhotoState.UNREADABLE
 
 
-def _make(order: ThumbnailOrder) -> bool:
+def _make(order: ThumbnailOrder) -> PhotoState:
     found = read_file(order.path, ReadLimits(follow_links=True))
     if isinstance(found, ItemError):
-        return False
+        return PhotoState.UNREADABLE
+    if hashlib.sha256(found.content).hexdigest() != order.sha256:
+        return PhotoState.CHANGED
+    if read_thumbnail(order.sha256, order.side) is None:
+        _cache_thumbnail(found.content, order)
+    return PhotoState.SAME
+
+
+def _cache_thumbnail(content: bytes, order: ThumbnailOrder) -> None:
+    """Keep the thumbnail of these bytes; a photo that is not decoded, or a cache that is full, has none."""
     pixels = np.empty((order.side, order.side, 3), np.uint8)
     rules = DecodeRules(Crop(order.side, order.side, "bicubic"), ReadLimits(), resize=_centre_square)
-    if isinstance(decode_bytes(found.content, rules, pixels), ItemError):
-        return False
+    if isinstance(decode_bytes(content, rules, pixels), ItemError):
+        return
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "WEBP", quality=_QUALITY, method=_EFFORT)
-    return _keep(Path(order.cached), stream.getvalue())
+    path = cached_path(order.sha256, order.side)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_quickly(path, stream.getvalue())
 
 
 def _centre_square(image: Image.Image, crop: Crop) -> NDArray[np.uint8]:
@@ -74,22 +105,10 @@ def _centre_square(image: Image.Image, crop: Crop) -> NDArray[np.uint8]:
     return np.asarray(image.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=2.0))
 
 
-def _keep(path: Path, content: bytes) -> bool:
-    """Write in one step, without fsync: a thumbnail that a power cut damages is made again."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        return False
-    return True
-
-
 def read_thumbnail(sha256: str, side: int) -> bytes | None:
     """Return the cached thumbnail for these bytes, a WebP file; None where there is no whole one."""
+    if not is_sha256(sha256):
+        return None
     try:
         content = cached_path(sha256, side).read_bytes()
     except OSError:

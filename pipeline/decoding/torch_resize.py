@@ -46,7 +46,7 @@ def _implementation() -> Resize:
         library.resize(np.zeros((2, 2, _CHANNELS), np.uint8), 1, "bicubic")
     except (OSError, AttributeError) as error:
         logger.warning(
-            "torch's C interface cannot be used (%s); importing all of torch takes 2 s and half a gigabyte", error
+            "torch's C interface cannot be used (%s): its Python interface takes 2 s and half a gigabyte", error
         )
         return resize_by_python
     return library.resize
@@ -114,7 +114,8 @@ def resize_by_python(pixels: Pixels, side: int, interpolation: Interpolation) ->
     """Resize as `resize` does, with all of torch imported."""
     import torch
 
-    photo = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+    # torch warns of an array that is not writable, as one made of a Pillow image is.
+    photo = torch.from_numpy(np.require(pixels, requirements="W"))[None].permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(photo, size=(side, side), mode=interpolation, antialias=True)
     result: Pixels = resized[0].permute(1, 2, 0).numpy()
     return result

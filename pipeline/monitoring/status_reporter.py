@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from models.system.atomic_file import remove_stale_temporaries, replace_quickly
 from models.system.process_state import start_ticks
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.prometheus import MetricsServer
@@ -44,6 +45,8 @@ class StatusReporter:
         self._next_status_s = 0.0
         self._next_log_s = clock() + _LOG_EVERY_S
         self._logged = (0, 0)
+        for path in status_files:
+            remove_stale_temporaries(path)
 
     def ready(self) -> None:
         """Report that the daemon watches and labels from now on."""
@@ -89,18 +92,4 @@ class StatusReporter:
         document = json.dumps({**facts, **self._stats.snapshot()}, indent=1) + "\n"
         for path in self._status_files:
             with contextlib.suppress(OSError):
-                _replace(path, document.encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step; without fsync, for after a power cut the status is out of date anyway."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    # A link that was planted there is removed, never followed.
-    temporary.unlink(missing_ok=True)
-    try:
-        with open(os.open(temporary, _NEW_FILE_FLAGS, 0o666), "wb") as stream:
-            stream.write(content)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+                replace_quickly(path, document.encode())

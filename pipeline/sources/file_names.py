@@ -1,13 +1,11 @@
-"""How a file's name is written in tables, CSV files, terminals and logs."""
+"""How a file's name is written in tables."""
 
 from __future__ import annotations
 
 import os
 import re
-import unicodedata
 
 _MISTAKABLE_BACKSLASH = re.compile(rb"\\(?=x[0-9a-f]{2})")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def display_name(path: str) -> str:
@@ -27,23 +25,3 @@ def file_system_name(name: str) -> str:
         return name
     raw = re.sub(rb"\\x([0-9a-f]{2})", lambda match: bytes([int(match[1], 16)]), os.fsencode(name))
     return os.fsdecode(raw)
-
-
-def csv_name(name: str) -> str:
-    """Return a name that no spreadsheet takes for a formula: `=1+1.jpg` is the same file as `./=1+1.jpg`."""
-    return f"./{name}" if name.startswith(_FORMULA_STARTS) else name
-
-
-def printable(text: str) -> str:
-    """Return `text` with control, format and surrogate characters escaped, fit for a terminal or a log line."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(character if _is_harmless(character) else _escaped(character) for character in text)
-
-
-def _is_harmless(character: str) -> bool:
-    return unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")

@@ -3,16 +3,68 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import socket
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from models.system.atomic_file import sync_folder
 from pipeline.errors import LockedError
+from pipeline.system.ownership import (
+    MARKER_NAME,
+    NotOursError,
+    Owner,
+    claim_folder,
+    has_marker,
+    open_private_folder,
+)
+
+LOCK_NAME = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class StateFolder:
+    """A folder that exists while its lock is held, or longer where it keeps other files; all its files are `is_known`.
+
+    Its marker names `owner`.
+    """
+
+    path: Path
+    owner: Owner
+    is_known: Callable[[str], bool]
+
+
+@contextlib.contextmanager
+def held_state(state: StateFolder, what: str, doing: str = "written") -> Iterator[None]:
+    """Hold the lock of a state folder, as `held` does, with the folder marked as its owner's.
+
+    Raises:
+        LockedError: another process holds the lock.
+        NotOursError: the folder is not that of this owner, or not private to this user.
+        OSError: the folder or its files cannot be made.
+    """
+    marker = state.path / MARKER_NAME
+    with contextlib.suppress(FileNotFoundError):
+        # Before a lock is made in it.
+        has_marker(state.path, state.owner, _known(state))
+    with held(state.path / LOCK_NAME, what, doing):
+        try:
+            claim_folder(state.path, state.owner, _known(state), is_durable=False)
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                if set(os.listdir(state.path)) == {LOCK_NAME, MARKER_NAME}:
+                    marker.unlink()
+
+
+def _known(state: StateFolder) -> Callable[[str], bool]:
+    return lambda name: name == LOCK_NAME or state.is_known(name)
 
 
 @contextlib.contextmanager
@@ -24,6 +76,7 @@ def held(path: Path, what: str, doing: str = "written") -> Iterator[None]:
 
     Raises:
         LockedError: another process holds the lock; the message says which, and since when.
+        NotOursError: the folder is not private to this user, or the file is a link or no regular file.
         OSError: the file cannot be made.
     """
     descriptor = _locked(path, f"{what} is being {doing}")
@@ -42,11 +95,11 @@ def held(path: Path, what: str, doing: str = "written") -> Iterator[None]:
 def _locked(path: Path, what: str) -> int:
     while True:
         with contextlib.suppress(FileExistsError):
-            path.parent.mkdir()
+            path.parent.mkdir(0o700)
             # Without this a power cut may remove the folder, and with it the files that were made durable in it.
             sync_folder(path.parent.parent)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = _opened(path)
         except FileNotFoundError:
             # The last holder has just removed the folder.
             continue
@@ -59,6 +112,29 @@ def _locked(path: Path, what: str) -> int:
             os.close(descriptor)
             raise LockedError(f"{what} by {holder}") from None
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    """Return a descriptor of the regular file `path`, made where it is missing; no link leads to another file."""
+    folder = open_private_folder(path.parent)
+    try:
+        descriptor = os.open(
+            path.name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666, dir_fd=folder
+        )
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _not_a_lock(path) from None
+        raise
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_a_lock(path)
+    return descriptor
+
+
+def _not_a_lock(path: Path) -> NotOursError:
+    return NotOursError(f"{path} is a link or no regular file, so it is no lock of ours; remove it")
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -6,13 +6,15 @@ one, of another owner, or of another output is left alone: its path alone never 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.system.atomic_file import replacing
+from models.system.atomic_file import replace_quickly, write_atomically
 from models.system.outside_text import terminal_text
 from pipeline.errors import UsageError
 
@@ -34,29 +36,73 @@ class Owner:
     of: str
 
 
-def claim_folder(folder: Path, owner: Owner) -> None:
+def claim_folder(
+    folder: Path, owner: Owner, is_known: Callable[[str], bool] = lambda name: False, *, is_durable: bool = True
+) -> None:
     """Make `folder` with a marker of `owner`, or find there the folder that carries that very marker.
 
-    An empty folder of this user is taken over. The folder is private to the user (mode 0700) when it is made here.
+    A folder without a marker is taken over if it is empty, or if each file in it has a name that `is_known`: the
+    folder was made by a version without markers, or a loss of power took the marker. A new folder is private to the
+    user (mode 0700). With `is_durable` false, a loss of power may take the marker, and starting takes no fsync.
 
     Raises:
         NotOursError: the folder is a link, belongs to another user, or holds something else.
         OSError: the folder cannot be made or read.
     """
-    try:
+    with contextlib.suppress(FileExistsError):
         os.mkdir(folder, _PRIVATE_MODE)
-    except FileExistsError:
-        _refuse_unsafe(folder)
+    os.close(open_private_folder(folder))
+    if not has_marker(folder, owner, is_known):
+        write = write_atomically if is_durable else replace_quickly
+        write(folder / MARKER_NAME, json.dumps({"label_dir": owner.kind, "of": owner.of}).encode())
+
+
+def has_marker(folder: Path, owner: Owner, is_known: Callable[[str], bool] = lambda name: False) -> bool:
+    """Tell whether `folder` carries the marker of `owner`; False where `claim_folder` may still write that marker.
+
+    Raises:
+        NotOursError: the folder belongs to another owner, or holds something else.
+        OSError: the folder cannot be read.
+    """
     found = owner_of(folder)
-    if found is None:
-        if any(name != MARKER_NAME for name in os.listdir(folder)):
-            raise NotOursError(f"{_told(folder)} holds files and no {MARKER_NAME}, so it is not ours; move it away")
-        _write_marker(folder, owner)
-    elif found != owner:
+    if found == owner:
+        return True
+    if found is not None:
         raise NotOursError(
             f"{_told(folder)} is the {terminal_text(found.kind)} of {terminal_text(found.of)}, not the {owner.kind} of "
             f"{terminal_text(owner.of)}; move it away, or choose another name"
         )
+    if not all(name == MARKER_NAME or is_known(name) for name in os.listdir(folder)):
+        raise NotOursError(f"{_told(folder)} holds files and no {MARKER_NAME}, so it is not ours; move it away")
+    return False
+
+
+def open_private_folder(folder: Path) -> int:
+    """Return a descriptor of `folder`, in which no other user can exchange files under our hands.
+
+    Raises:
+        NotOursError: the folder is a link or no folder, belongs to another user, or can be written by others.
+        OSError: the folder cannot be opened.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:
+        # Also for a link: of its two mistakes Linux reports this one.
+        raise NotOursError(f"{_told(folder)} is a link or a file, not a folder; move it away") from None
+    try:
+        facts = os.fstat(descriptor)
+        is_open_to_others = facts.st_mode & _WRITABLE_BY_OTHERS
+        if facts.st_uid not in (os.geteuid(), 0):
+            raise NotOursError(f"{_told(folder)} belongs to another user (uid {facts.st_uid}); choose another name")
+        if is_open_to_others and facts.st_uid == os.geteuid():
+            # Made by an earlier version under a lax umask.
+            os.fchmod(descriptor, stat.S_IMODE(facts.st_mode) & ~_WRITABLE_BY_OTHERS)
+        elif is_open_to_others:
+            raise NotOursError(f"{_told(folder)} can be written by other users; run chmod go-w on it, or remove it")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def owner_of(folder: Path) -> Owner | None:
@@ -79,25 +125,6 @@ def owner_of(folder: Path) -> Owner | None:
     except (ValueError, RecursionError, TypeError, KeyError):
         return None
     return Owner(kind, of) if isinstance(kind, str) and isinstance(of, str) else None
-
-
-def _refuse_unsafe(folder: Path) -> None:
-    """Refuse a folder in which another user could exchange files under our hands."""
-    facts = os.lstat(folder)
-    if not stat.S_ISDIR(facts.st_mode):
-        raise NotOursError(f"{_told(folder)} is no folder; move it away")
-    if facts.st_uid not in (os.geteuid(), 0):
-        raise NotOursError(f"{_told(folder)} belongs to another user (uid {facts.st_uid}); choose another name")
-    if facts.st_mode & _WRITABLE_BY_OTHERS and facts.st_uid == os.geteuid():
-        # Made by an earlier version under a lax umask.
-        os.chmod(folder, stat.S_IMODE(facts.st_mode) & ~_WRITABLE_BY_OTHERS)
-    elif facts.st_mode & _WRITABLE_BY_OTHERS:
-        raise NotOursError(f"{_told(folder)} can be written by other users; run chmod go-w on it, or remove it")
-
-
-def _write_marker(folder: Path, owner: Owner) -> None:
-    with replacing(folder / MARKER_NAME) as stream:
-        stream.write(json.dumps({"label_dir": owner.kind, "of": owner.of}).encode())
 
 
 def _told(folder: Path) -> str:

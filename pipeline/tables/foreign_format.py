@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from models.system.outside_text import GUARDED_FORMULA_PATTERN
 from pipeline.tables.arrow import pa, pa_csv, pc, pq
+from pipeline.tables.csv_cells import from_csv_cells
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SEPARATORS = (",", ";", "\t")
@@ -53,19 +53,6 @@ def first_of_each_name(ordered: pa.Table) -> pa.Table:
     return ordered.filter(pa.concat_arrays([pa.array([True]), pc.not_equal(names[1:], names[:-1])]))
 
 
-def unguarded(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return `batch` with names and labels as they were before a CSV file guarded them against spreadsheets."""
-    columns: list[pa.Array[Any]] = []
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        if field.name == "file_name":
-            columns.append(pc.replace_substring_regex(column, r"^\./", ""))
-        elif is_label_column(field.name):
-            columns.append(pc.replace_substring_regex(column, GUARDED_FORMULA_PATTERN, r"\1"))
-        else:
-            columns.append(column)
-    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-
-
 def is_label_column(name: str) -> bool:
     """Tell whether a column is one of `label_1`, `label_2` ..."""
     return name.startswith("label_") and name.removeprefix("label_").isdecimal()
@@ -81,7 +68,7 @@ def _read_csv(out: Path) -> pa.Table:
             column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
         ),
     )
-    batches: Sequence[pa.RecordBatch] = [unguarded(batch) for batch in table.to_batches()]
+    batches: Sequence[pa.RecordBatch] = [from_csv_cells(batch) for batch in table.to_batches()]
     return pa.Table.from_batches(batches, table.schema)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.system.outside_text import SHA256_PATTERN
 from pipeline.records import FileRef, Row
 from pipeline.sources.read_file import FileBytes, ReadLimits, read_file
 from pipeline.tables.arrow import pa, pc
@@ -82,6 +83,8 @@ class LabelReuse:
         """Return the sizes and the digests of all photos that have labels of this model, each sorted."""
         sizes, digests = [np.zeros(0, np.int64)], [np.zeros(0, _DIGEST)]
         for rows in self._labelled_rows("size_bytes", "sha256"):
+            # A cell that was cut or changed outside this project is the digest of no photo.
+            rows = rows.filter(pc.match_substring_regex(rows.column("sha256"), SHA256_PATTERN))
             sizes.append(np.unique(rows.column("size_bytes").to_numpy()))
             content = bytes.fromhex("".join(map(str, rows.column("sha256").to_pylist())))
             digests.append(np.frombuffer(content, _DIGEST))

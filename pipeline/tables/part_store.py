@@ -11,6 +11,9 @@ from pathlib import Path
 
 from models.system.atomic_file import replacing
 from pipeline.records import Row
+from pipeline.sources.file_names import display_name
+from pipeline.system.file_lock import StateFolder
+from pipeline.system.ownership import Owner
 from pipeline.tables.arrow import pa, pq
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.schema import schema, to_batch
@@ -30,6 +33,18 @@ _FRESH_MARK = "anew"
 def state_folder(out: Path) -> Path:
     """Return the hidden folder that belongs to `out`: its lock and its parts."""
     return out.with_name(f".{out.name}.label-dir")
+
+
+def state_of(out: Path) -> StateFolder:
+    """Return the state folder of the table `out`, to be held while `out` is written.
+
+    The marker holds the table's name and not the whole path, so that an interrupted run goes on after a move.
+    """
+    return StateFolder(state_folder(out), Owner("state of a table", display_name(out.name)), _is_state)
+
+
+def _is_state(name: str) -> bool:
+    return name.startswith("part-") or name == _FRESH_MARK or (name[0] == "." and name.endswith(".tmp"))
 
 
 class PartStore:

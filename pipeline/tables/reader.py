@@ -10,13 +10,13 @@ from typing import Any
 from models.system.outside_text import terminal_text
 from pipeline.errors import InputMissingError, OutputError, UsageError
 from pipeline.tables.arrow import pa, pa_csv, pc, pq
+from pipeline.tables.csv_cells import from_csv_cells
 from pipeline.tables.foreign_format import (
     BYTE_ORDER_MARK,
     csv_header,
     first_of_each_name,
     is_label_column,
     read_foreign,
-    unguarded,
 )
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import read_parquet
@@ -202,7 +202,7 @@ def _csv_batches(out: Path, table_schema: pa.Schema) -> Iterator[pa.RecordBatch]
     """Stream rows as they were before they were written: `./=1.jpg` is `=1.jpg` again, the order that of the table."""
     with _csv_reader(out, {field.name: field.type for field in table_schema}) as reader:
         for batch in reader:
-            yield pa.RecordBatch.from_arrays(unguarded(batch).columns, schema=table_schema)
+            yield pa.RecordBatch.from_arrays(from_csv_cells(batch).columns, schema=table_schema)
 
 
 def _read_table(path: Path) -> pa.Table:

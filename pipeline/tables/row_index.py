@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
+from models.system.outside_text import is_sha256
 from pipeline.records import FileRef, Row
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def identity_of(sha256: str | None, error: str | None, size_bytes: int) -> bytes
 
     The first byte is 1 for a photo that was labelled, else 0.
     """
-    if sha256 is not None and error is None:
+    if is_sha256(sha256) and error is None:
         return b"\1" + bytes.fromhex(sha256)
     return b"\0" + hashlib.blake2b(f"{size_bytes} {error}".encode(), digest_size=_DIGEST_BYTES).digest()
 

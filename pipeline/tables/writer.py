@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from models.system.atomic_file import replacing
-from models.system.outside_text import FORMULA_PATTERN
-from pipeline.sources.file_names import csv_name
-from pipeline.tables.arrow import pa, pa_csv, pc, pq
-from pipeline.tables.foreign_format import is_label_column
-from pipeline.tables.merge import names_of
+from pipeline.tables.arrow import pa, pa_csv, pq
+from pipeline.tables.csv_cells import to_csv_cells
 from pipeline.tables.schema import schema
 from pipeline.tables.source import TableSource, recording_source, source_metadata
 
@@ -52,7 +49,7 @@ def write_batches(
         if out.suffix.lower() == ".csv":
             with pa_csv.CSVWriter(stream, table_schema) as csv_writer:
                 for batch in batches:
-                    csv_writer.write_batch(_guarded(batch))
+                    csv_writer.write_batch(to_csv_cells(batch))
         else:
             with pq.ParquetWriter(stream, table_schema, write_page_checksum=True, **parquet_options) as writer:
                 for batch in batches:
@@ -78,12 +75,3 @@ def _regrouped(batches: Iterable[pa.RecordBatch], table_schema: pa.Schema) -> It
 def _with_all_columns(batch: pa.RecordBatch, table_schema: pa.Schema) -> pa.RecordBatch:
     missing = [pa.nulls(batch.num_rows, field.type) for field in list(table_schema)[batch.num_columns :]]
     return pa.RecordBatch.from_arrays([*batch.columns, *missing], schema=table_schema)
-
-
-def _guarded(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return `batch` as a CSV file has it: no name and no label that a spreadsheet takes for a formula."""
-    columns: list[pa.Array[Any]] = [pa.array([csv_name(name) for name in names_of(batch)], pa.string())]
-    for field, column in list(zip(batch.schema, batch.columns, strict=True))[1:]:
-        is_label = is_label_column(field.name)
-        columns.append(pc.replace_substring_regex(column, FORMULA_PATTERN, r"'\1") if is_label else column)
-    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)

@@ -62,10 +62,10 @@ class FailingDisk:
         opened = io.open
 
         def fake_open(path: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-            if mode != "wb" or not _text(path).startswith(self.folder):
+            if mode not in ("wb", "xb") or not _text(path).startswith(self.folder):
                 return opened(path, mode, *arguments, **options)
             self.step(Step("create", _text(path)))
-            return io.BufferedWriter(_File(self, _text(path)))
+            return io.BufferedWriter(_File(self, _text(path), mode))
 
         io.open = fake_open  # type: ignore[assignment]
 
@@ -80,8 +80,8 @@ class FailingDisk:
 
 
 class _File(io.FileIO):
-    def __init__(self, disk: FailingDisk, path: str) -> None:
-        super().__init__(path, "wb")
+    def __init__(self, disk: FailingDisk, path: str, mode: str) -> None:
+        super().__init__(path, mode)
         self._disk = disk
         self._path = path
 

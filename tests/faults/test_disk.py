@@ -172,7 +172,9 @@ def test_a_flipped_byte_in_a_part_costs_that_part_and_no_row(
     scene = new_scene(".parquet", False)
     steps = [step for step in scene.steps(tmp_path) if step.action != "committed"]
     publishing = next(
-        at for at, step in enumerate(steps, 1) if step.action == "create" and "out.parquet.tmp" in step.path
+        at
+        for at, step in enumerate(steps, 1)
+        if step.action == "create" and Path(step.path).name.startswith(".out.parquet.")
     )
     scene.reset()
     scene.run("kill", publishing)

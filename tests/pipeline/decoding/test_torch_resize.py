@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from models.artifact import Artifact
 from models.spec import Interpolation
 from pipeline.decoding import torch_resize as libtorch
 from pipeline.decoding.torch_resize import LibTorch, Pixels, resize, resize_by_python
+from tests.conftest import run_label_dir, write_photos
 
+# A torch whose shared library cannot be loaded through ctypes.
+WITHOUT_C_INTERFACE = """
+import ctypes
+
+class Refusing(ctypes.CDLL):
+    def __init__(self, name, *arguments, **options):
+        if str(name).endswith("libtorch_cpu.so"):
+            raise OSError("refused by the test")
+        super().__init__(name, *arguments, **options)
+
+ctypes.CDLL = Refusing
+"""
 SIZES = [(1, 1), (1, 300), (37, 2), (224, 224), (225, 223), (328, 328), (448, 333), (447, 896)]
 
 
@@ -58,3 +73,15 @@ def test_a_torch_without_the_c_interface_is_imported_with_a_warning(
 def test_a_refused_call_is_an_error_and_no_pixels() -> None:
     with pytest.raises(OSError, match="torch refused a call"):
         LibTorch().resize(noise(5, 5), -1, "bicubic")
+
+
+def test_a_user_of_label_dir_sees_that_the_slow_resize_is_used(tmp_path: Path, tiny_model: Artifact) -> None:
+    """Case 41."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_C_INTERFACE)
+    write_photos(tmp_path / "photos", 3)
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = run_label_dir(tiny_model, "photos", "out.csv", cwd=tmp_path, env=environment)
+    first, *others = done.stderr.splitlines()
+    assert first.startswith("label-dir: torch's C interface cannot be used (refused by the test): its Python")
+    assert [line for line in others if "Warning" in line] == []
+    assert done.returncode == 0

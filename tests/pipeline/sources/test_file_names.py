@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.sources.file_names import csv_name, display_name, file_system_name, printable
+from pipeline.sources.file_names import display_name, file_system_name
 
 RAW_NAMES = st.binary(min_size=1, max_size=40).filter(lambda raw: not {0, ord("/")} & set(raw))
 TRICKY = st.text(alphabet=st.sampled_from("\\x5ce9é\n"), min_size=1, max_size=12).map(str.encode)
@@ -26,21 +25,3 @@ def test_a_name_leads_back_to_its_file(raw: bytes) -> None:
 @given(TRICKY, TRICKY)
 def test_two_files_never_share_a_name(one: bytes, other: bytes) -> None:
     assert (one == other) == (display_name(os.fsdecode(one)) == display_name(os.fsdecode(other)))
-
-
-@pytest.mark.parametrize("name", ["=1+1.jpg", "-rf.jpg", "@sum.jpg", "+1.jpg", "\tx.jpg"])
-def test_no_name_is_a_formula_in_a_spreadsheet(name: str) -> None:
-    assert csv_name(name) == f"./{name}"
-
-
-def test_ordinary_names_stay_as_they_are_in_csv() -> None:
-    assert csv_name("holiday/photo 1.jpg") == "holiday/photo 1.jpg"
-
-
-@settings(derandomize=True, deadline=None)
-@given(st.text(max_size=40))
-def test_no_printed_name_controls_a_terminal(text: str) -> None:
-    shown = printable(text)
-    assert "\x1b" not in shown
-    assert "\n" not in shown
-    shown.encode()

@@ -31,20 +31,24 @@ def test_no_items_start_no_process() -> None:
 
 
 def test_thumbnails_are_made_and_dates_read_under_a_lower_hard_limit_of_memory(tmp_path: Path) -> None:
+    """Case 28."""
     photo = Image.new("RGB", (50, 40), (200, 10, 10))
     exif = Image.Exif()
     exif[306] = "2024:05:06 07:08:09"
     photo.save(tmp_path / "photo.jpg", exif=exif)
     program = f"""
-import resource
+import hashlib, resource
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 from pathlib import Path
 from pipeline.decoding.capture_date import days_taken
-from pipeline.decoding.thumbnail import ThumbnailOrder, make_thumbnails
+from pipeline.decoding.thumbnail import ThumbnailOrder, make_thumbnails, read_thumbnail
 folder = Path({str(tmp_path)!r})
-photo, small = str(folder / "photo.jpg"), str(folder / "small.webp")
-print([made for _, made in make_thumbnails([ThumbnailOrder(photo, small, 16)], 1)])
+photo = str(folder / "photo.jpg")
+sha256 = hashlib.sha256(Path(photo).read_bytes()).hexdigest()
+made = list(make_thumbnails([ThumbnailOrder(0, photo, sha256, 16)], 1))
+print([state.value for _, state in made], len(read_thumbnail(sha256, 16)) > 0)
 print(days_taken({{"digest": photo}}, folder / "days.parquet", 1))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["[True]", "{'digest': '2024-05-06'}"], done.stderr
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout.splitlines() == ["['same'] True", "{'digest': '2024-05-06'}"], done.stderr

@@ -19,7 +19,7 @@ from models.system.atomic_file import replacing
 from models.teaching.confidence import softmax
 from models.teaching.figures import ClassFigures
 from models.teaching.photo_set import UNKNOWN
-from pipeline.decoding.thumbnail import ThumbnailOrder, cached_path, make_thumbnails, read_thumbnail
+from pipeline.decoding.thumbnail import ThumbnailOrder, make_thumbnails, read_thumbnail
 from pipeline.errors import OutputError
 from pipeline.system.cpus import this_machine, usable_cores
 
@@ -164,7 +164,7 @@ def _thumbnails(taught: TaughtModel, rows: Sequence[int]) -> dict[int, str]:
     """Row -> the thumbnail in base64, for the photos that can be read."""
     digests = taught.decoded.photos.digests
     orders = [
-        ThumbnailOrder(taught.decoded.paths[row], str(cached_path(digests[row], THUMBNAIL_SIDE)), THUMBNAIL_SIDE)
+        ThumbnailOrder(row, taught.decoded.paths[row], digests[row], THUMBNAIL_SIDE)
         for row in rows
         if read_thumbnail(digests[row], THUMBNAIL_SIDE) is None
     ]

@@ -1,0 +1,49 @@
+"""Rows as a CSV file has them, in which no spreadsheet takes a cell for a formula, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.system.outside_text import FORMULA_PATTERN, GUARDED_FORMULA_PATTERN
+from pipeline.tables.arrow import pa, pc
+
+# The other columns of text hold hexadecimal digits and a closed list of words.
+_OUTSIDE_TEXT = ("error", "model")
+_FIRST_CHARACTERS = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def to_csv_cells(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Return `rows` as a CSV file has them: a label `=1` becomes `'=1`, a file `=1.jpg` becomes `./=1.jpg`.
+
+    The name in the cell still leads to the file.
+    """
+    arrays = []
+    for field, column in zip(rows.schema, rows.columns, strict=True):
+        if field.name == "file_name":
+            column = pc.replace_substring_regex(column, r"^([=+\-@\t\r])", r"./\1")
+        elif _is_outside_text(field.name) and _begins_with_any(column, _FIRST_CHARACTERS):
+            column = pc.replace_substring_regex(column, FORMULA_PATTERN, r"'\1")
+        arrays.append(column)
+    return pa.RecordBatch.from_arrays(arrays, schema=rows.schema)
+
+
+def from_csv_cells(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the rows that `to_csv_cells` made `rows` of, whose columns may be of another order and number."""
+    arrays = []
+    for field, column in zip(rows.schema, rows.columns, strict=True):
+        if field.name == "file_name":
+            column = pc.replace_substring_regex(column, r"^\./", "")
+        elif _is_outside_text(field.name) and _begins_with_any(column, ("'",)):
+            column = pc.replace_substring_regex(column, GUARDED_FORMULA_PATTERN, r"\1")
+        arrays.append(column)
+    return pa.RecordBatch.from_arrays(arrays, schema=rows.schema)
+
+
+def _is_outside_text(name: str) -> bool:
+    return name in _OUTSIDE_TEXT or name.startswith("label_")
+
+
+def _begins_with_any(column: pa.Array[Any], characters: tuple[str, ...]) -> bool:
+    """Tell whether any cell may need a change: comparing one character costs a tenth of a regular expression."""
+    first = pc.utf8_slice_codeunits(column, 0, 1)
+    return bool(pc.any(pc.is_in(first, pa.array(characters, pa.string()))).as_py())
