@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,9 @@ Example:
 
 \b
 Exit codes: 0 all tasks done (or stopped by the deadline); 2 mistakes in the file; 3 done, some photos could not be
-labelled; 66 a task's input is missing; 74 a task's output can't be written; 75 this job is already running; 130/143
-interrupted; 1 a bug. If tasks end differently, the first of these counts: 143, 130, 1, 74, 66, 75, 2, 3.
+labelled; 66 a task's input is missing; 69 too many photos are gone; 74 a task's output can't be written; 75 this job
+is already running; 130/143 interrupted; 1 a bug. If tasks end differently, the first of these counts: 143, 130, 1, 74,
+66, 69, 75, 2, 3.
 """
 _CHECK_EPILOG = """\b
 Example:
@@ -68,7 +70,7 @@ def run(job_file: Path, quiet: bool, log_format: str) -> int:
     from jobs.cli.logging_setup import log_to_stderr
 
     log_to_stderr("label-job", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
-    job = _loaded(job_file)
+    job = _loaded(job_file, is_run=True)
     from jobs.nightly.run import run_job
 
     return run_job(job_file, job).exit_code
@@ -90,7 +92,7 @@ def check(job_file: Path, log_format: str) -> int:
     from jobs.nightly.check import check_job
 
     has_problem = False
-    for finding in check_job(job):
+    for finding in check_job(job_file, job):
         has_problem |= finding.is_problem
         if finding.is_problem:
             logging.getLogger(__name__).error("%s", finding.sentence)
@@ -168,15 +170,24 @@ def _systemd(program: Path, job_file: Path, at: str, folder: Path) -> int:
     return 0
 
 
-def _loaded(job_file: Path) -> Job:
-    """Return the job of a file without mistakes, or log each mistake and end the command with exit code 2."""
-    from jobs.nightly.job_file import load_job
+def _loaded(job_file: Path, is_run: bool = False) -> Job:
+    """Return the job of a file without mistakes, or log each mistake and end the command with exit code 2.
 
+    A run calls the job's `on_failure` also for mistakes, if that key can be read.
+    """
+    from jobs.nightly.job_file import failure_command, load_job
+
+    began_at_s = time.time()
     job = load_job(job_file)
     if not isinstance(job, tuple):
         return job
     for mistake in job:
         logging.getLogger(__name__).error("%s: %s", job_file, mistake)
+    if is_run:
+        from jobs.nightly.run import report_failure
+
+        sentences = "; ".join(map(str, job))
+        report_failure(job_file.resolve(), failure_command(job_file), 2, sentences, began_at_s)
     raise click.exceptions.Exit(2)
 
 

@@ -51,13 +51,14 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """The result of a job; times are seconds since 1970."""
+    """The result of a job; times are seconds since 1970. `message` says why the job failed as a whole."""
 
     job: str
     began_at_s: float
     ended_at_s: float
     exit_code: int
     tasks: tuple[TaskResult, ...]
+    message: str | None = None
 
 
 def sentence(summary: RunSummary) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.nightly.job_file import Job, Task
+from jobs.nightly.outputs import refuse_files_of_others
 from jobs.nightly.task import request_of
 from pipeline.dry_run import preview
 from pipeline.errors import LabelDirError
@@ -28,10 +29,14 @@ class Finding:
     is_problem: bool = False
 
 
-def check_job(job: Job) -> Iterator[Finding]:
-    """Yield what the job would do, task by task, and every problem that shows before a run."""
+def check_job(path: Path, job: Job) -> Iterator[Finding]:
+    """Yield what the job in file `path` would do, task by task, and every problem that shows before a run."""
     for task in job.task:
         yield from _about_task(task)
+    try:
+        refuse_files_of_others(path, job)
+    except LabelDirError as error:
+        yield _problem(f"{error}.")
     yield from _about_ending(job)
 
 

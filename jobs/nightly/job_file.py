@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import reprlib
 import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,25 +19,44 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from jobs.cli.options import LabellingOptions
+from jobs.nightly.outputs import overlaps
 from jobs.nightly.toml_lines import Place, line_numbers, line_of
 from pipeline.errors import InputMissingError
 from pipeline.sources.arguments import OUT_SUFFIXES
+from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
 _CLOCK_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _REPORT_SUFFIX = ".html"
 _VALUE_ERROR = "Value error, "
+_LONGEST_NAME_BYTES = 255
+_LONGEST_PATH_BYTES = 4095
+# tomllib and pydantic call themselves for each level; a job file has three.
+_DEEPEST_NESTING = 50
+# A century: later code makes dates of the days.
+_MOST_KEEP_DAYS = 36_500
+_LONGEST_QUOTE = 80
+_SUMMARY_ENDING = ".summary.json"
 
 
 def _beside_the_job_file(path: Path, info: ValidationInfo) -> Path:
     folder: Path = (info.context or {})["folder"]
-    return folder / path.expanduser()
+    try:
+        path = path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no home folder of {path.parts[0]}") from None
+    path = folder / path
+    too_long = any(len(os.fsencode(part)) > _LONGEST_NAME_BYTES for part in path.parts)
+    if too_long or len(os.fsencode(path)) > _LONGEST_PATH_BYTES:
+        raise ValueError("the path is too long for a file system")
+    return path
 
 
 def _words(value: object) -> object:
@@ -49,12 +69,21 @@ def _clock_time(value: str) -> str:
     return value
 
 
+def _gone_limit(value: object) -> object:
+    if isinstance(value, GoneLimit):
+        return value
+    try:
+        return GoneLimit.parse(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError('must be text: a share such as "30%", or a count such as "100"') from None
+
+
 PathInFile = Annotated[Path, AfterValidator(_beside_the_job_file)]
 Command = Annotated[tuple[str, ...], BeforeValidator(_words), Field(min_length=1)]
 ClockTime = Annotated[str, AfterValidator(_clock_time)]
 
 
-@pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Task(LabellingOptions):
     """One folder of photos and the table, or dataset, that is brought up to date with the folder."""
 
@@ -62,8 +91,9 @@ class Task(LabellingOptions):
     photos: PathInFile
     output: PathInFile
     partition_by: Literal["mtime", "exif", "run"] | None = None
-    keep_days: Annotated[int, Field(ge=1)] | None = None
+    keep_days: Annotated[int, Field(ge=1, le=_MOST_KEEP_DAYS)] | None = None
     report: PathInFile | None = None
+    max_gone: Annotated[GoneLimit, BeforeValidator(_gone_limit)] = DEFAULT_GONE_LIMIT
 
 
 class Job(BaseModel):
@@ -71,7 +101,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    summary: Annotated[PathInFile, Field(validate_default=True)] = Path("summary.json")
+    summary: PathInFile
     metrics: PathInFile | None = None
     deadline: ClockTime | None = None
     on_success: Command | None = None
@@ -98,19 +128,12 @@ def load_job(path: Path, environment: Mapping[str, str] = os.environ) -> Job | t
     Raises:
         InputMissingError: the file cannot be read.
     """
-    try:
-        text = path.read_bytes().decode()
-    except OSError as error:
-        raise InputMissingError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        return (Mistake(None, f"not UTF-8: {error.reason}"),)
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        return (_syntax_mistake(str(error)),)
-    lines = line_numbers(text)
+    parsed = _parsed(path)
+    if isinstance(parsed, Mistake):
+        return (parsed,)
+    raw, lines = parsed
     mistakes: list[Mistake] = []
-    values = _expanded(raw, (), environment, lines, mistakes)
+    values = {"summary": path.stem + _SUMMARY_ENDING, **_expanded(raw, (), environment, lines, mistakes)}
     mistakes.extend(_contradictions(values, lines))
     try:
         job = Job.model_validate(values, context={"folder": path.absolute().parent})
@@ -118,9 +141,71 @@ def load_job(path: Path, environment: Mapping[str, str] = os.environ) -> Job | t
         # pydantic also reports a list of invalid tasks as too short; the user made only the mistakes in the tasks.
         details = [d for d in error.errors() if d["type"] != "too_short" or d["loc"] != ("task",) or not d["input"]]
         mistakes.extend(_mistake(detail, lines) for detail in details)
+    else:
+        mistakes.extend(Mistake(line_of(place, lines), sentence) for place, sentence in overlaps(path, job))
     if mistakes:
         return tuple(sorted(mistakes, key=lambda mistake: (mistake.line or 0, mistake.sentence)))
     return job
+
+
+def failure_command(path: Path, environment: Mapping[str, str] = os.environ) -> tuple[str, ...] | None:
+    """Return the `on_failure` of a job file that has mistakes elsewhere; None where this key cannot be read either.
+
+    Raises:
+        InputMissingError: the file cannot be read.
+    """
+    parsed = _parsed(path)
+    if isinstance(parsed, Mistake):
+        return None
+    raw, lines = parsed
+    mistakes: list[Mistake] = []
+    command = _expanded(raw.get("on_failure"), ("on_failure",), environment, lines, mistakes)
+    try:
+        return None if mistakes or command is None else TypeAdapter(Command).validate_python(command)
+    except ValidationError:
+        return None
+
+
+def _parsed(path: Path) -> tuple[dict[str, Any], dict[Place, int]] | Mistake:
+    try:
+        # Editors on Windows begin a file with a byte order mark.
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputMissingError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        return Mistake(None, f"not UTF-8: {error.reason}")
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        return _syntax_mistake(str(error))
+    except RecursionError:
+        return _nesting_mistake(text)
+    except ValueError as error:
+        # Not every wrong number or date is a TOMLDecodeError.
+        return Mistake(None, _lowered(str(error)))
+    return (raw, line_numbers(text)) if _depth(raw) <= _DEEPEST_NESTING else _nesting_mistake(text)
+
+
+def _depth(value: Any) -> int:
+    """Return how deep lists and tables of `value` are nested, without calling itself for each level."""
+    depth, level = 0, [value]
+    while level := [v for part in level if isinstance(part, dict | list) for v in _parts_of(part)]:
+        depth += 1
+    return depth
+
+
+def _parts_of(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _nesting_mistake(text: str) -> Mistake:
+    depth, deepest, deepest_line = 0, 0, None
+    for number, line in enumerate(text.splitlines(), 1):
+        depth += sum(map(line.count, "[{")) - sum(map(line.count, "]}"))
+        highest = depth + sum(map(line.count, "]}"))
+        if highest > deepest:
+            deepest, deepest_line = highest, number
+    return Mistake(deepest_line, f"brackets are nested more than {_DEEPEST_NESTING} deep")
 
 
 def _syntax_mistake(reason: str) -> Mistake:
@@ -144,8 +229,12 @@ def _expanded(
             return "$"
         if name not in environment and default is None:
             mistakes.append(Mistake(line_of(place, lines), f"the environment has no variable {name}"))
-        return environment.get(name, default or "")
+        # As in a shell, a variable that is set and empty also takes the default of `:-`.
+        return environment.get(name, "") or default or ""
 
+    if "\0" in value:
+        mistakes.append(Mistake(line_of(place, lines), f"{place[-1]}: the text holds a NUL character"))
+        value = value.replace("\0", "")
     return _VARIABLE.sub(replacement, value)
 
 
@@ -162,8 +251,14 @@ def _mistake(details: Mapping[str, Any], lines: Mapping[Place, int]) -> Mistake:
         sentence = f"a task needs the key {key!r}"
     else:
         names = ".".join(str(part) for part in place if not isinstance(part, int) and part != "task")
-        sentence = f"{names or key}: {_lowered(details['msg'])}, not {details['input']!r}"
+        sentence = f"{names or key}: {_lowered(details['msg'])}, not {_quoted(details['input'])}"
     return Mistake(line_of(place, lines), sentence)
+
+
+def _quoted(value: object) -> str:
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = _LONGEST_QUOTE
+    return short.repr(value)
 
 
 def _lowered(message: str) -> str:
@@ -176,17 +271,16 @@ def _contradictions(values: Mapping[str, Any], lines: Mapping[Place, int]) -> It
     tasks = values.get("task")
     if not isinstance(tasks, list):
         return
-    seen: dict[tuple[str, str], int] = {}
+    seen: dict[str, int] = {}
     for index, task in enumerate(tasks):
         if not isinstance(task, dict):
             continue
-        for key in ("name", "output", "report"):
-            value = task.get(key)
-            line = line_of(("task", index, key), lines)
-            if isinstance(value, str) and (key, value) in seen:
-                yield Mistake(line, f"{key} {value!r} is already used by the task in line {seen[key, value]}")
-            elif isinstance(value, str):
-                seen[key, value] = line or 0
+        value = task.get("name")
+        line = line_of(("task", index, "name"), lines)
+        if isinstance(value, str) and value in seen:
+            yield Mistake(line, f"name {value!r} is already used by the task in line {seen[value]}")
+        elif isinstance(value, str):
+            seen[value] = line or 0
         yield from _endings(task, index, lines)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import logging
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -13,8 +15,9 @@ from jobs.cli.logging_setup import fields, log_result
 from jobs.cli.signals import StopSignals
 from jobs.labelling.results import JobResult, Outcome, TaskResult, to_json, write_json, write_metrics
 from jobs.nightly.job_file import Job, Task
+from jobs.nightly.outputs import refuse_files_of_others
 from jobs.nightly.task import run_task
-from pipeline.errors import ExitCode, Interrupted, LabelDirError, output_errors
+from pipeline.errors import ExitCode, Interrupted, LabelDirError, LockedError, output_errors
 from pipeline.run import Hooks
 from pipeline.system.file_lock import held
 from pipeline.tables.part_store import state_folder
@@ -29,6 +32,7 @@ _MOST_SEVERE_FIRST = (
     ExitCode.BUG,
     ExitCode.OUTPUT_UNWRITABLE,
     ExitCode.INPUT_MISSING,
+    ExitCode.PHOTOS_GONE,
     ExitCode.LOCKED,
     ExitCode.USAGE,
     ExitCode.SOME_FAILED,
@@ -38,22 +42,58 @@ _MOST_SEVERE_FIRST = (
 def run_job(path: Path, job: Job) -> JobResult:
     """Run every task of the job in file `path`, write its summary, and call its commands.
 
+    `on_failure` is called too where the summary cannot be written, with that error in its `message`.
+
     Raises:
-        LockedError: the job is already running; this run has changed nothing.
-        OutputError: the summary's folder cannot be written.
+        LockedError: the job is already running; this run has changed nothing and calls no command.
+        UsageError: the summary or the metrics would replace a file that is not this job's.
+        OutputError: the summary cannot be written.
     """
-    with output_errors(job.summary), held(state_folder(job.summary) / "lock", str(path), "run"):
-        result = _run_tasks(path, job)
-        _write_summaries(result, job)
-        _run_hook(job.on_success if result.exit_code == 0 else job.on_failure, result)
-        return result
+    path = path.resolve()
+    began_at_s = time.time()
+    tasks: tuple[TaskResult, ...] = ()
+    try:
+        with output_errors(job.summary), held(lock_of(path, job), str(path), "run"):
+            refuse_files_of_others(path, job)
+            result = _run_tasks(path, job)
+            tasks = result.tasks
+            _write_summaries(result, job)
+            _run_hook(job.on_success if result.exit_code == 0 else job.on_failure, result)
+            return result
+    except LockedError:
+        raise
+    except LabelDirError as error:
+        report_failure(path, job.on_failure, int(error.exit_code), str(error), began_at_s, tasks)
+        raise
+
+
+def lock_of(path: Path, job: Job) -> Path:
+    """Return the lock of the job file `path`: beside the summary, since a job file may lie where nobody may write."""
+    path = path.resolve()
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    return state_folder(job.summary.with_name(f"{path.stem[:60]}-{digest}")) / "lock"
+
+
+def report_failure(
+    path: Path,
+    command: tuple[str, ...] | None,
+    exit_code: int,
+    message: str,
+    began_at_s: float,
+    tasks: tuple[TaskResult, ...] = (),
+) -> None:
+    """Call the `on_failure` of a job that failed as a whole, with `message` in the summary on its stdin."""
+    _run_hook(command, JobResult(str(path), began_at_s, time.time(), exit_code, tasks, message))
 
 
 def seconds_until(clock_time: str, now: datetime.datetime) -> float:
-    """Return the seconds from `now` (local time) to the next `clock_time`, HH:MM."""
+    """Return the seconds from `now` (local time) to the next `clock_time`, HH:MM; 0 within that minute."""
     hour, minute = (int(part) for part in clock_time.split(":"))
     following = now.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
-    if following <= now:
+    if following == now.replace(second=0, microsecond=0, fold=0):
+        # A scheduler starts a job of this time a moment later.
+        return 0.0
+    if following < now:
         following += datetime.timedelta(days=1)
     # Subtracting naive local times would ignore a change of the clocks; timestamp() does not.
     return following.timestamp() - now.timestamp()

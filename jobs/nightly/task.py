@@ -60,7 +60,7 @@ def _write_report(task: Task, report: Path, published: Published | None) -> None
 def request_of(task: Task) -> RunRequest:
     """Return the run that brings the task's table up to date; raises what the model cache raises."""
     out = task.output if task.partition_by is None else task.output / _STATE_FOLDER / _INDEX
-    request = run_request(LabelRequest(task.photos, out, task))
+    request = run_request(LabelRequest(task.photos, out, task, max_gone=task.max_gone))
     if task.keep_days is None or task.partition_by in ("exif", "run"):
         return request
     return dataclasses.replace(request, modified_since_us=_kept_since_s(task.keep_days) * 1_000_000)

@@ -64,7 +64,7 @@ def start_job(job: Path, waiting: Path) -> subprocess.Popen[str]:
 
 def summary_of(folder: Path) -> dict[str, Any]:
     """Return the summary that the job in `folder` wrote."""
-    content: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    content: dict[str, Any] = json.loads((folder / "nightly.summary.json").read_text())
     return content
 
 

@@ -77,7 +77,7 @@ def test_values_come_from_the_environment_and_paths_are_relative_to_the_file(tmp
     (task,) = job.task
     assert (task.name, task.topk, task.photos) == ("me", 5, Path("/srv/photos/in"))
     assert task.output == tmp_path / "out" / "a$b.csv"
-    assert job.summary == tmp_path / "summary.json"
+    assert job.summary == tmp_path / "job.summary.json"
 
 
 def test_the_example_is_a_valid_job_and_never_replaces_a_file(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_text_that_looks_like_a_key_has_no_line() -> None:
 
 @pytest.mark.parametrize(
     ("now", "clock_time", "hours"),
-    [("2026-03-10 02:30", "06:00", 3.5), ("2026-03-10 06:00", "06:00", 24), ("2026-03-10 23:00", "06:00", 7)],
+    [("2026-03-10 02:30", "06:00", 3.5), ("2026-03-10 06:01", "06:00", 23 + 59 / 60), ("2026-03-10 23:00", "06:00", 7)],
 )
 def test_the_deadline_is_the_next_such_time_of_day(now: str, clock_time: str, hours: float) -> None:
     assert seconds_until(clock_time, datetime.datetime.fromisoformat(now)) == hours * 3600

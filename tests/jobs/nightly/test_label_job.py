@@ -9,6 +9,7 @@ import pytest
 
 from jobs.nightly import run as job_run
 from jobs.nightly.job_file import Job, load_job
+from jobs.nightly.run import lock_of
 from models.artifact import Artifact
 from tests.conftest import write_photos
 from tests.support.job_helpers import (
@@ -24,6 +25,12 @@ from tests.support.job_helpers import (
 
 def _task(photos: str, output: str, more: str = "") -> str:
     return f'photos = "{photos}"\noutput = "{output}"\n{more}'
+
+
+def _loaded(path: Path) -> Job:
+    job = load_job(path)
+    assert isinstance(job, Job), job
+    return job
 
 
 def _labels(table: Path) -> dict[str, str]:
@@ -73,7 +80,7 @@ def test_a_second_run_of_a_job_ends_at_once_and_changes_nothing(tiny_model: Arti
     write_photos(tmp_path / "a", 10)
     add_waiting_photo(tmp_path / "a")
     job = write_job(tmp_path, tiny_model.path, {"a": _task("a", "a.parquet")})
-    lock = tmp_path / ".summary.json.label-dir" / "lock"
+    lock = lock_of(job, _loaded(job))
     with start_job(job, tmp_path / "a") as first:
         try:
             wait_for(lambda: lock.exists() and lock.stat().st_size > 0, first)
@@ -81,7 +88,7 @@ def test_a_second_run_of_a_job_ends_at_once_and_changes_nothing(tiny_model: Arti
             assert second.returncode == 75
             assert f"is being run by process {first.pid} on " in second.stderr
             assert " since 2" in second.stderr
-            assert not (tmp_path / "summary.json").exists()
+            assert not (tmp_path / "nightly.summary.json").exists()
         finally:
             (tmp_path / "a" / "released").touch()
         first.communicate(timeout=120)
@@ -99,7 +106,7 @@ def test_a_killed_job_is_completed_by_the_next_run(tiny_model: Artifact, tmp_pat
     with start_job(job, tmp_path / "b") as killed:
         wait_for(lambda: (tmp_path / ".b.parquet.label-dir" / "lock").exists(), killed)
         killed.kill()
-    assert not (tmp_path / "summary.json").exists()
+    assert not (tmp_path / "nightly.summary.json").exists()
     done = run_job(job)
     assert done.returncode == 0, done.stderr
     assert (_labels(tmp_path / "a.parquet"), _labels(tmp_path / "b.parquet")) == (first, second)
