@@ -6,17 +6,20 @@ that reads while another one builds sees the old model or the new one, never a m
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from models.artifact import Artifact, Precision, read_artifact
 from models.certification.certificate import LARGEST_ARITHMETIC_ERROR, Certificate, read_certificate, write_certificate
 from models.engines import DEFAULT_ENGINE, EngineKind, engine_kind
-from models.errors import InputMissingError, ModelError, UsageError, output_errors
+from models.errors import InputMissingError, ModelError, OutputError, UsageError, output_errors
 from models.manifest import (
     Manifest,
     cache_folder,
@@ -34,6 +37,7 @@ from models.system.isolated_call import Notify, isolated_call
 from models.zoo import SPECS
 
 BUILD_SECONDS_USUAL = 20
+_SILENT_WAIT_S = 1.0
 RANDOM_WEIGHTS = "random"
 RANDOM_SUFFIX = "-random"
 _FOREIGN_WEIGHTS = "in the cache has other weights than its own"
@@ -72,7 +76,7 @@ def ensure_built(model: str, notify: Notify) -> Manifest:
     manifest, _ = _usable_manifest(model)
     if manifest is not None:
         return manifest
-    with model_lock(model):
+    with model_lock(model, notify):
         manifest, reason = _usable_manifest(model)
         if manifest is None:
             _build(model, reason, notify)
@@ -82,14 +86,29 @@ def ensure_built(model: str, notify: Notify) -> Manifest:
     return manifest
 
 
-def model_lock(model: str, purpose: str = "") -> FileLock:
-    """The lock under which a model's files, or its files for a `purpose`, are replaced. Raises UsageError for an
-    impossible name, OutputError where the cache folder cannot be made."""
+@contextlib.contextmanager
+def model_lock(model: str, notify: Notify, purpose: str = "") -> Iterator[None]:
+    """Hold the lock under which a model's files, or its files for a `purpose`, are replaced; `notify` gets a sentence
+    where another process holds the lock for longer than a second.
+
+    Raises UsageError for an impossible name, OutputError where the folder or file of the lock cannot be made.
+    """
     checked_name(model)
     folder = cache_folder()
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{model}{purpose}.lock")
+    path = folder / f"{model}{purpose}.lock"
+    lock = FileLock(path)
+    with output_errors(path):
+        try:
+            lock.acquire(timeout=_SILENT_WAIT_S)
+        except Timeout:
+            notify(f"waiting for another process that prepares the model {model} and holds {path}")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _usable_manifest(model: str) -> tuple[Manifest | None, str]:
@@ -153,22 +172,41 @@ def _certified(model: str, manifest: Manifest, notify: Notify) -> Artifact:
 def _measured(model: str, int8: Artifact, manifest: Manifest, notify: Notify) -> Certificate:
     """The certificate of a model that this kind of CPU has not run yet."""
     path = certificate_path(int8)
-    with model_lock(model, ".certificate"):
+    with _lock_if_writable(model, notify, ".certificate"):
         if (certificate := read_certificate(path)) is not None:
             return certificate
         notify(f"model {model} is new to this CPU: measuring int8 against fp32, once, in some seconds")
         from models.certification.certify import Terms, certify
 
         certificate = isolated_call(certify, notify, int8.path, cache_folder() / manifest.fp32, None, Terms())
-        write_certificate(path, certificate)
+        with _kept_if_writable(notify):
+            write_certificate(path, certificate)
         notify(f"model {model} is {certificate.verdict()}")
         return certificate
+
+
+@contextlib.contextmanager
+def _lock_if_writable(model: str, notify: Notify, purpose: str) -> Iterator[None]:
+    """Hold a model's lock; without one in a cache that cannot be written, where a measurement is not kept either."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OutputError):
+            stack.enter_context(model_lock(model, notify, purpose))
+        yield
+
+
+@contextlib.contextmanager
+def _kept_if_writable(notify: Notify) -> Iterator[None]:
+    """Run a block that keeps a measurement; where the cache cannot be written, `notify` gets a sentence instead."""
+    try:
+        yield
+    except OutputError as error:
+        notify(f"the measurement is not kept, and the next run measures again: {error}")
 
 
 def _ensure_torch_int8(fp32: Artifact, engine: str, notify: Notify) -> str:
     """The sha256 of the weights that torch quantized from a model; quantized first where they are missing."""
     path = fp32.path.parent / torch_int8_name(fp32, engine)
-    with model_lock(fp32.name, f".{engine}"):
+    with model_lock(fp32.name, notify, f".{engine}"):
         if path.is_file():
             return hashlib.sha256(path.read_bytes()).hexdigest()
         notify(f"quantizing {fp32.name} for {engine} on generated images, once, in about {BUILD_SECONDS_USUAL} s")
@@ -197,16 +235,15 @@ def _from_path(path: Path, kind: EngineKind, notify: Notify) -> Artifact:
 def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
     """Check this CPU's arithmetic on an int8 artifact, measured once for this kind of CPU. Raises InputMissingError."""
     path = certificate_path(artifact).with_suffix(".arithmetic")
-    with model_lock(artifact.sha256, ".arithmetic"):
-        try:
-            error = float(path.read_text(encoding="ascii"))
-        except (OSError, ValueError):
+    with _lock_if_writable(artifact.sha256, notify, ".arithmetic"):
+        error = _kept_error(path)
+        if error is None:
             from models.certification.certify import arithmetic_error
 
             error = isolated_call(arithmetic_error, notify, artifact.path)
-            with output_errors(path):
+            with _kept_if_writable(notify), output_errors(path):
                 write_atomically(path, f"{error:.6f}".encode())
-    if error > LARGEST_ARITHMETIC_ERROR:
+    if not error <= LARGEST_ARITHMETIC_ERROR:
         raise InputMissingError(
             f"{artifact.path} is refused: this CPU's int8 kernels do not compute exactly, relative error {error:.1%}, "
             f"at most {LARGEST_ARITHMETIC_ERROR:.1%} allowed; use the model's fp32 form"
@@ -215,3 +252,12 @@ def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
         f"{artifact.path} is int8 without its fp32 form: this CPU's arithmetic was checked, "
         "the agreement of its labels with fp32 was not"
     )
+
+
+def _kept_error(path: Path) -> float | None:
+    """The arithmetic error in a file; None where the file is missing or holds no finite number above or equal to 0."""
+    try:
+        error = float(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return error if 0 <= error < math.inf else None

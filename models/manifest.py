@@ -52,8 +52,16 @@ class Manifest:
 
 
 def cache_folder() -> Path:
-    """The folder of built models: below $XDG_CACHE_HOME, or where this system keeps caches."""
-    return platformdirs.user_cache_path("label-dir") / "models"
+    """The folder of built models: below $XDG_CACHE_HOME, or where this system keeps caches. Raises UsageError for a
+    user without a home folder."""
+    try:
+        folder = platformdirs.user_cache_path("label-dir")
+    except (RuntimeError, KeyError):
+        folder = Path()
+    # Without a home folder the path begins with "~", and a folder of that name would be made here.
+    if not folder.is_absolute():
+        raise UsageError("there is no folder for models, because this user has no home: set HOME or XDG_CACHE_HOME")
+    return folder / "models"
 
 
 def checked_name(model: str) -> str:

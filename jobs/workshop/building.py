@@ -65,7 +65,7 @@ def build_own(origin: Origin, quantization: QuantizationOptions, notify: Notify)
     """Build, calibrate and certify a network. Raises LabelDirError; the cache then stays as it was."""
     check_origin(origin)
     _check_photos(quantization)
-    with model_lock(origin.name), _removing_leftovers(origin.name):
+    with model_lock(origin.name, notify), _removing_leftovers(origin.name):
         fp32, state = isolated_call(prepare_network, notify, origin, cache_folder())
         return _quantize(origin.name, fp32, state, quantization, notify)
 
@@ -74,7 +74,7 @@ def import_onnx(request: ImportRequest, quantization: QuantizationOptions, notif
     """Import, calibrate and certify an ONNX file. Raises LabelDirError; the cache then stays as it was."""
     check_own_name(request.name)
     _check_photos(quantization)
-    with model_lock(request.name), _removing_leftovers(request.name):
+    with model_lock(request.name, notify), _removing_leftovers(request.name):
         fp32 = isolated_call(prepare_import, notify, request, cache_folder())
         return _quantize(request.name, fp32, "", quantization, notify)
 
@@ -83,7 +83,7 @@ def certify_again(name: str, folder: Path | None, options: CertificateOptions, n
     """Certify a built model on photos that did not calibrate it; if refused, try other recipes."""
     manifest = ensure_built(name, notify)
     int8 = read_artifact(cache_folder() / manifest.int8)
-    calibration = Calibration.from_json((cache_folder() / manifest.calibration).read_text(encoding="utf-8"))
+    calibration = _kept_calibration(cache_folder() / manifest.calibration, name)
     photos = _unseen(folder, options.samples, calibration, int8, notify) if folder is not None else None
     certificate = isolated_call(certify, notify, int8.path, cache_folder() / manifest.fp32, photos, options.terms)
     if not certificate.passed:
@@ -91,13 +91,20 @@ def certify_again(name: str, folder: Path | None, options: CertificateOptions, n
         request = Int8Request(options.terms, held_out=photos, known=calibration)
         certificate = _other_recipes(name, manifest, request, notify) or certificate
     manifest = read_manifest(name) or manifest
-    _keep_certificate(name, manifest.int8, certificate)
+    _keep_certificate(name, manifest.int8, certificate, notify)
     return certificate
+
+
+def _kept_calibration(path: Path, name: str) -> Calibration:
+    try:
+        return Calibration.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputMissingError(f"the calibration {path} of {name} is damaged: build the model again") from error
 
 
 def _other_recipes(name: str, manifest: Manifest, request: Int8Request, notify: Notify) -> Certificate | None:
     """Replace the model by another recipe and return its certificate; None where all recipes are refused."""
-    with model_lock(name), _removing_leftovers(name):
+    with model_lock(name, notify), _removing_leftovers(name):
         result = isolated_call(prepare_int8, notify, cache_folder(), manifest.fp32, request)
         if not result.certificate.passed:
             return None
@@ -152,13 +159,13 @@ def _quantize(name: str, fp32: str, state: str, quantization: QuantizationOption
     write_manifest(name, Manifest("", result.int8, fp32, state, result.calibration))
     if replaced is not None and replaced.int8 != result.int8:
         notify(f"the model {name} that was built before ({replaced.int8}) is replaced")
-    _keep_certificate(name, result.int8, result.certificate)
+    _keep_certificate(name, result.int8, result.certificate, notify)
     return result.certificate
 
 
-def _keep_certificate(name: str, int8: str, certificate: Certificate) -> None:
+def _keep_certificate(name: str, int8: str, certificate: Certificate, notify: Notify) -> None:
     # A run that measures the same model meanwhile writes the same file.
-    with model_lock(name, ".certificate"):
+    with model_lock(name, notify, ".certificate"):
         write_certificate(certificate_path(read_artifact(cache_folder() / int8)), certificate)
 
 
