@@ -73,8 +73,8 @@ def build(
     """Build ARCHITECTURE, of the zoo or torchvision, quantize it and certify it on this CPU."""
     from jobs.workshop.building import build_own, build_published
     from models.build_steps import Origin
-    from models.cache import checked_name
     from models.label_file import read_labels
+    from models.manifest import checked_name
 
     if labels is not None and weights is None:
         raise click.UsageError("--labels names the classes of --weights, which is missing")
@@ -112,8 +112,8 @@ def import_file(
 ) -> int:
     """Import an ONNX classifier FILE, float32 [n, 3, side, side] to [n, classes], quantize and certify it."""
     from jobs.workshop.building import import_onnx
-    from models.cache import checked_name
     from models.label_file import read_labels
+    from models.manifest import checked_name
     from models.networks.onnx_import import ImportRequest
     from models.spec import Crop, Normalisation, Preprocessing
 
@@ -235,11 +235,13 @@ def teach(
     **parsed: Any,
 ) -> int:
     """Teach a model the classes that the folders in PHOTOS are, certify it on photos kept out, and write a report."""
+    from jobs.workshop.building import check_own_name
     from jobs.workshop.teaching import TeachOptions, teach_model
     from jobs.workshop.teaching_page import check_replaceable, write_teaching_report
     from jobs.workshop.teaching_summary import summary, teaching_bar
-    from models.cache import checked_name
+    from models.manifest import checked_name
 
+    check_own_name(name)
     page = report or Path(f"{checked_name(name)}-teaching.html")
     check_replaceable(page)
     options = TeachOptions(

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from models.errors import InputMissingError
-from models.spec import Crop, Normalisation, Preprocessing
+from models.spec import Crop, Interpolation, Normalisation, Preprocessing
+from models.system.outside_text import is_path_part
 
 FORMAT = "label-dir classifier 1"
 METADATA_FIELD, KEY_FIELD, VALUE_FIELD = 14, 1, 2
 ID_DIGITS = 12
+# Of the options --input and --resize of label-models import.
+LARGEST_SIDE = 8192
 JSON_OBJECTS = ("source", "calibration", "validation")
 
 Precision = Literal["int8", "fp32"]
@@ -93,20 +97,63 @@ def read_artifact(path: Path) -> Artifact:
         raise InputMissingError(
             f"{path} is no model built by label-models (label-models import makes one of another ONNX file)"
         )
+    if not is_path_part(entries.get("name", "")):
+        raise InputMissingError(f"{path} is damaged: its name is no name of a model")
     try:
         crop = dict(json.loads(entries["preprocessing"]))
         normalisation = Normalisation(tuple(crop.pop("mean")), tuple(crop.pop("std")))
-        return Artifact(
+        artifact = Artifact(
             path=path,
             name=entries["name"],
             sha256=hashlib.sha256(content).hexdigest(),
             precision="int8" if entries["precision"] == "int8" else "fp32",
             preprocessing=Preprocessing(Crop(**crop), normalisation),
-            labels=tuple(json.loads(entries["labels"])),
+            labels=_labels(entries["labels"]),
             **{name: json.loads(entries[name]) for name in JSON_OBJECTS},
         )
-    except (KeyError, TypeError, ValueError) as error:
+        fault = _description_fault(artifact)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputMissingError(f"{path} is damaged: its description cannot be read") from error
+    if fault:
+        raise InputMissingError(f"{path} is damaged: {fault}")
+    return artifact
+
+
+def _description_fault(artifact: Artifact) -> str:
+    """What is wrong with a description of the right form, "" where nothing is. Raises TypeError or ValueError for
+    thresholds that are no numbers."""
+    crop, normalisation = artifact.preprocessing.crop, artifact.preprocessing.normalisation
+    sides = (crop.resize_size, crop.crop_size)
+    channels = (*normalisation.mean, *normalisation.std)
+    if not all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides):
+        return f"its crop is not of 1 to {LARGEST_SIDE} pixels"
+    if crop.interpolation not in get_args(Interpolation):
+        return "its interpolation is unknown"
+    if len(normalisation.mean) != 3 or len(normalisation.std) != 3 or not all(map(_is_finite, channels)):
+        return "its mean and std are not three finite numbers each"
+    if min(normalisation.std) <= 0:
+        return "its std is not above zero"
+    if not artifact.labels:
+        return "it has no labels"
+    if not all(isinstance(getattr(artifact, name), dict) for name in JSON_OBJECTS):
+        return f"{', '.join(JSON_OBJECTS)} are not all JSON objects"
+    if not isinstance(artifact.source.get("teaching", {}), dict):
+        return "its teaching is no JSON object"
+    thresholds = artifact.thresholds
+    if not (_is_finite(thresholds.min_probability) and _is_finite(thresholds.min_familiarity)):
+        return "its thresholds are not finite numbers"
+    return ""
+
+
+def _labels(text: str) -> tuple[str, ...]:
+    labels = json.loads(text)
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError("the labels are no list of texts")
+    return tuple(labels)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _metadata(content: bytes) -> Iterator[tuple[str, str]]:

@@ -6,22 +6,27 @@ that reads while another one builds sees the old model or the new one, never a m
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from models.artifact import Artifact, Precision, read_artifact
 from models.certification.certificate import LARGEST_ARITHMETIC_ERROR, Certificate, read_certificate, write_certificate
 from models.engines import DEFAULT_ENGINE, EngineKind, engine_kind
-from models.errors import InputMissingError, ModelError, UsageError, output_errors
+from models.errors import InputMissingError, ModelError, OutputError, UsageError, output_errors
 from models.manifest import (
     Manifest,
     cache_folder,
     certificate_path,
+    checked_name,
     file_name,
+    manifest_path,
     read_manifest,
     recipe_key,
     torch_int8_name,
@@ -29,8 +34,14 @@ from models.manifest import (
 )
 from models.system.atomic_file import write_atomically
 from models.system.isolated_call import Notify, isolated_call
+from models.zoo import SPECS
 
 BUILD_SECONDS_USUAL = 20
+_SILENT_WAIT_S = 1.0
+RANDOM_WEIGHTS = "random"
+RANDOM_SUFFIX = "-random"
+_FOREIGN_WEIGHTS = "in the cache has other weights than its own"
+_DAMAGED_MANIFEST = "has a damaged manifest"
 
 
 def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) -> Artifact:
@@ -43,7 +54,7 @@ def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) ->
     kind = engine_kind(engine)
     if model.endswith(".onnx"):
         return _from_path(Path(model), kind, notify)
-    manifest = ensure_built(model, notify)
+    manifest = ensure_built(checked_name(model), notify)
     if kind == "onnxruntime":
         return _certified(model, manifest, notify)
     fp32 = _verified(model, manifest, "fp32")
@@ -65,7 +76,7 @@ def ensure_built(model: str, notify: Notify) -> Manifest:
     manifest, _ = _usable_manifest(model)
     if manifest is not None:
         return manifest
-    with model_lock(model):
+    with model_lock(model, notify):
         manifest, reason = _usable_manifest(model)
         if manifest is None:
             _build(model, reason, notify)
@@ -75,34 +86,50 @@ def ensure_built(model: str, notify: Notify) -> Manifest:
     return manifest
 
 
-def model_lock(model: str) -> FileLock:
-    """The lock under which a model's files are replaced. Raises UsageError for an impossible name,
-    OutputError where the cache folder cannot be made."""
+@contextlib.contextmanager
+def model_lock(model: str, notify: Notify, purpose: str = "") -> Iterator[None]:
+    """Hold the lock under which a model's files, or its files for a `purpose`, are replaced; `notify` gets a sentence
+    where another process holds the lock for longer than a second.
+
+    Raises UsageError for an impossible name, OutputError where the folder or file of the lock cannot be made.
+    """
     checked_name(model)
     folder = cache_folder()
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{model}.lock")
-
-
-def checked_name(model: str) -> str:
-    """The name itself. Raises UsageError where it could not be part of a file's name."""
-    if not model or not all(letter.isalnum() or letter in "._-" for letter in model) or model.startswith("."):
-        raise UsageError(f"{model!r} is no name for a model: use letters, digits, '.', '_' and '-'")
-    return model
+    path = folder / f"{model}{purpose}.lock"
+    lock = FileLock(path)
+    with output_errors(path):
+        try:
+            lock.acquire(timeout=_SILENT_WAIT_S)
+        except Timeout:
+            notify(f"waiting for another process that prepares the model {model} and holds {path}")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _usable_manifest(model: str) -> tuple[Manifest | None, str]:
     """The manifest if the model can be used, else None and the reason why not."""
     manifest = read_manifest(model)
     if manifest is None:
-        return None, "is not built yet"
+        return None, _DAMAGED_MANIFEST if manifest_path(model).exists() else "is not built yet"
     if manifest.recipe and manifest.recipe != recipe_key(model):
         return None, "was built by another version of label-dir"
     try:
-        _verified(model, manifest, "int8")
+        int8 = _verified(model, manifest, "int8")
     except InputMissingError:
         return None, "is damaged in the cache"
+    weights = int8.source.get("weights_sha256")
+    if model in SPECS and weights != SPECS[model].weights.sha256:
+        return None, _FOREIGN_WEIGHTS
+    if int8.source.get("weights") == RANDOM_WEIGHTS and not model.endswith(RANDOM_SUFFIX):
+        raise InputMissingError(
+            f"the model {model} has random weights, which label photos with noise: build it again with its own "
+            f"weights, or with --random-weights --name {model}{RANDOM_SUFFIX}"
+        )
     is_complete = all((cache_folder() / name).is_file() for name in manifest.files)
     return (manifest, "") if is_complete else (None, "is damaged in the cache")
 
@@ -110,7 +137,9 @@ def _usable_manifest(model: str) -> tuple[Manifest | None, str]:
 def _build(model: str, reason: str, notify: Notify) -> None:
     """Build a model by its name, in a process of its own; the caller holds the model's lock."""
     old = read_manifest(model)
-    if old is not None and old.recipe == "":
+    if reason == _DAMAGED_MANIFEST and model not in SPECS:
+        raise InputMissingError(f"the model {model} {reason}: remove {manifest_path(model)} and build the model again")
+    if old is not None and old.recipe == "" and reason != _FOREIGN_WEIGHTS:
         raise InputMissingError(f"the model {model} {reason}: build it again with label-models build")
     notify(f"model {model} {reason}: building it, once, in about {BUILD_SECONDS_USUAL} s")
     started = time.monotonic()
@@ -143,22 +172,41 @@ def _certified(model: str, manifest: Manifest, notify: Notify) -> Artifact:
 def _measured(model: str, int8: Artifact, manifest: Manifest, notify: Notify) -> Certificate:
     """The certificate of a model that this kind of CPU has not run yet."""
     path = certificate_path(int8)
-    with model_lock(f"{model}.certificate"):
+    with _lock_if_writable(model, notify, ".certificate"):
         if (certificate := read_certificate(path)) is not None:
             return certificate
         notify(f"model {model} is new to this CPU: measuring int8 against fp32, once, in some seconds")
         from models.certification.certify import Terms, certify
 
         certificate = isolated_call(certify, notify, int8.path, cache_folder() / manifest.fp32, None, Terms())
-        write_certificate(path, certificate)
+        with _kept_if_writable(notify):
+            write_certificate(path, certificate)
         notify(f"model {model} is {certificate.verdict()}")
         return certificate
+
+
+@contextlib.contextmanager
+def _lock_if_writable(model: str, notify: Notify, purpose: str) -> Iterator[None]:
+    """Hold a model's lock; without one in a cache that cannot be written, where a measurement is not kept either."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OutputError):
+            stack.enter_context(model_lock(model, notify, purpose))
+        yield
+
+
+@contextlib.contextmanager
+def _kept_if_writable(notify: Notify) -> Iterator[None]:
+    """Run a block that keeps a measurement; where the cache cannot be written, `notify` gets a sentence instead."""
+    try:
+        yield
+    except OutputError as error:
+        notify(f"the measurement is not kept, and the next run measures again: {error}")
 
 
 def _ensure_torch_int8(fp32: Artifact, engine: str, notify: Notify) -> str:
     """The sha256 of the weights that torch quantized from a model; quantized first where they are missing."""
     path = fp32.path.parent / torch_int8_name(fp32, engine)
-    with model_lock(f"{fp32.name}.{engine}"):
+    with model_lock(fp32.name, notify, f".{engine}"):
         if path.is_file():
             return hashlib.sha256(path.read_bytes()).hexdigest()
         notify(f"quantizing {fp32.name} for {engine} on generated images, once, in about {BUILD_SECONDS_USUAL} s")
@@ -187,16 +235,15 @@ def _from_path(path: Path, kind: EngineKind, notify: Notify) -> Artifact:
 def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
     """Check this CPU's arithmetic on an int8 artifact, measured once for this kind of CPU. Raises InputMissingError."""
     path = certificate_path(artifact).with_suffix(".arithmetic")
-    with model_lock(f"{artifact.sha256}.arithmetic"):
-        try:
-            error = float(path.read_text(encoding="ascii"))
-        except (OSError, ValueError):
+    with _lock_if_writable(artifact.sha256, notify, ".arithmetic"):
+        error = _kept_error(path)
+        if error is None:
             from models.certification.certify import arithmetic_error
 
             error = isolated_call(arithmetic_error, notify, artifact.path)
-            with output_errors(path):
+            with _kept_if_writable(notify), output_errors(path):
                 write_atomically(path, f"{error:.6f}".encode())
-    if error > LARGEST_ARITHMETIC_ERROR:
+    if not error <= LARGEST_ARITHMETIC_ERROR:
         raise InputMissingError(
             f"{artifact.path} is refused: this CPU's int8 kernels do not compute exactly, relative error {error:.1%}, "
             f"at most {LARGEST_ARITHMETIC_ERROR:.1%} allowed; use the model's fp32 form"
@@ -205,3 +252,12 @@ def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
         f"{artifact.path} is int8 without its fp32 form: this CPU's arithmetic was checked, "
         "the agreement of its labels with fp32 was not"
     )
+
+
+def _kept_error(path: Path) -> float | None:
+    """The arithmetic error in a file; None where the file is missing or holds no finite number above or equal to 0."""
+    try:
+        error = float(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return error if 0 <= error < math.inf else None

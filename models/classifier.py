@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from models.onnx_runtime import onnxruntime, open_session, quiet_options
+from models.errors import InputMissingError
+from models.onnx_runtime import FATAL_ONLY, onnxruntime, open_session, quiet_options
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -48,8 +50,32 @@ class Classifier:
         self._top_k = np.array([top_k], np.int64)
         self._is_taught = any(output.name == "familiarity" for output in self._session.get_outputs())
 
+    def _check_labels(self) -> None:
+        """Raise InputMissingError where the file describes fewer labels than it has classes, or more."""
+        text = self._session.get_modelmeta().custom_metadata_map.get("labels")
+        if text is None:
+            return
+        count = len(json.loads(text))
+        # TopK refuses a k above the number of classes.
+        if not self._has_classes(count) or self._has_classes(count + 1):
+            raise InputMissingError(f"it describes {count} labels, and its network has another number of classes")
+
+    def _has_classes(self, count: int) -> bool:
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = FATAL_ONLY
+        photo = np.zeros((1, self._side, self._side, 3), np.uint8)
+        try:
+            self._session.run(["ids"], {"photos": photo, "k": np.array([count], np.int64)}, options)
+        except Exception:
+            return False
+        return True
+
     def warm_up(self, batch_size: int) -> None:
-        """Classify black images, so that the first real batch takes no longer than the next ones."""
+        """Classify black images, so that the first real batch takes no longer than the next ones.
+
+        Raises InputMissingError where the file describes another number of labels than its network has classes.
+        """
+        self._check_labels()
         self.classify(np.zeros((batch_size, self._side, self._side, 3), np.uint8))
 
     def classify(self, pixels: Pixels) -> TopK:

@@ -11,7 +11,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """The labels of a text file, in the order of the classes. Raises InputMissingError for a file that cannot be read,
     UsageError for an empty line or a repeated label."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InputMissingError(f"the labels {path} are no text in UTF-8") from error
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -11,15 +12,21 @@ from pathlib import Path
 import platformdirs
 
 from models.artifact import ID_DIGITS, Artifact
-from models.errors import output_errors
+from models.errors import UsageError, output_errors
 from models.system.atomic_file import write_atomically
 from models.system.cpu_kind import this_cpu
+from models.system.outside_text import is_path_part
 
 # What decides the bytes of a model built by its name alone: a change of any of these files builds the model again. The
 # versions of torch, onnx and onnxruntime are not among them: the canonical form of graphs makes up for the exporter's,
 # and only models without committed calibration depend on onnxruntime's.
 PACKAGE = Path(__file__).parent
 BUILDER_FOLDERS = ("networks", "quantization")
+_FILE_PATTERN = (
+    r"-(?:(?:int8|fp32)-[0-9a-f]{12}\.onnx|torch-(?:[0-9a-f]{12}|random-[0-9]+)\.pt|calibration-[0-9a-f]{12}\.json)"
+)
+# The manifest of such a model would have the name of another model's calibration.
+_LIKE_A_CALIBRATION = re.compile(r".+-calibration-[0-9a-f]{12}")
 BUILDER_FILES = ("artifact.py", "build_steps.py", "onnx_runtime.py", "samples.py", "spec.py", "zoo.py")
 
 
@@ -45,8 +52,34 @@ class Manifest:
 
 
 def cache_folder() -> Path:
-    """The folder of built models: below $XDG_CACHE_HOME, or where this system keeps caches."""
-    return platformdirs.user_cache_path("label-dir") / "models"
+    """The folder of built models: below $XDG_CACHE_HOME, or where this system keeps caches. Raises UsageError for a
+    user without a home folder."""
+    try:
+        folder = platformdirs.user_cache_path("label-dir")
+    except (RuntimeError, KeyError):
+        folder = Path()
+    # Without a home folder the path begins with "~", and a folder of that name would be made here.
+    if not folder.is_absolute():
+        raise UsageError("there is no folder for models, because this user has no home: set HOME or XDG_CACHE_HOME")
+    return folder / "models"
+
+
+def checked_name(model: str) -> str:
+    """The name itself. Raises UsageError where it could not be part of a file's name or `label-dir -m` would take it
+    for a file."""
+    if not is_path_part(model) or _LIKE_A_CALIBRATION.fullmatch(model):
+        raise UsageError(
+            f"{model!r} is no name for a model: use up to 100 letters, digits, '.', '_' and '-', "
+            "and begin with a letter or digit"
+        )
+    if model.lower().endswith(".onnx"):
+        raise UsageError(f"{model!r} is no name for a model: label-dir would take it for a file; leave out .onnx")
+    return model
+
+
+def is_file_of(model: str, file: str) -> bool:
+    """Tell whether a file of this name belongs to the model, and not to another one whose name begins alike."""
+    return re.fullmatch(re.escape(model) + _FILE_PATTERN, file) is not None
 
 
 def manifest_path(model: str) -> Path:
@@ -57,9 +90,14 @@ def manifest_path(model: str) -> Path:
 def read_manifest(model: str) -> Manifest | None:
     """The manifest of a model in the cache, or None where it is missing or damaged."""
     try:
-        return Manifest(**json.loads(manifest_path(model).read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError):
+        manifest = Manifest(**json.loads(manifest_path(model).read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError, RecursionError):
         return None
+    values = asdict(manifest).values()
+    if not all(isinstance(value, str) for value in values) or not (manifest.int8 and manifest.fp32):
+        return None
+    # Files that a manifest names are read, and removed when the model is replaced.
+    return manifest if all(is_file_of(model, name) for name in manifest.files) else None
 
 
 def write_manifest(model: str, manifest: Manifest) -> None:
@@ -74,7 +112,8 @@ def write_manifest(model: str, manifest: Manifest) -> None:
 
 def built_models() -> list[str]:
     """The names of the models in the cache, sorted."""
-    return sorted(path.stem for path in cache_folder().glob("*.json") if read_manifest(path.stem) is not None)
+    names = [path.stem for path in cache_folder().glob("*.json") if is_path_part(path.stem)]
+    return sorted(name for name in names if read_manifest(name) is not None)
 
 
 def file_name(model: str, precision: str, sha256: str) -> str:

@@ -12,11 +12,20 @@ from jobs.workshop.options import CertificateOptions, QuantizationOptions
 from jobs.workshop.photos import DecodedPhoto, decoded_sample, photos_of
 from models.artifact import Artifact, read_artifact
 from models.build_steps import Int8Request, Origin, prepare_import, prepare_int8, prepare_network
-from models.cache import ensure_artifact, ensure_built, model_lock
+from models.cache import RANDOM_SUFFIX, ensure_artifact, ensure_built, model_lock
 from models.certification.certificate import MEGABYTE, Certificate, read_certificate, write_certificate
 from models.certification.certify import certify
-from models.errors import InputMissingError
-from models.manifest import Manifest, built_models, cache_folder, certificate_path, read_manifest, write_manifest
+from models.errors import InputMissingError, UsageError
+from models.manifest import (
+    Manifest,
+    built_models,
+    cache_folder,
+    certificate_path,
+    checked_name,
+    is_file_of,
+    read_manifest,
+    write_manifest,
+)
 from models.networks.onnx_import import ImportRequest
 from models.quantization.calibration_table import PHOTO_DIGITS, Calibration
 from models.samples import Photos
@@ -28,6 +37,24 @@ SAMPLE_SEED = 11
 LISTED_COLUMNS = ("name", "classes", "pixels", "id", "int8 MB", "fp32 MB", "certificate")
 
 
+def check_own_name(name: str) -> str:
+    """The name itself. Raises UsageError where label-dir would take a user's model for one of its own."""
+    if checked_name(name) in SPECS:
+        raise UsageError(f"the name {name} is reserved for its own weights: give this model another with --name NAME")
+    return name
+
+
+def check_origin(origin: Origin) -> None:
+    """Raise UsageError for a name that hides random weights, or that is reserved for other weights."""
+    if origin.random and not origin.name.endswith(RANDOM_SUFFIX):
+        raise UsageError(
+            "random weights label photos with noise: call such a model NAME-random, as in "
+            f"--name {origin.architecture}{RANDOM_SUFFIX}"
+        )
+    if origin.random or origin.weights is not None or origin.architecture != origin.name:
+        check_own_name(origin.name)
+
+
 def build_published(name: str, notify: Notify) -> Certificate | None:
     """Build a model by its name, as the first run of `label-dir` does, and return its certificate; None for fp32."""
     artifact = ensure_artifact(name, notify)
@@ -36,16 +63,18 @@ def build_published(name: str, notify: Notify) -> Certificate | None:
 
 def build_own(origin: Origin, quantization: QuantizationOptions, notify: Notify) -> Certificate:
     """Build, calibrate and certify a network. Raises LabelDirError; the cache then stays as it was."""
+    check_origin(origin)
     _check_photos(quantization)
-    with model_lock(origin.name), _removing_leftovers(origin.name):
+    with model_lock(origin.name, notify), _removing_leftovers(origin.name):
         fp32, state = isolated_call(prepare_network, notify, origin, cache_folder())
         return _quantize(origin.name, fp32, state, quantization, notify)
 
 
 def import_onnx(request: ImportRequest, quantization: QuantizationOptions, notify: Notify) -> Certificate:
     """Import, calibrate and certify an ONNX file. Raises LabelDirError; the cache then stays as it was."""
+    check_own_name(request.name)
     _check_photos(quantization)
-    with model_lock(request.name), _removing_leftovers(request.name):
+    with model_lock(request.name, notify), _removing_leftovers(request.name):
         fp32 = isolated_call(prepare_import, notify, request, cache_folder())
         return _quantize(request.name, fp32, "", quantization, notify)
 
@@ -54,7 +83,7 @@ def certify_again(name: str, folder: Path | None, options: CertificateOptions, n
     """Certify a built model on photos that did not calibrate it; if refused, try other recipes."""
     manifest = ensure_built(name, notify)
     int8 = read_artifact(cache_folder() / manifest.int8)
-    calibration = Calibration.from_json((cache_folder() / manifest.calibration).read_text(encoding="utf-8"))
+    calibration = _kept_calibration(cache_folder() / manifest.calibration, name)
     photos = _unseen(folder, options.samples, calibration, int8, notify) if folder is not None else None
     certificate = isolated_call(certify, notify, int8.path, cache_folder() / manifest.fp32, photos, options.terms)
     if not certificate.passed:
@@ -62,13 +91,20 @@ def certify_again(name: str, folder: Path | None, options: CertificateOptions, n
         request = Int8Request(options.terms, held_out=photos, known=calibration)
         certificate = _other_recipes(name, manifest, request, notify) or certificate
     manifest = read_manifest(name) or manifest
-    _keep_certificate(name, manifest.int8, certificate)
+    _keep_certificate(name, manifest.int8, certificate, notify)
     return certificate
+
+
+def _kept_calibration(path: Path, name: str) -> Calibration:
+    try:
+        return Calibration.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputMissingError(f"the calibration {path} of {name} is damaged: build the model again") from error
 
 
 def _other_recipes(name: str, manifest: Manifest, request: Int8Request, notify: Notify) -> Certificate | None:
     """Replace the model by another recipe and return its certificate; None where all recipes are refused."""
-    with model_lock(name), _removing_leftovers(name):
+    with model_lock(name, notify), _removing_leftovers(name):
         result = isolated_call(prepare_int8, notify, cache_folder(), manifest.fp32, request)
         if not result.certificate.passed:
             return None
@@ -119,14 +155,17 @@ def _quantize(name: str, fp32: str, state: str, quantization: QuantizationOption
         held_out = photos_of(drawn[split:], quantization.calibrate, " kept out of calibration", artifact.labels)
     request = Int8Request(quantization.terms, photos, held_out)
     result = isolated_call(prepare_int8, notify, cache_folder(), fp32, request)
+    replaced = read_manifest(name)
     write_manifest(name, Manifest("", result.int8, fp32, state, result.calibration))
-    _keep_certificate(name, result.int8, result.certificate)
+    if replaced is not None and replaced.int8 != result.int8:
+        notify(f"the model {name} that was built before ({replaced.int8}) is replaced")
+    _keep_certificate(name, result.int8, result.certificate, notify)
     return result.certificate
 
 
-def _keep_certificate(name: str, int8: str, certificate: Certificate) -> None:
+def _keep_certificate(name: str, int8: str, certificate: Certificate, notify: Notify) -> None:
     # A run that measures the same model meanwhile writes the same file.
-    with model_lock(f"{name}.certificate"):
+    with model_lock(name, notify, ".certificate"):
         write_certificate(certificate_path(read_artifact(cache_folder() / int8)), certificate)
 
 
@@ -157,12 +196,18 @@ def _unseen(folder: Path, samples: int, calibration: Calibration, artifact: Arti
 @contextlib.contextmanager
 def _removing_leftovers(name: str) -> Iterator[None]:
     """Remove the files of a model that the block adds and its manifest does not name."""
-    before = set(cache_folder().glob(f"{name}-*"))
+    before = _files_of(name)
     try:
         yield
     finally:
         manifest = read_manifest(name)
         kept = manifest.files if manifest else set()
-        for path in set(cache_folder().glob(f"{name}-*")) - before:
+        for path in _files_of(name) - before:
             if path.name not in kept:
                 path.unlink(missing_ok=True)
+
+
+def _files_of(name: str) -> set[Path]:
+    # A pattern such as `shelf-*` would also match the files of a model shelf-2.
+    folder = cache_folder()
+    return {path for path in folder.iterdir() if is_file_of(name, path.name)} if folder.is_dir() else set()

@@ -94,7 +94,7 @@ def teach_model(options: TeachOptions, notify: Notify, on_photo: Callable[[int, 
     find_weights(SPECS[options.base].weights)
     cores = usable_cores(this_machine())
     files, unlabelled = labelled_files(options.folder, options.labels, options.held_out, options.unknown)
-    with model_lock(options.name), _scratch(options.name) as scratch:
+    with model_lock(options.name, notify), _scratch(options.name) as scratch:
         side = SPECS[options.base].preprocessing.crop.resize_size
         found = decoded(files, unlabelled, scratch.pixels, side, cores, on_photo)
         remembered, weights = (None, None) if options.fresh else _taught_before(options, found.photos)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ LARGEST_ARITHMETIC_ERROR = 0.01
 REQUIRED_AGREEMENT = 0.97
 REQUIRED_SPEEDUP = 1.0
 MEGABYTE = 1_000_000
+_TEXTS = frozenset({"model_id", "cpu", "onnxruntime", "recipe", "images"})
+_ACCURACIES = frozenset({"int8_top1", "int8_top3", "fp32_top1", "fp32_top3"})
+_SHARES = frozenset({"top1_agreement", "top3_agreement", "required_agreement"})
+_POSITIVE = frozenset({"int8_images_per_s", "fp32_images_per_s", "int8_bytes", "fp32_bytes"})
+# Also keeps out infinity and integers that no float holds.
+_LARGEST_FIGURE = 1e18
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +60,21 @@ class Certificate:
     @property
     def speedup(self) -> float:
         """int8 images/s over fp32 images/s."""
-        return self.int8_images_per_s / self.fp32_images_per_s
+        return self.int8_images_per_s / self.fp32_images_per_s if self.fp32_images_per_s else math.nan
 
     @property
     def faults(self) -> list[str]:
         """The reasons why the model does not pass, with their figures; empty if it passes."""
+        # NaN compares false with every bound, so each condition is what must hold.
         faults = []
-        if self.arithmetic_error > LARGEST_ARITHMETIC_ERROR:
+        if not self.arithmetic_error <= LARGEST_ARITHMETIC_ERROR:
             faults.append(
                 f"this CPU's int8 kernels do not compute what they should: relative error {self.arithmetic_error:.1%}, "
                 f"at most {LARGEST_ARITHMETIC_ERROR:.1%} allowed"
             )
-        if self.top1_agreement < self.required_agreement:
+        if not self.top1_agreement >= self.required_agreement:
             faults.append(f"agreement {self.top1_agreement:.1%} is below {self.required_agreement:.1%}")
-        if self.speedup <= REQUIRED_SPEEDUP:
+        if not self.speedup > REQUIRED_SPEEDUP:
             faults.append(f"int8 is not faster: {self.speedup:.2f} times fp32")
         return faults
 
@@ -113,9 +121,25 @@ def write_certificate(path: Path, certificate: Certificate) -> None:
 
 
 def read_certificate(path: Path) -> Certificate | None:
-    """The certificate in a file, or None where the file is missing or holds no certificate."""
+    """The certificate in a file, or None where the file is missing or holds no certificate.
+
+    A certificate has figures of the right types, finite, and shares between 0 and 1.
+    """
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Certificate(**document)
-    except (OSError, TypeError, ValueError):
+        certificate = Certificate(**document)
+    except (OSError, TypeError, ValueError, RecursionError):
         return None
+    return certificate if all(_is_possible(name, value) for name, value in asdict(certificate).items()) else None
+
+
+def _is_possible(name: str, value: object) -> bool:
+    if name in _TEXTS:
+        return isinstance(value, str)
+    if name in _ACCURACIES and value is None:
+        return True
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST_FIGURE:
+        return False
+    if name in _POSITIVE and value <= 0:
+        return False
+    return value <= 1 if name in _SHARES or name in _ACCURACIES else True

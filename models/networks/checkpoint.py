@@ -37,6 +37,8 @@ def read_checkpoint(path: Path) -> StateDict:
     tensors = _tensors(loaded)
     if not tensors:
         raise InputMissingError(f"the weights {path} hold no tensors: save model.state_dict()")
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values() if tensor.is_floating_point()):
+        raise InputMissingError(f"the weights {path} have values that are not finite numbers")
     return _without_prefixes(tensors)
 
 

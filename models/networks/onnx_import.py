@@ -103,6 +103,8 @@ def _check_shapes(request: ImportRequest, graph: Graph) -> None:
         ) from error
     if logits.ndim != 2 or len(logits) != 2:
         raise InputMissingError(f"{request.path} gives {list(logits.shape)} for two photos, not [2, classes]")
+    if not np.isfinite(logits).all():
+        raise InputMissingError(f"{request.path} gives scores that are not finite numbers")
     if logits.shape[1] != len(request.labels):
         count = len(request.labels)
         raise UsageError(f"there are {count} labels, and {request.path} has {logits.shape[1]} classes")
