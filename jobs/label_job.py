@@ -13,7 +13,7 @@ import click
 from jobs.cli.options import context_settings, log_format_option, quiet_option
 
 if TYPE_CHECKING:
-    from jobs.nightly.job_file import Job
+    from jobs.nightly.job import Job
 
 _EPILOG = """\b
 Examples:

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from jobs.nightly.job_file import Job, Task
+from jobs.nightly.job import Job, Task
 from pipeline.errors import ExitCode
 from pipeline.records import ErrorClass
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.nightly.job_file import Job, Task
+from jobs.nightly.job import Job, Task
 from jobs.nightly.outputs import refuse_files_of_others
 from jobs.nightly.task import request_of
 from pipeline.dry_run import preview

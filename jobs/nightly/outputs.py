@@ -14,7 +14,7 @@ from models.system.outside_text import terminal_text
 from pipeline.errors import UsageError, output_errors
 
 if TYPE_CHECKING:
-    from jobs.nightly.job_file import Job
+    from jobs.nightly.job import Job
 
 _METRICS_BEGIN = b"# HELP label_dir_job_"
 _LONGEST_SUMMARY_BYTES = 64 * 2**20

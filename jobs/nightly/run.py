@@ -14,7 +14,7 @@ from pathlib import Path
 from jobs.cli.logging_setup import fields, log_result
 from jobs.cli.signals import StopSignals
 from jobs.labelling.results import JobResult, Outcome, TaskResult, to_json, write_json, write_metrics
-from jobs.nightly.job_file import Job, Task
+from jobs.nightly.job import Job, Task
 from jobs.nightly.outputs import refuse_files_of_others
 from jobs.nightly.task import run_task
 from pipeline.errors import ExitCode, Interrupted, LabelDirError, LockedError, output_errors

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jobs.labelling.label_folder import LabelRequest, run_request
 from jobs.labelling.results import Outcome, TaskResult, sentence
-from jobs.nightly.job_file import Task
+from jobs.nightly.job import Task
 from jobs.report.write import write_report
 from pipeline.decoding.capture_date import days_taken
 from pipeline.errors import ExitCode, output_errors

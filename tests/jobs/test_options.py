@@ -9,7 +9,8 @@ import pytest
 
 from jobs import label_dir, watch_folder
 from jobs.cli.options import LabellingOptions, WatchTimings, take_options
-from jobs.nightly.job_file import Job, load_job
+from jobs.nightly.job import Job
+from jobs.nightly.job_file import load_job
 
 
 def _parsed(command: click.Command, *arguments: str) -> LabellingOptions:

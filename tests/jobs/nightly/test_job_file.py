@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.nightly.job_file import Job, load_job
+from jobs.nightly.job import Job
+from jobs.nightly.job_file import load_job
 from jobs.nightly.run import seconds_until
 from jobs.nightly.toml_lines import line_numbers
 from tests.support.job_helpers import label_job

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.nightly.job_file import Job, load_job
+from jobs.nightly.job import Job
+from jobs.nightly.job_file import load_job
 from jobs.nightly.run import lock_of, seconds_until
 from models.artifact import Artifact
 from pipeline.tables.gone_guard import GoneLimit

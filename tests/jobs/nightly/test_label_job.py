@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from jobs.nightly import run as job_run
-from jobs.nightly.job_file import Job, load_job
+from jobs.nightly.job import Job
+from jobs.nightly.job_file import load_job
 from jobs.nightly.run import lock_of
 from models.artifact import Artifact
 from tests.conftest import write_photos
