@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from jobs.labelling.label_folder import LabelRequest, run_request
@@ -18,30 +20,65 @@ from pipeline.records import RunSummary
 from pipeline.run import Hooks, RunRequest, run
 from pipeline.sources.file_names import file_system_name
 from pipeline.system.cpus import this_machine, usable_cores
+from pipeline.system.file_lock import held
+from pipeline.tables.part_store import state_folder
 from pipeline.tables.partitioned_dataset import Published, days_by_exif, days_by_time, publish
 from pipeline.tables.reader import read_rows
+from pipeline.tables.source import recorded_source, source_of
 
 logger = logging.getLogger(__name__)
 
-# All rows of a dataset, also the pruned ones, in one table that readers of the partitions never open.
-_STATE_FOLDER = ".label-dir"
+# All rows of a dataset, also the pruned ones, in one table beside the dataset: DuckDB's `set/*/*.parquet` also matches
+# hidden folders.
 _INDEX = "table.parquet"
+_DAYS_TAKEN = "taken.parquet"
+# Where earlier versions kept these two.
+_STATE_INSIDE = ".label-dir"
 _DAY_S = 86400
 
 
 def run_task(task: Task, hooks: Hooks) -> TaskResult:
     """Run the task and return its result; raises what `pipeline.run.run` and the model cache raise."""
     began_s = time.monotonic()
-    if task.partition_by is not None:
-        with output_errors(task.output):
-            (task.output / _STATE_FOLDER).mkdir(parents=True, exist_ok=True)
-    request = request_of(task)
-    summary = run(request, hooks)
-    published = _publish(task, request.out) if task.partition_by is not None else None
+    with contextlib.ExitStack() as stack:
+        if task.partition_by is not None:
+            with output_errors(task.output):
+                stack.enter_context(_dataset_state(task.output))
+        request = request_of(task)
+        summary = run(request, hooks)
+        published = _publish(task, request.out) if task.partition_by is not None else None
     result = _result(task, summary, published)
     if task.report is not None and (_has_changed(result, published) or not task.report.exists()):
         _write_report(task, task.report, published)
     return dataclasses.replace(result, elapsed_s=round(time.monotonic() - began_s, 3))
+
+
+@contextlib.contextmanager
+def _dataset_state(dataset: Path) -> Iterator[None]:
+    """Hold the lock of a dataset, made if it is missing; move the state that an earlier version kept inside beside it.
+
+    Raises:
+        LockedError: another job writes the dataset.
+        OSError: the folders cannot be made or written.
+    """
+    dataset.mkdir(parents=True, exist_ok=True)
+    state, inside = state_folder(dataset.resolve()), dataset / _STATE_INSIDE
+    with held(state / "lock", str(dataset)):
+        if inside.is_dir() and not inside.is_symlink():
+            # A process of an earlier version would hold this lock.
+            with held(state_folder(inside / _INDEX) / "lock", str(dataset)):
+                for name in (_INDEX, _DAYS_TAKEN):
+                    if (inside / name).is_file() and not (state / name).exists():
+                        (inside / name).rename(state / name)
+            with contextlib.suppress(OSError):
+                inside.rmdir()
+        yield
+
+
+def _index_of(dataset: Path) -> Path:
+    """Return the table of all rows of a dataset; until the first run, the one that an earlier version kept inside."""
+    index, inside = state_folder(dataset.resolve()) / _INDEX, dataset / _STATE_INSIDE / _INDEX
+    return inside if inside.is_file() and not index.exists() else index
 
 
 def _has_changed(result: TaskResult, published: Published | None) -> bool:
@@ -59,7 +96,7 @@ def _write_report(task: Task, report: Path, published: Published | None) -> None
 
 def request_of(task: Task) -> RunRequest:
     """Return the run that brings the task's table up to date; raises what the model cache raises."""
-    out = task.output if task.partition_by is None else task.output / _STATE_FOLDER / _INDEX
+    out = task.output if task.partition_by is None else _index_of(task.output)
     request = run_request(LabelRequest(task.photos, out, task, max_gone=task.max_gone))
     if task.keep_days is None or task.partition_by in ("exif", "run"):
         return request
@@ -79,11 +116,12 @@ def _publish(task: Task, index: Path) -> Published:
             photos = task.photos.resolve()
             names = rows.select(["sha256", "file_name"]).to_pylist()
             paths = {row["sha256"]: f"{photos}/{file_system_name(row['file_name'])}" for row in names if row["sha256"]}
-            memory = index.with_name("taken.parquet")
+            memory = index.with_name(_DAYS_TAKEN)
             days = days_by_exif(rows, days_taken(paths, memory, usable_cores(this_machine())))
         else:
             days = days_by_time(rows, "mtime" if task.partition_by == "mtime" else "labelled_at")
-        return publish(rows, days, task.output, _first_kept_day(task.keep_days))
+        source = recorded_source(index) or source_of(task.photos, index)
+        return publish(rows, days, task.output, _first_kept_day(task.keep_days), source)
 
 
 def _first_kept_day(keep_days: int | None) -> str | None:

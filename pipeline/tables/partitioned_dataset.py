@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.system.atomic_file import replacing, sync_folder
+from models.system.outside_text import terminal_text
+from pipeline.errors import UsageError
 from pipeline.tables.arrow import pa, pa_csv, pc, pq
+from pipeline.tables.source import TableSource, parsed_source, source_metadata
 
 PARTITION_FILE = "labels.parquet"
 _PREFIX = "date="
@@ -47,14 +50,18 @@ def days_by_exif(rows: pa.Table, taken: Mapping[str, str | None]) -> Days:
     return days
 
 
-def publish(rows: pa.Table, days: Days, folder: Path, keep_since: str | None) -> Published:
+def publish(rows: pa.Table, days: Days, folder: Path, keep_since: str | None, source: TableSource) -> Published:
     """Make the partitions below `folder` those of `rows`, of which `days` has the days; drop days before `keep_since`.
 
-    Each file is replaced in one step, and only where its rows have changed.
+    Each file is replaced in one step, and only where its rows have changed. The files record `source`, the folder of
+    the photos; nothing is changed where a partition is of another source or of another program.
 
     Raises:
+        UsageError: a partition that would be replaced, removed or read with the others is not of this dataset.
         OSError: a partition cannot be written or removed.
     """
+    present = sorted(folder.glob(f"{_PREFIX}*"))
+    digests = {found.name: _own_digest(found / PARTITION_FILE, source) for found in present}
     count = rows.num_rows
     if keep_since is not None:
         is_kept = days >= keep_since
@@ -65,12 +72,12 @@ def publish(rows: pa.Table, days: Days, folder: Path, keep_since: str | None) ->
         path = folder / f"{_PREFIX}{day}" / PARTITION_FILE
         names.add(path.parent.name)
         digest = _digest(partition)
-        if _digest_of(path) == digest:
+        if digests.get(path.parent.name) == digest:
             unchanged += 1
             continue
-        _write(partition, digest, path)
+        _write(partition, digest, source, path)
         written += 1
-    removed = sum(_remove(found) for found in sorted(folder.glob(f"{_PREFIX}*")) if found.name not in names)
+    removed = sum(_remove(found) for found in present if found.name not in names)
     if written or removed:
         sync_folder(folder)
     return Published(written, unchanged, removed, count - rows.num_rows)
@@ -95,18 +102,31 @@ def _digest(partition: pa.Table) -> bytes:
     return hashlib.sha256(stream.getvalue()).hexdigest().encode()
 
 
-def _digest_of(path: Path) -> bytes | None:
+def _own_digest(path: Path, source: TableSource) -> bytes | None:
+    """Return the digest that a partition of this dataset records; None where there is no file.
+
+    A partition that records no source is of an earlier version, and so of this dataset.
+    """
     try:
         metadata = pq.read_metadata(path).metadata or {}
-    except (OSError, pa.ArrowException):
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    found: bytes | None = metadata.get(_DIGEST_KEY)
-    return found
+    except pa.ArrowException:
+        metadata = {}
+    digest: bytes | None = metadata.get(_DIGEST_KEY)
+    recorded = parsed_source(metadata)
+    shown = terminal_text(str(path))
+    if digest is None:
+        raise UsageError(f"{shown} is not a partition of label-dir, or is damaged; move it away")
+    if recorded is not None and not recorded.is_same_folder(source):
+        other, this = terminal_text(recorded.photos), terminal_text(source.photos)
+        raise UsageError(f"{shown} holds the labels of {other}, not of {this}; choose another output, or move it away")
+    return digest
 
 
-def _write(partition: pa.Table, digest: bytes, path: Path) -> None:
+def _write(partition: pa.Table, digest: bytes, source: TableSource, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    metadata = {**(partition.schema.metadata or {}), _DIGEST_KEY: digest}
+    metadata = {**(partition.schema.metadata or {}), **source_metadata(source), _DIGEST_KEY: digest}
     with replacing(path) as stream:
         pq.write_table(partition.replace_schema_metadata(metadata), stream, write_page_checksum=True)
 

@@ -147,3 +147,44 @@ def test_a_dataset_without_photos_is_no_failure(tiny_model: Artifact, tmp_path: 
     done = run_job(write_job(tmp_path, tiny_model.path, {"s": lines}))
     assert (done.returncode, list((tmp_path / "set").glob("date=*"))) == (0, []), done.stderr
     assert not (tmp_path / "page.html").exists()
+
+
+def test_the_state_of_a_dataset_lies_beside_it_and_moves_there_once(tiny_model: Artifact, tmp_path: Path) -> None:
+    # Case 7.
+    names = sorted(write_photos(tmp_path / "photos", 4))
+    job = write_job(tmp_path, tiny_model.path, {"s": 'photos = "photos"\noutput = "set"\npartition_by = "mtime"'})
+    assert run_job(job).returncode == 0
+    state, inside = tmp_path / ".set.label-dir", tmp_path / "set" / ".label-dir"
+    inside.mkdir()
+    (state / "table.parquet").rename(inside / "table.parquet")
+    assert run_job(job).returncode == 0
+    assert summary_of(tmp_path)["tasks"][0]["unchanged"] == 4
+    assert (state / "table.parquet").exists()
+    assert not inside.exists()
+    relation = duckdb.sql(f"SELECT file_name FROM '{tmp_path}/set/*/*.parquet' ORDER BY ALL")
+    assert relation is not None
+    assert [name for (name,) in relation.fetchall()] == names
+
+
+def test_a_partition_that_is_not_of_the_dataset_is_never_replaced_or_removed(
+    tiny_model: Artifact, tmp_path: Path
+) -> None:
+    # Case 8.
+    write_photos(tmp_path / "photos", 3)
+    write_photos(tmp_path / "other", 3)
+    lines = 'photos = "{}"\noutput = "set"\npartition_by = "mtime"'
+    foreign = tmp_path / "set" / "date=2001-01-01" / "labels.parquet"
+    foreign.parent.mkdir(parents=True)
+    pd.DataFrame({"mine": [1]}).to_parquet(foreign)
+    job = write_job(tmp_path, tiny_model.path, {"s": lines.format("photos")})
+    done = run_job(job)
+    assert (done.returncode, "is not a partition of label-dir" in done.stderr) == (2, True), done.stderr
+    assert list(pd.read_parquet(foreign)["mine"]) == [1]
+    foreign.unlink()
+    assert run_job(job).returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "set").glob("date=*/*")}
+    for state in (tmp_path / ".set.label-dir").glob("*.parquet"):
+        state.unlink()
+    done = run_job(write_job(tmp_path, tiny_model.path, {"s": lines.format("other")}))
+    assert (done.returncode, f"holds the labels of {tmp_path}/photos" in done.stderr) == (2, True), done.stderr
+    assert {path: path.read_bytes() for path in (tmp_path / "set").glob("date=*/*")} == before
