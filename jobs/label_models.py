@@ -235,6 +235,7 @@ def teach(
     **parsed: Any,
 ) -> int:
     """Teach a model the classes that the folders in PHOTOS are, certify it on photos kept out, and write a report."""
+    from jobs.cli.standard_streams import print_text
     from jobs.workshop.building import check_own_name
     from jobs.workshop.teaching import TeachOptions, teach_model
     from jobs.workshop.teaching_page import check_replaceable, write_teaching_report
@@ -261,7 +262,7 @@ def teach(
     with teaching_bar(_notify) as (notify, on_photo):
         taught = teach_model(options, notify, on_photo)
         write_teaching_report(page, name, taught)
-    click.echo("\n".join(summary(name, taught, page)))
+    print_text("\n".join(summary(name, taught, page)))
     return 0 if taught.certificate.passed else _REFUSED
 
 

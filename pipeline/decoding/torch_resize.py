@@ -46,7 +46,7 @@ def _implementation() -> Resize:
         library.resize(np.zeros((2, 2, _CHANNELS), np.uint8), 1, "bicubic")
     except (OSError, AttributeError) as error:
         logger.warning(
-            "torch's C interface cannot be used (%s): its Python interface takes 2 s and half a gigabyte", error
+            "torch's C interface cannot be used (%s); importing all of torch takes 2 s and half a gigabyte", error
         )
         return resize_by_python
     return library.resize

@@ -93,6 +93,7 @@ def test_a_page_is_written_without_the_photos_and_for_a_table_without_rows(label
     write_photos(tmp_path / "elsewhere" / "photos", 3)
     (tmp_path / "none").mkdir()
     label_dir("elsewhere/photos", "out.parquet")
+    (tmp_path / "elsewhere" / "photos").rename(tmp_path / "elsewhere" / "moved")
     assert "no thumbnails; name them with --photos" in write_page(tmp_path, "out.parquet", "page.html")
     assert data_of(tmp_path / "page.html")["base"] is None
     label_dir("none", "none.csv")
