@@ -14,6 +14,7 @@ from jobs.labelling.label_folder import LabelRequest, run_request
 from jobs.labelling.results import Outcome, TaskResult, sentence
 from jobs.nightly.job import Task
 from jobs.report.write import write_report
+from pipeline.datasets.partitioned_dataset import Published, days_by_exif, days_by_time, publish
 from pipeline.decoding.capture_date import days_taken
 from pipeline.errors import ExitCode, output_errors
 from pipeline.records import RunSummary
@@ -22,7 +23,6 @@ from pipeline.sources.file_names import file_system_name
 from pipeline.system.cpus import this_machine, usable_cores
 from pipeline.system.file_lock import held
 from pipeline.tables.part_store import state_folder
-from pipeline.tables.partitioned_dataset import Published, days_by_exif, days_by_time, publish
 from pipeline.tables.reader import read_rows
 from pipeline.tables.source import recorded_source, source_of
 

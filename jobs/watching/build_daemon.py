@@ -12,6 +12,7 @@ from jobs.cli.options import WatchTimings
 from jobs.cli.signals import requests_by_signal
 from jobs.labelling.label_folder import LabelRequest, run_request
 from jobs.watching.labels_state import STATUS_NAME, locked_state
+from pipeline.datasets.append_dataset import AppendDataset
 from pipeline.errors import ExitCode, OutputError, UsageError, output_errors
 from pipeline.labeller import Labeller
 from pipeline.monitoring.daemon_stats import DaemonStats
@@ -20,7 +21,6 @@ from pipeline.monitoring.sd_notify import SdNotify
 from pipeline.monitoring.status_reporter import StatusReporter
 from pipeline.run import RunRequest
 from pipeline.sources.walk import WalkRules
-from pipeline.tables.append_dataset import AppendDataset
 from pipeline.tables.arrow import pa
 from pipeline.watching.control import LoopControl
 from pipeline.watching.daemon import Daemon

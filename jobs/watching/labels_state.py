@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.datasets.append_dataset import INDEX_NAME
 from pipeline.system.file_lock import held
 from pipeline.system.ownership import Owner, claim_folder
-from pipeline.tables.append_dataset import INDEX_NAME
 from pipeline.tables.part_store import state_folder
 
 _KIND = "state of watched labels"

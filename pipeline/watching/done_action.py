@@ -16,9 +16,9 @@ from itertools import count
 from pathlib import Path
 
 from models.system.atomic_file import sync_folder
+from pipeline.datasets.row_index import Entry
 from pipeline.sources.file_names import file_system_name
 from pipeline.system.exclusive_rename import rename_without_replacing
-from pipeline.tables.row_index import Entry
 from pipeline.watching.verified_photo import VerifiedPhoto, verified, with_stem_ending
 
 _DIGITS = 12

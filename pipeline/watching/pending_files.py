@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from pipeline.datasets.append_dataset import AppendDataset
+from pipeline.datasets.row_index import Entry
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.records import ErrorClass, FileRef, Row
-from pipeline.tables.append_dataset import AppendDataset
-from pipeline.tables.row_index import Entry
 from pipeline.watching.file_events import Hints
 from pipeline.watching.scanner import STEP_FILES, Scanner
 from pipeline.watching.settle_tracker import Hint, InProgress, SettleTracker

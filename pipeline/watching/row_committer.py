@@ -7,11 +7,11 @@ import math
 import time
 from collections.abc import Callable
 
+from pipeline.datasets.append_dataset import AppendDataset
+from pipeline.datasets.row_index import Entry, entry_of
 from pipeline.errors import LabelDirError
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.records import FileRef, Row
-from pipeline.tables.append_dataset import AppendDataset
-from pipeline.tables.row_index import Entry, entry_of
 from pipeline.watching.done_action import DoneAction, Outcome
 
 logger = logging.getLogger(__name__)

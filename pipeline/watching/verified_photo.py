@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
 
+from pipeline.datasets.row_index import Entry
 from pipeline.records import mtime_us_of
 from pipeline.system.exclusive_rename import rename_without_replacing
-from pipeline.tables.row_index import Entry
 
 _READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

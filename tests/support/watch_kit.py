@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
+from pipeline.datasets.append_dataset import AppendDataset
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.sd_notify import SdNotify
 from pipeline.monitoring.status_reporter import StatusReporter
 from pipeline.records import FileRef, ItemError, Row
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.sources.walk import WalkRules
-from pipeline.tables.append_dataset import AppendDataset
 from pipeline.tables.part_store import state_folder
 from pipeline.watching.control import LoopControl
 from pipeline.watching.daemon import Daemon

@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.datasets.growing_part import GrowingPart
+from pipeline.datasets.row_index import Entry
 from pipeline.errors import WorkerDiedError
 from pipeline.records import ErrorClass, FileRef, ItemError
-from pipeline.tables.growing_part import GrowingPart
 from pipeline.tables.part_store import state_folder
-from pipeline.tables.row_index import Entry
 from pipeline.watching.done_action import DoneAction, Outcome
 from tests.support.watch_kit import Clock, Watch, Watched, put, rows_in
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.datasets.append_dataset import AppendDataset
+from pipeline.datasets.row_index import Entry
 from pipeline.errors import OutputError, UsageError
 from pipeline.system import exclusive_rename
-from pipeline.tables.append_dataset import AppendDataset
 from pipeline.tables.part_store import state_folder
-from pipeline.tables.row_index import Entry
 from pipeline.watching import verified_photo
 from pipeline.watching.done_action import DoneAction, Outcome
 from tests.support.watch_kit import Watch, Watched, digest, put, rows_in

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.datasets.row_index import Entry, RowIndex
 from pipeline.records import FileRef
 from pipeline.sources import read_file as read_module
 from pipeline.system.exclusive_rename import rename_without_replacing
-from pipeline.tables.row_index import Entry, RowIndex
 from pipeline.watching import verified_photo
 from pipeline.watching.done_action import DoneAction
 from pipeline.watching.scanner import STEP_FILES

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.datasets.append_dataset import AppendDataset
+from pipeline.datasets.growing_part import GrowingPart
+from pipeline.datasets.row_index import entry_of
 from pipeline.records import Row
-from pipeline.tables.append_dataset import AppendDataset
-from pipeline.tables.growing_part import GrowingPart
 from pipeline.tables.part_store import state_folder
-from pipeline.tables.row_index import entry_of
 from pipeline.tables.schema import to_batch
 
 

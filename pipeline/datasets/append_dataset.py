@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.system.atomic_file import sync_folder
+from pipeline.datasets.growing_part import GrowingPart, rows_of_part
+from pipeline.datasets.row_index import Entry, PartStamp, RowIndex, identity_of
 from pipeline.errors import OutputError, UsageError
 from pipeline.records import FileRef, Row
 from pipeline.tables.arrow import pa
-from pipeline.tables.growing_part import GrowingPart, rows_of_part
 from pipeline.tables.part_store import state_folder
 from pipeline.tables.reader import top_k_of_rows
-from pipeline.tables.row_index import Entry, PartStamp, RowIndex, identity_of
 from pipeline.tables.schema import to_batch
 
 logger = logging.getLogger(__name__)
