@@ -69,16 +69,18 @@ def refuse_wrong_arguments(request: LabelRequest) -> None:
     """Find what is wrong with the folder or the table before a model is built, which may take a minute.
 
     Raises:
-        UsageError: OUT has no known ending, or holds something else.
+        UsageError: OUT has no known ending, or, without `fresh`, holds something else or the labels of another folder.
         InputMissingError: PHOTOS is not a folder.
         OutputError: OUT cannot be written or read.
     """
     refuse_missing_folder(request.photos)
     out = checked_out(request.out)
-    if out.exists():
+    # Without `fresh` the table is read first in any case. With it, the run itself refuses a file that is no table, and
+    # loading Arrow for that here would keep the processes from starting meanwhile.
+    if out.exists() and not request.fresh:
         from pipeline.run import refuse_unusable_table
 
-        refuse_unusable_table(request.photos, request.out, request.options.topk, request.fresh, request.adopt)
+        refuse_unusable_table(request.photos, request.out, request.options.topk, fresh=False, adopt=request.adopt)
 
 
 def run_request(request: LabelRequest) -> RunRequest:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
-from annotated_types import Interval
 
-from jobs.cli.options import COUNT, Flag
+from jobs.cli.options import COUNT, Flag, Interval
 
 if TYPE_CHECKING:
     from models.certification.certify import Terms
