@@ -6,10 +6,11 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from models.artifact import Artifact
 from pipeline.errors import InputMissingError, Interrupted, UsageError, output_errors
@@ -18,12 +19,13 @@ from pipeline.records import FileRef, Row, RunSummary
 from pipeline.sources.arguments import checked_out, refuse_missing_folder
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.file_lock import held_state
+from pipeline.tables.arrow import pa
 from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit, refuse_if_gone
 from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.label_reuse import LabelReuse
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import PartStore, state_folder, state_of
-from pipeline.tables.reader import another_top_k, previous_table, rows_in, table_format
+from pipeline.tables.reader import another_top_k, rows_in, sorted_table, table_format
 from pipeline.tables.source import TableSource, recorded_source, refuse_another_folder, source_of
 from pipeline.tables.writer import export
 
@@ -133,6 +135,7 @@ class _Run:
         self._source = source
         self._store = PartStore(state_folder(out), self._top_k, self._source)
         self._counts = WalkCounts()
+        self._extra_columns: Sequence[pa.Field[Any]] = ()
         self._labelled = 0
         self._reused = 0
         self._failed: Counter[str] = Counter()
@@ -143,7 +146,6 @@ class _Run:
         began_s = time.monotonic()
         with output_errors(self._out):
             table, parts = self._previous_tables()
-            format_before = None if self._request.fresh else table_format(self._out)
         previous, model_id = [*table, *parts], self._request.artifact.model_id
         since_us = self._request.modified_since_us
         update = IncrementalUpdate(previous, model_id, self._counts.is_unreadable, since_us)
@@ -162,8 +164,8 @@ class _Run:
         with output_errors(self._out):
             is_adopted = self._request.adopt and recorded_source(self._out) != self._source
             if has_changed or is_adopted or not self._out.exists():
-                extra = format_before.extra if format_before else ()
-                export(update.result(self._store.committed()), self._out, self._top_k, self._source, extra)
+                rows = update.result(self._store.committed())
+                export(rows, self._out, self._top_k, self._source, self._extra_columns)
             self._store.discard()
         return self._summary(update, time.monotonic() - began_s)
 
@@ -187,13 +189,14 @@ class _Run:
 
     def _previous_tables(self) -> tuple[list[SortedTable], list[SortedTable]]:
         """Return the old table, if there is one to bring up to date, and the parts of an interrupted run."""
-        table = None if self._request.fresh else previous_table(self._out, self._top_k)
+        found = None if self._request.fresh else table_format(self._out)
+        self._extra_columns = found.extra if found else ()
         parts = self._store.recover()
         if not (self._request.fresh or self._request.adopt):
             refuse_another_folder(self._out, self._store.recovered_source, self._source)
         if self._request.fresh and self._store.start_fresh():
             parts = []
-        return [table] if table else [], parts
+        return [sorted_table(self._out, found)] if found else [], parts
 
     def _refuse_if_gone(self, update: IncrementalUpdate) -> None:
         """Stop before the table is replaced where its photos seem to be away; renamed photos are not gone."""

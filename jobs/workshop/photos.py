@@ -32,7 +32,7 @@ def decoded_sample(folder: Path, crop: Crop, seed: int) -> Iterator[DecodedPhoto
 
     Raises InputMissingError where there is no photo at all.
     """
-    refs = _photo_files(folder)
+    refs = photo_files(folder)
     rules = DecodeRules(crop, ReadLimits())
     found = False
     for index in np.random.default_rng(seed).permutation(len(refs)):
@@ -46,7 +46,8 @@ def decoded_sample(folder: Path, crop: Crop, seed: int) -> Iterator[DecodedPhoto
         raise InputMissingError(f"none of the {len(refs)} photos in {folder} can be decoded")
 
 
-def _photo_files(folder: Path) -> list[FileRef]:
+def photo_files(folder: Path) -> list[FileRef]:
+    """Return the photos below `folder`, sorted. Raises InputMissingError where there is no folder or no photo."""
     if not folder.is_dir():
         raise InputMissingError(f"there is no folder {folder}")
     refs = list(walk(folder.resolve(), WalkRules(), WalkCounts()))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.workshop.photos import photo_files
 from models.errors import InputMissingError, OutputError
 from models.spec import Crop
 from models.teaching.photo_set import UNKNOWN, Moment, PhotoSet
@@ -20,7 +21,6 @@ from pipeline.decoding.capture_moment import moment_in_exif
 from pipeline.decoding.decode import DecodeRules, decode_bytes
 from pipeline.records import ErrorClass, FileRef, ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
-from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.process_map import process_map
 
 PHOTO_TIMEOUT_S = 60.0
@@ -70,7 +70,7 @@ def labelled_files(
     folder: Path, table: Path | None, held_out: Path | None, unknown: Path | None
 ) -> tuple[list[LabelledFile], list[BrokenPhoto]]:
     """The photos to teach with, and those of them that have no label. Raises InputMissingError."""
-    refs = _photo_files(folder)
+    refs = photo_files(folder)
     labels = _table_labels(table) if table is not None else folder_labels([ref.name for ref in refs])
     open_choice = None if held_out is None else False
     files = [LabelledFile(ref, labels[ref.name], open_choice) for ref in refs if ref.name in labels]
@@ -78,7 +78,7 @@ def labelled_files(
     broken = [BrokenPhoto(ref.name, why) for ref in refs if ref.name not in labels]
     if held_out is not None:
         taught = {file.label for file in files}
-        kept = _photo_files(held_out)
+        kept = photo_files(held_out)
         kept_labels = folder_labels([ref.name for ref in kept])
         for ref in kept:
             name = f"{held_out.name}/{ref.name}"
@@ -87,7 +87,7 @@ def labelled_files(
             else:
                 broken.append(BrokenPhoto(name, "is of no class that is taught"))
     if unknown is not None:
-        refs = [ref._replace(name=f"{unknown.name}/{ref.name}") for ref in _photo_files(unknown)]
+        refs = [ref._replace(name=f"{unknown.name}/{ref.name}") for ref in photo_files(unknown)]
         files.extend(LabelledFile(ref, None, open_choice) for ref in refs)
     if not any(file.label is not None for file in files):
         raise InputMissingError(f"no photo in {folder} has a label: put each class into a folder of its own")
@@ -207,15 +207,6 @@ def _decode(order: _Order) -> _Found | ItemError:
     except OSError as error:
         return ItemError(ErrorClass.IO, error.strerror or str(error))
     return _Found(hashlib.sha256(content.content).hexdigest(), moment_in_exif(content.content))
-
-
-def _photo_files(folder: Path) -> list[FileRef]:
-    if not folder.is_dir():
-        raise InputMissingError(f"there is no folder {folder}")
-    refs = list(walk(folder.resolve(), WalkRules(), WalkCounts()))
-    if not refs:
-        raise InputMissingError(f"there are no photos in {folder}")
-    return refs
 
 
 def _table_labels(table: Path) -> dict[str, str]:

@@ -7,9 +7,10 @@ import hashlib
 import io
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -19,6 +20,8 @@ from pipeline.records import ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.system.process_map import process_map
 from pipeline.tables.arrow import pa, pq
+
+Result = TypeVar("Result")
 
 _EXIF_FOLDER = 0x8769
 _TAKEN_TAGS = ((_EXIF_FOLDER, 0x9003), (_EXIF_FOLDER, 0x9004), (None, 0x0132))
@@ -88,8 +91,8 @@ def _day_of(text: str) -> str | None:
         return None
 
 
-def day_in_exif(content: bytes) -> str | None:
-    """Return the day in the EXIF data of a photo's bytes (`YYYY-MM-DD`); None where no day can be read."""
+def read_exif(content: bytes, read: Callable[[Image.Exif], Result | None]) -> Result | None:
+    """Return what `read` finds in the EXIF data of a photo's bytes; None where the data or the parser fails."""
     format_name, is_allowed = sniff(content)
     if format_name is None or not is_allowed:
         return None
@@ -97,12 +100,20 @@ def day_in_exif(content: bytes) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content), formats=(format_name,)) as image:
-                exif = image.getexif()
-                for folder, tag in _TAKEN_TAGS:
-                    value = (exif if folder is None else exif.get_ifd(folder)).get(tag)
-                    if isinstance(value, str) and (day := _day_of(value)):
-                        return day
+                return read(image.getexif())
     except Exception:
-        # The EXIF parser raises errors of any class; such a photo has no day.
+        # The EXIF parser raises errors of any class; such a photo has no such data.
         return None
+
+
+def day_in_exif(content: bytes) -> str | None:
+    """Return the day in the EXIF data of a photo's bytes (`YYYY-MM-DD`); None where no day can be read."""
+    return read_exif(content, _first_day)
+
+
+def _first_day(exif: Image.Exif) -> str | None:
+    for folder, tag in _TAKEN_TAGS:
+        value = (exif if folder is None else exif.get_ifd(folder)).get(tag)
+        if isinstance(value, str) and (day := _day_of(value)):
+            return day
     return None

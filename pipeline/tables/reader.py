@@ -88,6 +88,11 @@ def previous_table(out: Path, top_k: int) -> SortedTable | None:
         return None
     if found.top_k != top_k:
         raise UsageError(another_top_k(out, found.top_k, top_k))
+    return sorted_table(out, found)
+
+
+def sorted_table(out: Path, found: TableFormat) -> SortedTable:
+    """Return the table in `out`, of which `table_format` has found the columns; its rows are read when merged."""
     return SortedTable(0, "", lambda: _batches(out, found))
 
 
