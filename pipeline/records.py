@@ -53,7 +53,10 @@ def mtime_us_of(facts: os.stat_result) -> int:
 
     A camera with a broken clock writes later years, which neither Python nor a CSV reader can show.
     """
-    return max(_FIRST_US, min(facts.st_mtime_ns // 1000, _LAST_US))
+    mtime_us = facts.st_mtime_ns // 1000
+    if _FIRST_US <= mtime_us <= _LAST_US:
+        return mtime_us
+    return _FIRST_US if mtime_us < _FIRST_US else _LAST_US
 
 
 class FileRef(NamedTuple):

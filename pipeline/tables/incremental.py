@@ -63,10 +63,7 @@ class IncrementalUpdate:
                 yield ref
                 continue
             known, row = row, next(rows, None)
-            if (
-                known[1:4] == (ref.size_bytes, ref.mtime_us, self._model_id)
-                and _error_class(known) not in PASSING_ERRORS
-            ):
+            if known[1:4] == (ref.size_bytes, ref.mtime_us, self._model_id) and not _may_have_passed(known[4]):
                 self._decide(known, holds=True)
             else:
                 self.replaced += 1
@@ -94,7 +91,7 @@ class IncrementalUpdate:
         self._grown(table, position + 1)[position] = True
         self.kept += 1
         if row[4] is not None:
-            self.kept_failed[_error_class(row)] += 1
+            self.kept_failed[row[4].partition(":")[0]] += 1
 
     def _rows(self) -> Iterator[_PreviousRow]:
         for piece in merge(self._previous):
@@ -111,6 +108,5 @@ class IncrementalUpdate:
         return self._holds[table]
 
 
-def _error_class(row: _PreviousRow) -> str:
-    error = row[4]
-    return "" if error is None else error.partition(":")[0]
+def _may_have_passed(error: str | None) -> bool:
+    return error is not None and error.partition(":")[0] in PASSING_ERRORS
