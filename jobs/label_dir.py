@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -81,13 +82,16 @@ def command(
     of vanished ones go. Files that cannot be labelled get a row that says why.
     """
     # Imported here, because child processes import this module again and need none of these.
+    options = take_options(LabellingOptions, parsed)
+    if (fresh or not out.exists()) and photos.is_dir():
+        _start_fork_server_early(options)
     from jobs.cli.logging_setup import log_result, log_to_stderr
     from jobs.cli.standard_streams import print_text
     from jobs.labelling.label_folder import LabelRequest, label_dir
     from jobs.labelling.results import sentence
 
     log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
-    request = LabelRequest(photos, out, take_options(LabellingOptions, parsed), quiet, fresh, adopt, max_gone)
+    request = LabelRequest(photos, out, options, quiet, fresh, adopt, max_gone)
     if tune or show_plan:
         from jobs.labelling.show_plan import plan_lines, tune_and_keep
 
@@ -105,6 +109,20 @@ def command(
         sentence(summary), labelled=summary.labelled, unchanged=summary.kept, failed=summary.failed, out=str(out)
     )
     return 3 if summary.has_failures else 0
+
+
+def _start_fork_server_early(options: LabellingOptions) -> None:
+    """Start the fork server of a run that certainly has photos to decode, before this process imports the rest.
+
+    The run starts the server where that fails here.
+    """
+    # Copies of this process share its modules, and all need numpy.
+    import numpy  # noqa: F401
+
+    from pipeline.loading.fork_server import start_fork_server
+
+    with contextlib.suppress(OSError):
+        start_fork_server(options.loader)
 
 
 def main() -> None:

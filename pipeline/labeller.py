@@ -98,8 +98,8 @@ class Labeller:
         """
         if self._in_pass:
             self._discard_pass()
-        if not self._is_warm:
-            self.warm_up()
+        # Photos are decoded, and handed to classifiers, while these load their model.
+        self._loader.prepare()
         self._on_wait = on_wait
         self._in_pass = True
         yield from self._pass(refs)

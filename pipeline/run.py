@@ -214,7 +214,6 @@ class _Run:
         if first is None:
             return
         with self._labeller() as labeller:
-            labeller.warm_up()
             self._hooks.on_begin()
             began_s = time.monotonic()
             try:

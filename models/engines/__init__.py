@@ -46,6 +46,12 @@ def engine_kind(name: str) -> EngineKind:
     return ENGINES[name]
 
 
+def import_engine(name: str) -> None:
+    """Import what the engine needs where that is little, so that processes forked from this one share it."""
+    if not engine_kind(name).startswith("torch"):
+        import models.classifier  # noqa: F401
+
+
 def load_engine(name: str, artifact_path: Path, threads: int, top_k: int, cpus: tuple[int, ...] = ()) -> Engine:
     """The engine with the model loaded, running `threads` threads, pinned to `cpus` if the engine can pin them.
 

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 _CAUSES = {
     signal.SIGKILL: "killed; out of memory?",
@@ -18,6 +19,8 @@ _CAUSES = {
     signal.SIGTERM: "terminated",
 }
 _END_WAIT_S = 5.0
+# Arrow's allocator starts this thread; its own fork handlers release its locks (jemalloc, background_thread.c).
+_SAFE_THREAD = "jemalloc_bg_thd"
 # The 22nd field of /proc/PID/stat, counted from the third.
 _START_TICKS_FIELD = 19
 
@@ -65,6 +68,17 @@ def resident_bytes(pid: int) -> int:
 def mapped_bytes(pid: int) -> int:
     """Return the address space of process `pid`, 0 where the process is gone."""
     return _memory_bytes(pid, 0)
+
+
+def has_one_thread() -> bool:
+    """Tell whether this process can be forked: a lock that another thread holds stays locked in the copy for ever."""
+    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    return len([name for name in names if name != _SAFE_THREAD]) == 1
+
+
+def open_descriptors() -> set[int]:
+    """Return the open file descriptors of this process."""
+    return {int(name) for name in os.listdir("/proc/self/fd")}
 
 
 def _stat_fields(pid: int) -> list[bytes]:

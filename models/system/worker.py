@@ -7,6 +7,7 @@ that will never answer. torch starts the workers of its own DataLoader; they go 
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import resource
@@ -22,7 +23,7 @@ from multiprocessing.process import BaseProcess
 from typing import Literal, TypeVarTuple
 
 from models.system.parent_death import die_with_parent
-from models.system.process_state import cause_of_end, kill_and_wait, mapped_bytes
+from models.system.process_state import cause_of_end, has_one_thread, kill_and_wait, mapped_bytes, open_descriptors
 
 Args = TypeVarTuple("Args")
 
@@ -35,6 +36,7 @@ _JOIN_S = 5.0
 # -P keeps the working directory out of a child's imports.
 _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # A child's helper threads come from its engine alone.
+_STANDARD_DESCRIPTORS = {0, 1, 2}
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _forking_pid = 0
 
@@ -52,11 +54,12 @@ os.register_at_fork(before=_note_forking_pid)
 class WorkerOptions:
     """How a worker is started.
 
-    `method` is "spawn" for a program of its own, "forkserver" for a copy of the fork server. `memory_bytes` bounds the
+    `method` is "spawn" for a program of its own, "forkserver" for a copy of the fork server, "fork" for a copy of this
+    process, which shares its imports; where this process has threads, "fork" is "spawn". `memory_bytes` bounds the
     memory that the worker may map beyond that of its start. A worker that `has_own_threads` may have children, too.
     """
 
-    method: Literal["spawn", "forkserver"] = "spawn"
+    method: Literal["spawn", "forkserver", "fork"] = "spawn"
     name: str | None = None
     memory_bytes: int | None = None
     has_own_threads: bool = False
@@ -108,10 +111,13 @@ def start_worker(function: Callable[[Connection, *Args], None], options: WorkerO
         # A socket object closes its descriptor, so it gets a copy.
         with socket.socket(fileno=os.dup(connection.fileno())) as pipe:
             pipe.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_TIMEOUT_S, 0))
-        context = multiprocessing.get_context(options.method)
-        process = context.Process(  # type: ignore[attr-defined]  # typed for single methods only
+        is_forked = options.method == "fork" and has_one_thread()
+        method = "spawn" if options.method == "fork" and not is_forked else options.method
+        # Listed before multiprocessing opens the pipe by which this process sees the child end.
+        inherited = open_descriptors() - {childs_end.fileno()} if is_forked else set()
+        process = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]  # typed for single methods
             target=_run,
-            args=(os.getpid(), options.memory_bytes, function, childs_end, *args),
+            args=(os.getpid(), inherited, options.memory_bytes, function, childs_end, *args),
             name=options.name,
             daemon=not options.has_own_threads,
         )
@@ -132,12 +138,17 @@ def start_worker(function: Callable[[Connection, *Args], None], options: WorkerO
 
 def _run(
     starting_pid: int,
+    inherited: set[int],
     memory_bytes: int | None,
     function: Callable[[Connection, *Args], None],
     connection: Connection,
     *args: *Args,
 ) -> None:
     enter_child(starting_pid)
+    if inherited:
+        # The objects of the copied process stay as they are: freeing one would close a descriptor of the same number.
+        gc.freeze()
+        close_descriptors(inherited)
     if memory_bytes is not None:
         limit_memory(memory_bytes)
     function(connection, *args)
@@ -182,6 +193,13 @@ def enter_child(starting_pid: int = 0) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def close_descriptors(descriptors: set[int]) -> None:
+    """Close inherited descriptors but the standard ones: an open lock file stays locked, an open pipe is waited for."""
+    for descriptor in descriptors - _STANDARD_DESCRIPTORS:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
 
 def limit_memory(further_bytes: int) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from multiprocessing.connection import wait
 
+from models.engines import import_engine
 from models.system.watchdog import TICK_S, Fault, Watchdog
 from models.system.worker import WORKER_GONE
 from pipeline.errors import WorkerDiedError
@@ -59,6 +60,7 @@ class Pool:
 
     def start(self) -> None:
         """Start the workers; returns at once, they load and warm up meanwhile."""
+        import_engine(self._setup.engine)
         for cpus in self._sets:
             self._workers.append(start_classifier(self._setup, cpus))
 

@@ -17,6 +17,8 @@ from pipeline.system.shared_array import Slab
 # Decode workers go first: they fill the free slots and then rest, and classifiers work on undisturbed, their caches
 # warm. At niceness 5 the two took turns every few milliseconds and evicted each other's caches: 4% of all CPU time.
 _NICENESS = 10
+# One photo loads all that a batch needs. Sixteen would take a tenth of a second before the first photo of a run.
+_WARM_UP_PHOTOS = 1
 # A message of this length is written in one piece. A longer one may break off where its writer is suspended, and the
 # pool, which reads each message to its end, would wait for ever.
 _ANSWER_BYTES = 8192
@@ -80,7 +82,7 @@ def _serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet) -> None
 
     try:
         engine = load_engine(setup.engine, setup.artifact_path, len(cpus.indices), setup.top_k, cpus.indices)
-        engine.warm_up(setup.slab.batch_size)
+        engine.warm_up(_WARM_UP_PHOTOS)
     except Exception as error:
         connection.send(LoadFailed(f"{type(error).__name__}: {error}"))
         return

@@ -62,7 +62,7 @@ def start_classifier(setup: ClassifierSetup, cpus: CpuSet) -> ClassifierWorker:
     Raises:
         WorkerDiedError: the system does not let it start.
     """
-    options = WorkerOptions(name=f"classifier-{cpus.indices[0]}")
+    options = WorkerOptions("fork", name=f"classifier-{cpus.indices[0]}")
     try:
         return ClassifierWorker(cpus, start_worker(serve, options, setup, cpus))
     except OSError as error:

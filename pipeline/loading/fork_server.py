@@ -18,10 +18,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver, util
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
 
-from models.system.process_state import is_suspended, kill_and_wait
-from models.system.worker import enter_child, starting_children
+from models.system.process_state import has_one_thread, is_suspended, kill_and_wait, open_descriptors
+from models.system.worker import close_descriptors, enter_child, starting_children
 from pipeline.loading.loader_kind import LoaderKind
 
 logger = logging.getLogger(__name__)
@@ -31,9 +30,6 @@ _PRELOADS = {LoaderKind.PIPES: "pipeline.loading.preload", LoaderKind.TORCH: "pi
 _PRELOAD_PARENT_DEATH = "pipeline.loading.preload_parent_death"
 # Later versions of Python pass a key besides the two descriptors, and start the server in another way.
 _IS_KNOWN_VERSION = sys.version_info < (3, 14)
-# Arrow's allocator starts this thread; its own fork handlers release its locks (jemalloc, background_thread.c).
-_SAFE_THREAD = "jemalloc_bg_thd"
-_STANDARD_DESCRIPTORS = (0, 1, 2)
 
 
 def start_fork_server(kind: LoaderKind) -> None:
@@ -46,7 +42,7 @@ def start_fork_server(kind: LoaderKind) -> None:
     # Also where the server is forked: the server that replaces a killed one is a program of its own.
     multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD_PARENT_DEATH, preload])
     with starting_children():
-        if _IS_KNOWN_VERSION and _has_one_thread():
+        if _IS_KNOWN_VERSION and has_one_thread():
             _start_by_forking(preload, is_needed_here=kind is LoaderKind.TORCH)
         else:
             forkserver.ensure_running()
@@ -81,17 +77,11 @@ def kill_suspended_fork_server() -> None:
         kill_and_wait([pid])
 
 
-def _has_one_thread() -> bool:
-    """Tell whether this process can be forked: a lock that another thread holds stays locked in the copy for ever."""
-    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
-    return len([name for name in names if name != _SAFE_THREAD]) == 1
-
-
 def _start_by_forking(preload: str, is_needed_here: bool) -> None:
     if is_needed_here:
         # This process uses torch, too. Anything else the server loads while this process goes on.
         importlib.import_module(preload)
-    if not _has_one_thread():
+    if not has_one_thread():
         # The import has started threads, as another version of torch may, so forking is no longer safe.
         forkserver.ensure_running()
         return
@@ -113,7 +103,7 @@ def _fork(preload: str, _program: object, _arguments: object, descriptors: Seque
     try:
         enter_child()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        _close_all_but({*_STANDARD_DESCRIPTORS, *descriptors})
+        close_descriptors(open_descriptors() - {*descriptors})
         importlib.import_module(preload)
         forkserver.main(descriptors[0], descriptors[1], [])
     except Exception:
@@ -122,11 +112,3 @@ def _fork(preload: str, _program: object, _arguments: object, descriptors: Seque
     finally:
         # The parent's code above this call, its clean-up above all, must not run here.
         os._exit(0)
-
-
-def _close_all_but(kept: set[int]) -> None:
-    """Close inherited descriptors: an open lock file stays locked, an open end of a pipe is waited for."""
-    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
-    for descriptor in range(highest + 1):
-        if descriptor not in kept:
-            os.closerange(descriptor, descriptor + 1)

@@ -140,3 +140,29 @@ os.kill(os.getpid(), signal.SIGKILL)
     while is_alive(pid) and time.monotonic() < until_s:
         time.sleep(0.01)
     assert not is_alive(pid)
+
+
+def test_a_forked_worker_keeps_no_file_of_its_parent_open_and_shares_its_imports(tmp_path: Path) -> None:
+    program = """
+import sys, threading
+from models.system.worker import WorkerOptions, start_worker
+from tests.models.system.test_worker import _tell_of_files
+lock = open(sys.argv[1], "w")
+sys.modules["imported_by_the_parent"] = sys
+for _ in range(2):
+    worker = start_worker(_tell_of_files, WorkerOptions("fork"))
+    files, has_import = worker.connection.recv()
+    print(sys.argv[1] in files, has_import, worker.end(patience_s=30))
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+"""
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-c", program, str(tmp_path / "lock")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=60)
+    # The second worker is a program of its own: its parent has threads by then.
+    assert done.stdout.splitlines() == ["False True exit code 0", "False False exit code 0"]
+
+
+def _tell_of_files(connection: Connection) -> None:
+    links = [Path(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+    files = [os.readlink(link) for link in links if link.is_symlink()]
+    connection.send((files, "imported_by_the_parent" in sys.modules))
