@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.loading.fork_server import FORK_SERVER_NAME
+
 _SAMPLES_PER_S = 10
 
 
@@ -42,10 +44,9 @@ def roles(parent_pid: int) -> dict[int, str]:
     found = {parent_pid: "main"}
     for process in psutil.Process(parent_pid).children():
         with contextlib.suppress(psutil.Error):
-            command = " ".join(process.cmdline())
-            if "spawn_main" in command:
+            if process.name().startswith("classifier"):
                 found[process.pid] = "classify"
-            elif "resource_tracker" not in command:
+            elif process.name() == FORK_SERVER_NAME:
                 found.update({child.pid: "decode" for child in process.children()})
     return found
 

@@ -19,6 +19,7 @@ _CAUSES = {
     signal.SIGTERM: "terminated",
 }
 _END_WAIT_S = 5.0
+_NAME_CHARACTERS = 15
 # Arrow's allocator starts this thread; its own fork handlers release its locks (jemalloc, background_thread.c).
 _SAFE_THREAD = "jemalloc_bg_thd"
 # The 22nd field of /proc/PID/stat, counted from the third.
@@ -68,6 +69,12 @@ def resident_bytes(pid: int) -> int:
 def mapped_bytes(pid: int) -> int:
     """Return the address space of process `pid`, 0 where the process is gone."""
     return _memory_bytes(pid, 0)
+
+
+def name_process(name: str) -> None:
+    """Give this process a name of at most 15 characters, which ps and top show."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name[:_NAME_CHARACTERS])
 
 
 def has_one_thread() -> bool:

@@ -23,7 +23,14 @@ from multiprocessing.process import BaseProcess
 from typing import Literal, TypeVarTuple
 
 from models.system.parent_death import die_with_parent
-from models.system.process_state import cause_of_end, has_one_thread, kill_and_wait, mapped_bytes, open_descriptors
+from models.system.process_state import (
+    cause_of_end,
+    has_one_thread,
+    kill_and_wait,
+    mapped_bytes,
+    name_process,
+    open_descriptors,
+)
 
 Args = TypeVarTuple("Args")
 
@@ -55,8 +62,9 @@ class WorkerOptions:
     """How a worker is started.
 
     `method` is "spawn" for a program of its own, "forkserver" for a copy of the fork server, "fork" for a copy of this
-    process, which shares its imports; where this process has threads, "fork" is "spawn". `memory_bytes` bounds the
-    memory that the worker may map beyond that of its start. A worker that `has_own_threads` may have children, too.
+    process, which shares its imports; where this process has threads, "fork" is "spawn". ps and top show the `name`.
+    `memory_bytes` bounds the memory that the worker may map beyond that of its start. A worker that `has_own_threads`
+    may have children, too.
     """
 
     method: Literal["spawn", "forkserver", "fork"] = "spawn"
@@ -117,7 +125,7 @@ def start_worker(function: Callable[[Connection, *Args], None], options: WorkerO
         inherited = open_descriptors() - {childs_end.fileno()} if is_forked else set()
         process = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]  # typed for single methods
             target=_run,
-            args=(os.getpid(), inherited, options.memory_bytes, function, childs_end, *args),
+            args=(os.getpid(), inherited, options, function, childs_end, *args),
             name=options.name,
             daemon=not options.has_own_threads,
         )
@@ -139,18 +147,18 @@ def start_worker(function: Callable[[Connection, *Args], None], options: WorkerO
 def _run(
     starting_pid: int,
     inherited: set[int],
-    memory_bytes: int | None,
+    options: WorkerOptions,
     function: Callable[[Connection, *Args], None],
     connection: Connection,
     *args: *Args,
 ) -> None:
-    enter_child(starting_pid)
+    enter_child(starting_pid, options.name)
     if inherited:
         # The objects of the copied process stay as they are: freeing one would close a descriptor of the same number.
         gc.freeze()
         close_descriptors(inherited)
-    if memory_bytes is not None:
-        limit_memory(memory_bytes)
+    if options.memory_bytes is not None:
+        limit_memory(options.memory_bytes)
     function(connection, *args)
 
 
@@ -183,12 +191,14 @@ def starting_children(has_own_threads: bool = False) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def enter_child(starting_pid: int = 0) -> None:
+def enter_child(starting_pid: int = 0, name: str | None = None) -> None:
     """Prepare this process, a child: it ends with its parent and leaves the terminal's signals to its parent.
 
     The parent is the process that forked this one, or `starting_pid` where this one is a program of its own.
     """
     die_with_parent(_forking_pid or starting_pid)
+    if name is not None:
+        name_process(name)
     # Ctrl-C reaches all processes of the terminal's group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

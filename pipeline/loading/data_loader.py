@@ -18,7 +18,6 @@ from pipeline.loading.decode_worker import DecodeDataset, Work
 _PIPE_BYTES = 1 << 16
 # A number and no pickle: a worker that has opened untrusted files sends nothing that could run here.
 _ANSWER_BYTES = 4
-_OPTIONS = WorkerOptions("forkserver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,10 @@ class DataLoader:
             OSError: the system does not let one start.
         """
         while len(self._decoders) < self._num_workers:
-            arguments = (self._dataset, self._worker_init_fn, len(self._decoders))
-            self._decoders.append(_Decoder(start_worker(_serve, _OPTIONS, *arguments)))
+            number = len(self._decoders)
+            options = WorkerOptions("forkserver", name=f"decoder-{number}")
+            worker = start_worker(_serve, options, self._dataset, self._worker_init_fn, number)
+            self._decoders.append(_Decoder(worker))
 
     def start_pass(self) -> None:
         """Start to take Works from the batch sampler again, after it came to an end; raises as `prepare` does."""

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 # Modules whose import loads what decode workers need.
 _PRELOADS = {LoaderKind.PIPES: "pipeline.loading.preload", LoaderKind.TORCH: "pipeline.loading.preload_torch"}
 _PRELOAD_PARENT_DEATH = "pipeline.loading.preload_parent_death"
+FORK_SERVER_NAME = "fork-server"
 # Later versions of Python pass a key besides the two descriptors, and start the server in another way.
 _IS_KNOWN_VERSION = sys.version_info < (3, 14)
 
@@ -101,7 +102,7 @@ def _fork(preload: str, _program: object, _arguments: object, descriptors: Seque
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return pid
     try:
-        enter_child()
+        enter_child(name=FORK_SERVER_NAME)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         close_descriptors(open_descriptors() - {*descriptors})
         importlib.import_module(preload)

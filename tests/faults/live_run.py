@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from models.artifact import Artifact
+from pipeline.loading.fork_server import FORK_SERVER_NAME
 from pipeline.loading.loader_kind import LoaderKind
 from tests.conftest import command_path, write_photos
 
@@ -151,7 +152,7 @@ class LiveRun:
 
     def classifiers(self) -> list[psutil.Process]:
         """Its classifier workers."""
-        return [process for process in self._children(self.process.pid) if "spawn_main" in _command(process)]
+        return [process for process in self._children(self.process.pid) if _name(process).startswith("classifier")]
 
     def decoders(self) -> list[psutil.Process]:
         """Its decode workers."""
@@ -159,12 +160,7 @@ class LiveRun:
 
     def fork_server(self) -> list[psutil.Process]:
         """Its fork server, which starts its decode workers."""
-        others = ("spawn_main", "resource_tracker")
-        return [
-            process
-            for process in self._children(self.process.pid)
-            if not any(other in _command(process) for other in others)
-        ]
+        return [process for process in self._children(self.process.pid) if _name(process) == FORK_SERVER_NAME]
 
     def wait_for(self, condition: Callable[[], object], timeout_s: float = 200.0) -> None:
         """Wait until `condition` holds."""
@@ -207,9 +203,9 @@ class LiveRun:
             return
 
 
-def _command(process: psutil.Process) -> str:
+def _name(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())
+        return process.name()
     except psutil.Error:
         return ""
 

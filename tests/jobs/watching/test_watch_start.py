@@ -24,7 +24,15 @@ def _has_locked(watch: WatchFolder) -> bool:
 
 
 def _loads(watch: WatchFolder) -> bool:
-    return any("spawn_main" in " ".join(command) for command in _commands_below(watch))
+    children = psutil.Process(watch.process.pid).children()
+    return any(_name(child).startswith("classifier") for child in children)
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
 
 
 def _commands_below(watch: WatchFolder) -> list[list[str]]:
