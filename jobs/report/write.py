@@ -122,12 +122,10 @@ def refuse_foreign_page(report: Path) -> None:
 def _shown_photos(
     table: Path, photos: Photos, named: Path | None, side: int, follow: Callable[[int, int], None]
 ) -> _ShownPhotos:
-    source = source_folder(table)
-    folder = named or source or find_photos(table, photos.names)
+    folder = named or source_folder(table) or find_photos(table, photos.names)
     if folder is None:
         return _ShownPhotos(None, CheckedPhotos(), side)
-    is_source = source is not None and folder.resolve() == source.resolve()
-    return _ShownPhotos(folder, check_photos(photos, folder, is_source, side, follow), side)
+    return _ShownPhotos(folder, check_photos(photos, folder, side, follow), side)
 
 
 def _page(facts: Facts, table: Path, report: Path, shown: _ShownPhotos, title: str, changes: object) -> str:
