@@ -136,8 +136,8 @@ def _page(facts: Facts, table: Path, report: Path, shown: _ShownPhotos, title: s
     environment.filters["day"] = lambda seconds: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
     style, script = asset("page.css"), _script()
     return environment.get_template("page.html.jinja").render(
-        title=title,
-        table=table,
+        title=_as_text(title),
+        table=_as_text(str(table)),
         facts=facts,
         changes=changes,
         now_s=time.time(),
@@ -152,6 +152,11 @@ def _page(facts: Facts, table: Path, report: Path, shown: _ShownPhotos, title: s
         changed=len(shown.checked.changed),
         generator=_GENERATOR,
     )
+
+
+def _as_text(path: str) -> str:
+    """Return a path with those of its bytes escaped that are not UTF-8, which no page can hold."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _script() -> str:
