@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import InputMissingError
-from models.onnx_runtime import FATAL_ONLY, onnxruntime, open_session, quiet_options
+from models.onnx_runtime import FATAL_ONLY, model_file_errors, onnxruntime, open_session, quiet_options
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -32,7 +32,7 @@ class Classifier:
     """An Engine: one onnxruntime session with its own threads."""
 
     def __init__(self, artifact_path: Path, threads: int, top_k: int, cpus: tuple[int, ...] = ()):
-        """Load the artifact. `top_k` is at most the number of classes.
+        """Load the artifact. `top_k` is at most the number of classes. Raises InputMissingError for a damaged file.
 
         The calling thread is one of the `threads`. The others are pinned to `cpus[1:]`; the caller pins itself to
         `cpus[0]`.
@@ -45,7 +45,9 @@ class Classifier:
         if len(cpus) >= threads > 1:
             pinned = ";".join(str(cpu + 1) for cpu in cpus[1:threads])
             options.add_session_config_entry("session.intra_op_thread_affinities", pinned)
-        self._session = open_session(artifact_path, options)
+        self._path = artifact_path
+        with model_file_errors(artifact_path):
+            self._session = open_session(artifact_path, options)
         self._side = int(self._session.get_inputs()[0].shape[1])
         self._top_k = np.array([top_k], np.int64)
         self._is_taught = any(output.name == "familiarity" for output in self._session.get_outputs())
@@ -58,7 +60,9 @@ class Classifier:
         count = len(json.loads(text))
         # TopK refuses a k above the number of classes.
         if not self._has_classes(count) or self._has_classes(count + 1):
-            raise InputMissingError(f"it describes {count} labels, and its network has another number of classes")
+            raise InputMissingError(
+                f"{self._path} is damaged: it describes {count} labels, and its network has another number of classes"
+            )
 
     def _has_classes(self, count: int) -> bool:
         options = onnxruntime.RunOptions()
@@ -73,10 +77,12 @@ class Classifier:
     def warm_up(self, batch_size: int) -> None:
         """Classify black images, so that the first real batch takes no longer than the next ones.
 
-        Raises InputMissingError where the file describes another number of labels than its network has classes.
+        Raises InputMissingError where the file describes another number of labels than its network has classes, or
+        its answers are no numbers.
         """
         self._check_labels()
-        self.classify(np.zeros((batch_size, self._side, self._side, 3), np.uint8))
+        with model_file_errors(self._path):
+            check_finite(self.classify(np.zeros((batch_size, self._side, self._side, 3), np.uint8)), self._path)
 
     def classify(self, pixels: Pixels) -> TopK:
         """The k likeliest classes of each photo; `pixels` uint8 [n, side, side, 3] RGB."""
@@ -87,6 +93,12 @@ class Classifier:
             probabilities, ids = self._session.run(["probabilities", "ids"], feed)
             familiarity = np.ones(len(ids), np.float32)
         return TopK(ids.astype(np.int32), probabilities, familiarity)
+
+
+def check_finite(top_k: TopK, path: Path) -> None:
+    """Raise InputMissingError where a probability is no finite number, as weights that are none make all of them."""
+    if not np.isfinite(top_k.probabilities).all():
+        raise InputMissingError(f"{path} is damaged: its probabilities are not finite numbers")
 
 
 @functools.cache

@@ -11,6 +11,7 @@ __all__ = [
     "LabelDirError",
     "LockedError",
     "ModelError",
+    "ModelNotLoadedError",
     "OutputError",
     "PhotosGoneError",
     "UsageError",
@@ -33,6 +34,12 @@ class LockedError(LabelDirError):
 
 class WorkerDiedError(LabelDirError):
     """A worker process died and the run cannot go on without this worker."""
+
+
+class ModelNotLoadedError(WorkerDiedError):
+    """The workers run, and the file of the model is damaged or missing."""
+
+    exit_code = ExitCode.INPUT_MISSING
 
 
 class Interrupted(Exception):  # noqa: N818 - a request to stop, not an error

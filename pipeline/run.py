@@ -95,9 +95,9 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
     refuse_missing_folder(request.photos)
     with contextlib.ExitStack() as stack:
         with output_errors(out):
-            stack.enter_context(held_state(state_of(out), str(request.out)))
+            state = stack.enter_context(held_state(state_of(out), str(request.out)))
         source = refuse_unusable_table(request.photos, request.out, request.plan.top_k, request.fresh, request.adopt)
-        return _Run(request, hooks, out, source, labeller).up_to_date()
+        return _Run(request, hooks, out, PartStore(state, request.plan.top_k, source), source, labeller).up_to_date()
 
 
 def refuse_unusable_table(photos: Path, out: Path, top_k: int, fresh: bool, adopt: bool) -> TableSource:
@@ -125,7 +125,13 @@ def refuse_unusable_table(photos: Path, out: Path, top_k: int, fresh: bool, adop
 
 class _Run:
     def __init__(
-        self, request: RunRequest, hooks: Hooks, out: Path, source: TableSource, labeller: Labeller | None
+        self,
+        request: RunRequest,
+        hooks: Hooks,
+        out: Path,
+        store: PartStore,
+        source: TableSource,
+        labeller: Labeller | None,
     ) -> None:
         self._request = request
         self._hooks = hooks
@@ -133,7 +139,7 @@ class _Run:
         self._running_labeller = labeller
         self._top_k = request.plan.top_k
         self._source = source
-        self._store = PartStore(state_folder(out), self._top_k, self._source)
+        self._store = store
         self._counts = WalkCounts()
         self._extra_columns: Sequence[pa.Field[Any]] = ()
         self._labelled = 0

@@ -40,7 +40,8 @@ def _exit_code(body: Callable[[], object], name: str) -> int:
         _show(error)
         return ExitCode.USAGE
     except LabelDirError as error:
-        logger.error("%s", error)
+        # The notes of a bug say where in a child process it was raised.
+        logger.error("%s", error, exc_info=error.exit_code == ExitCode.BUG and hasattr(error, "__notes__"))
         return int(error.exit_code)
     except Interrupted as error:
         logger.error("interrupted; finished work is kept, and the same command continues from there")

@@ -19,7 +19,9 @@ from jobs.nightly.outputs import refuse_files_of_others
 from jobs.nightly.task import run_task
 from pipeline.errors import ExitCode, Interrupted, LabelDirError, LockedError, output_errors
 from pipeline.run import Hooks
-from pipeline.system.file_lock import held
+from pipeline.sources.file_names import display_name
+from pipeline.system.file_lock import StateFolder, held_state
+from pipeline.system.ownership import Owner
 from pipeline.tables.part_store import state_folder
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,7 @@ def run_job(path: Path, job: Job) -> JobResult:
     began_at_s = time.time()
     tasks: tuple[TaskResult, ...] = ()
     try:
-        with output_errors(job.summary), held(lock_of(path, job), str(path), "run"):
+        with output_errors(job.summary), held_state(_state_of(path, job), str(path), "run"):
             refuse_files_of_others(path, job)
             result = _run_tasks(path, job)
             tasks = result.tasks
@@ -65,6 +67,10 @@ def run_job(path: Path, job: Job) -> JobResult:
     except LabelDirError as error:
         report_failure(path, job.on_failure, int(error.exit_code), str(error), began_at_s, tasks)
         raise
+
+
+def _state_of(path: Path, job: Job) -> StateFolder:
+    return StateFolder(lock_of(path, job).parent, Owner("state of a job", display_name(str(path))), lambda name: False)
 
 
 def lock_of(path: Path, job: Job) -> Path:

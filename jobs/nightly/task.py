@@ -19,9 +19,10 @@ from pipeline.decoding.capture_date import days_taken
 from pipeline.errors import ExitCode, output_errors
 from pipeline.records import RunSummary
 from pipeline.run import Hooks, RunRequest, run
-from pipeline.sources.file_names import file_system_name
+from pipeline.sources.file_names import display_name, file_system_name
 from pipeline.system.cpus import this_machine, usable_cores
-from pipeline.system.file_lock import held
+from pipeline.system.file_lock import StateFolder, held, held_state
+from pipeline.system.ownership import Owner
 from pipeline.tables.part_store import state_folder
 from pipeline.tables.reader import read_rows
 from pipeline.tables.source import recorded_source, source_of
@@ -59,11 +60,12 @@ def _dataset_state(dataset: Path) -> Iterator[None]:
 
     Raises:
         LockedError: another job writes the dataset.
+        NotOursError: what lies beside the dataset under the name of its state is something else.
         OSError: the folders cannot be made or written.
     """
     dataset.mkdir(parents=True, exist_ok=True)
-    state, inside = state_folder(dataset.resolve()), dataset / _STATE_INSIDE
-    with held(state / "lock", str(dataset)):
+    inside = dataset / _STATE_INSIDE
+    with held_state(_state_of(dataset.resolve()), str(dataset)) as state:
         if inside.is_dir() and not inside.is_symlink():
             # A process of an earlier version would hold this lock.
             with held(state_folder(inside / _INDEX) / "lock", str(dataset)):
@@ -73,6 +75,14 @@ def _dataset_state(dataset: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 inside.rmdir()
         yield
+
+
+def _state_of(dataset: Path) -> StateFolder:
+    return StateFolder(state_folder(dataset), Owner("state of a dataset", display_name(dataset.name)), _is_state)
+
+
+def _is_state(name: str) -> bool:
+    return any(name == file or name.startswith(f".{file}.") for file in (_INDEX, _DAYS_TAKEN))
 
 
 def _index_of(dataset: Path) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from models.system.atomic_file import replacing
-from pipeline.tables.arrow import pa, pq
+from pipeline.tables.arrow import arrow_file, pa, pq
 
 _LISTED = 200
 _COLUMNS = ("file_name", "status", "label_1")
@@ -104,7 +104,7 @@ def _digest(rows: pa.Table) -> str:
 
 def _last_report(memory: Path) -> _LastReport | None:
     try:
-        rows = pq.read_table(memory)
+        rows = pq.read_table(arrow_file(memory))
         note = json.loads((rows.schema.metadata or {})[_KEY])
         changes = Changes(**note["changes"]) if note["changes"] else None
         return _LastReport(str(note["digest"]), int(note["written_at_s"]), changes, rows.select(list(_COLUMNS)))

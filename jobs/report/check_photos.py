@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobs.report.facts import Photos
 from models.system.outside_text import is_sha256
-from pipeline.decoding.thumbnail import PhotoState, ThumbnailOrder, make_thumbnails, read_thumbnail
+from pipeline.decoding.thumbnail import PhotoState, ThumbnailOrder, compare, make_thumbnails, read_thumbnail
 from pipeline.sources.file_names import file_system_name
 from pipeline.system.cpus import this_machine, usable_cores
+
+# The files of so many photos are asked for at once: a report of a million photos holds no million futures.
+_ORDERS_AT_A_TIME = 1024
 
 
 @dataclass(slots=True)
@@ -22,24 +25,20 @@ class CheckedPhotos:
     unreadable: set[int] = field(default_factory=set)
 
 
-def check_photos(
-    photos: Photos, folder: Path, is_source: bool, side: int, follow: Callable[[int, int], None]
-) -> CheckedPhotos:
+def check_photos(photos: Photos, folder: Path, side: int, follow: Callable[[int, int], None]) -> CheckedPhotos:
     """Read the photos below `folder`, compare them with their rows, and cache the thumbnails that are missing.
 
-    In the folder that the table is of (`is_source`) a photo is not read again if it has a thumbnail, and its file the
-    size and time of its row. Anywhere else a file of the same name is a photo of the table only by its bytes.
-    `follow` is called with how many of how many photos are read.
+    A file is a photo of the table by its bytes alone, whatever its name, size and time. `follow` is called with how
+    many of how many photos are read.
     """
     checked = CheckedPhotos()
     orders: list[ThumbnailOrder] = []
-    for order, size_bytes, mtime_us in _orders(photos, folder, side):
-        if not is_sha256(order.sha256):
-            checked.changed.add(order.index)
-        elif not (is_source and _is_untouched(order.path, size_bytes, mtime_us) and _has_thumbnail(order)):
+    for order in _orders(photos, folder, side):
+        if is_sha256(order.sha256):
             orders.append(order)
-    processes = min(usable_cores(this_machine()), len(orders))
-    for done, (order, state) in enumerate(make_thumbnails(orders, processes), 1):
+        else:
+            checked.changed.add(order.index)
+    for done, (order, state) in enumerate(_states(orders), 1):
         if state is PhotoState.CHANGED:
             checked.changed.add(order.index)
         elif state is PhotoState.UNREADABLE:
@@ -48,19 +47,30 @@ def check_photos(
     return checked
 
 
-def _orders(photos: Photos, folder: Path, side: int) -> Iterator[tuple[ThumbnailOrder, int, int]]:
-    rows = zip(photos.names, photos.sha256s, photos.size_bytes, photos.mtimes_us, strict=True)
-    for index, (name, sha256, size_bytes, mtime_us) in enumerate(rows):
-        yield ThumbnailOrder(index, f"{folder}/{file_system_name(name)}", sha256, side), size_bytes, mtime_us
+def _orders(photos: Photos, folder: Path, side: int) -> Iterator[ThumbnailOrder]:
+    for index, (name, sha256) in enumerate(zip(photos.names, photos.sha256s, strict=True)):
+        yield ThumbnailOrder(index, f"{folder}/{file_system_name(name)}", sha256, side)
 
 
-def _is_untouched(path: str, size_bytes: int, mtime_us: int) -> bool:
-    try:
-        facts = os.stat(path)
-    except (OSError, ValueError):
-        return False
-    return (facts.st_size, facts.st_mtime_ns // 1000) == (size_bytes, mtime_us)
+def _states(orders: Sequence[ThumbnailOrder]) -> Iterator[tuple[ThumbnailOrder, PhotoState]]:
+    """Yield each order and what lies at its path.
+
+    Only photos without a thumbnail are decoded, and so need processes: comparing bytes is done by threads, which hash
+    at the same time.
+    """
+    missing: list[ThumbnailOrder] = []
+    cores = usable_cores(this_machine())
+    with ThreadPoolExecutor(cores) as pool:
+        for start in range(0, len(orders), _ORDERS_AT_A_TIME):
+            several = orders[start : start + _ORDERS_AT_A_TIME]
+            for order, state in zip(several, pool.map(_state_if_cached, several), strict=True):
+                if state is None:
+                    missing.append(order)
+                else:
+                    yield order, state
+    yield from make_thumbnails(missing, min(cores, len(missing)))
 
 
-def _has_thumbnail(order: ThumbnailOrder) -> bool:
-    return read_thumbnail(order.sha256, order.side) is not None
+def _state_if_cached(order: ThumbnailOrder) -> PhotoState | None:
+    """Return what lies at the path of an order that needs no decoding; None where the thumbnail is missing."""
+    return None if read_thumbnail(order.sha256, order.side) is None else compare(order)

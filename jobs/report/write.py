@@ -122,12 +122,10 @@ def refuse_foreign_page(report: Path) -> None:
 def _shown_photos(
     table: Path, photos: Photos, named: Path | None, side: int, follow: Callable[[int, int], None]
 ) -> _ShownPhotos:
-    source = source_folder(table)
-    folder = named or source or find_photos(table, photos.names)
+    folder = named or source_folder(table) or find_photos(table, photos.names)
     if folder is None:
         return _ShownPhotos(None, CheckedPhotos(), side)
-    is_source = source is not None and folder.resolve() == source.resolve()
-    return _ShownPhotos(folder, check_photos(photos, folder, is_source, side, follow), side)
+    return _ShownPhotos(folder, check_photos(photos, folder, side, follow), side)
 
 
 def _page(facts: Facts, table: Path, report: Path, shown: _ShownPhotos, title: str, changes: object) -> str:
@@ -138,8 +136,8 @@ def _page(facts: Facts, table: Path, report: Path, shown: _ShownPhotos, title: s
     environment.filters["day"] = lambda seconds: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
     style, script = asset("page.css"), _script()
     return environment.get_template("page.html.jinja").render(
-        title=title,
-        table=table,
+        title=_as_text(title),
+        table=_as_text(str(table)),
         facts=facts,
         changes=changes,
         now_s=time.time(),
@@ -154,6 +152,11 @@ def _page(facts: Facts, table: Path, report: Path, shown: _ShownPhotos, title: s
         changed=len(shown.checked.changed),
         generator=_GENERATOR,
     )
+
+
+def _as_text(path: str) -> str:
+    """Return a path with those of its bytes escaped that are not UTF-8, which no page can hold."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _script() -> str:

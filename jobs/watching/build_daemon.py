@@ -32,7 +32,7 @@ from pipeline.watching.row_committer import RowCommitter
 from pipeline.watching.scan_schedule import ScanSchedule
 from pipeline.watching.scanner import Scanner
 from pipeline.watching.settle_tracker import SettleTracker
-from pipeline.watching.watched_folder import WatchedFolder
+from pipeline.watching.watched_folder import WatchedFolder, output_id
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def _daemon(
     schedule = ScanSchedule(intervals.scan_s, clock)
     tracker = SettleTracker(intervals.settle_s, clock)
     row_committer = RowCommitter(sink, done_action, intervals.flush_s, clock, stats, schedule.request)
-    scanner = Scanner(inbox, schedule, clock)
+    scanner = Scanner(inbox, schedule, clock, row_committer.put_back)
     pending_files = PendingFiles(inbox, scanner, tracker, sink, stats, row_committer.finish_labelled)
     event_supervisor = EventSupervisor(inbox, schedule, intervals, stats, control.wake, clock)
     status_files = [status, *([options.status] if options.status else [])]
@@ -143,9 +143,10 @@ def poll_interval(poll_s: float | None, inbox: WatchedFolder) -> float | None:
 
 def _done_action(options: WatchOptions) -> DoneAction:
     inbox = options.labelling.photos.resolve()
+    owner = output_id(options.labelling.out)
     kind, _, place = options.done.partition(":")
     if options.done in ("keep", "delete"):
-        return DoneAction(inbox, delete=options.done == "delete")
+        return DoneAction(inbox, delete=options.done == "delete", owner=owner)
     if kind != "move" or not place:
         raise UsageError(f"--done {options.done}: keep, delete or move:DIR")
     target = Path(place).resolve()
@@ -155,7 +156,7 @@ def _done_action(options: WatchOptions) -> DoneAction:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{target} cannot be made: {error.strerror or error}") from error
-    return DoneAction(inbox, target=target)
+    return DoneAction(inbox, target=target, owner=owner)
 
 
 def _refuse_nesting(inbox: Path, labels: Path) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.datasets.append_dataset import INDEX_NAME
-from pipeline.system.file_lock import held
-from pipeline.system.ownership import Owner, claim_folder
+from pipeline.sources.file_names import display_name
+from pipeline.system.file_lock import StateFolder, held, held_state
+from pipeline.system.ownership import Owner
 from pipeline.tables.part_store import state_folder
 
 _KIND = "state of watched labels"
@@ -30,9 +31,9 @@ def locked_state(folder: Path) -> Iterator[Path]:
         LockedError: another process writes these labels.
         OSError: the folders cannot be made or written.
     """
-    state = state_folder(folder.resolve())
-    claim_folder(state, Owner(_KIND, folder.resolve().name))
-    with held(state / "lock", str(folder)):
+    labels = folder.resolve()
+    owner = Owner(_KIND, display_name(labels.name))
+    with held_state(StateFolder(state_folder(labels), owner, _is_state), str(folder)) as state:
         if not folder.exists():
             folder.mkdir(parents=True)
             # What is known of labels that were removed as a whole.
@@ -45,3 +46,7 @@ def locked_state(folder: Path) -> Iterator[Path]:
                 for name in _INSIDE_NAMES:
                     (inside / name).unlink(missing_ok=True)
         yield state
+
+
+def _is_state(name: str) -> bool:
+    return name in (*_INDEX_NAMES, STATUS_NAME) or name.startswith(f".{STATUS_NAME}.")

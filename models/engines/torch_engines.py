@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from models.artifact import Artifact, read_artifact
-from models.classifier import Pixels, TopK
+from models.classifier import Pixels, TopK, check_finite
 from models.engines.torch_int8 import dynamic_int8, load_torch_int8
 from models.engines.torch_weights import load_torch_module
 
@@ -50,16 +50,19 @@ class TorchClassifier:
     """An Engine around a torch module, which gets normalised photos and gives logits."""
 
     def __init__(self, artifact: Artifact, module: Module, top_k: int, form: TorchForm):
-        self._module, self._top_k, self._form = module, top_k, form
+        self._path, self._module, self._top_k, self._form = artifact.path, module, top_k, form
         normalisation = artifact.preprocessing.normalisation
         self._mean = torch.tensor(normalisation.mean).reshape(1, 3, 1, 1)
         self._std = torch.tensor(normalisation.std).reshape(1, 3, 1, 1)
         self._side = artifact.preprocessing.crop.crop_size
 
     def warm_up(self, batch_size: int) -> None:
-        """Classify black images twice: a traced module optimises itself on its second run."""
+        """Classify black images twice: a traced module optimises itself on its second run.
+
+        Raises InputMissingError where the answers are no numbers.
+        """
         for _ in range(2):
-            self.classify(np.zeros((batch_size, self._side, self._side, 3), np.uint8))
+            check_finite(self.classify(np.zeros((batch_size, self._side, self._side, 3), np.uint8)), self._path)
 
     def classify(self, pixels: Pixels) -> TopK:
         """The k likeliest classes of each photo; `pixels` uint8 [n, side, side, 3] RGB."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.classifier import Pixels
-from models.onnx_runtime import open_session, quiet_options
+from models.onnx_runtime import model_file_errors, open_session, quiet_options
 
 IMAGES_PER_RUN = 8
 Logits = npt.NDArray[np.float32]
@@ -40,16 +41,18 @@ def logits_of(model: Path | bytes, pixels: Pixels, threads: int, as_int8: bool =
     """Logits float32 [n, classes] of uint8 [n, side, side, 3].
 
     Without `as_int8`, onnxruntime keeps the QuantizeLinear and DequantizeLinear pairs and computes everything between
-    them in fp32: exact int8 arithmetic, as a reference for the int8 kernels of this CPU.
+    them in fp32: exact int8 arithmetic, as a reference for the int8 kernels of this CPU. Raises InputMissingError for
+    a file that is damaged.
     """
     options = quiet_options(threads)
     if not as_int8:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = open_session(model, options)
-    parts = [
-        session.run(["logits"], {"photos": pixels[start : start + IMAGES_PER_RUN]})[0]
-        for start in range(0, len(pixels), IMAGES_PER_RUN)
-    ]
+    with model_file_errors(model) if isinstance(model, Path) else contextlib.nullcontext():
+        session = open_session(model, options)
+        parts = [
+            session.run(["logits"], {"photos": pixels[start : start + IMAGES_PER_RUN]})[0]
+            for start in range(0, len(pixels), IMAGES_PER_RUN)
+        ]
     return np.concatenate(parts)
 
 

@@ -67,5 +67,8 @@ def _answer(connection: Connection, call: bytes) -> None:
         connection.send(("result", function(notify, *args, **kwargs)))
     except LabelDirError as error:
         connection.send(("error", error))
-    except Exception:
-        connection.send(("error", ModelError(f"preparing the model failed:\n{traceback.format_exc()}")))
+    except Exception as error:
+        # One sentence for a log; a command that ends with a bug shows the notes.
+        bug = ModelError(f"preparing the model failed: {type(error).__name__}: {' '.join(str(error).split())}")
+        bug.add_note(traceback.format_exc())
+        connection.send(("error", bug))

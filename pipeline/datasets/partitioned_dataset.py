@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.system.atomic_file import replacing, sync_folder
 from models.system.outside_text import terminal_text
 from pipeline.errors import UsageError
-from pipeline.tables.arrow import pa, pa_csv, pc, pq
+from pipeline.tables.arrow import arrow_file, pa, pa_csv, pc, pq
 from pipeline.tables.source import TableSource, parsed_source, source_metadata
 
 PARTITION_FILE = "labels.parquet"
@@ -108,7 +108,7 @@ def _own_digest(path: Path, source: TableSource) -> bytes | None:
     A partition that records no source is of an earlier version, and so of this dataset.
     """
     try:
-        metadata = pq.read_metadata(path).metadata or {}
+        metadata = pq.read_metadata(arrow_file(path)).metadata or {}
     except (FileNotFoundError, NotADirectoryError):
         return None
     except pa.ArrowException:

@@ -19,7 +19,7 @@ from pipeline.decoding.image_format import sniff
 from pipeline.records import ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.system.process_map import process_map
-from pipeline.tables.arrow import pa, pq
+from pipeline.tables.arrow import arrow_file, pa, pq
 
 Result = TypeVar("Result")
 
@@ -57,7 +57,7 @@ def days_taken(paths_by_sha256: Mapping[str, str], cache: Path, processes: int) 
 
 def _cached(cache: Path) -> dict[str, str | None]:
     try:
-        table = pq.read_table(cache, schema=_SCHEMA)
+        table = pq.read_table(arrow_file(cache), schema=_SCHEMA)
     except (OSError, pa.ArrowException):
         return {}
     return {str(row["sha256"]): row["day"] for row in table.to_pylist()}

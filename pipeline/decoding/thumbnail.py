@@ -70,15 +70,24 @@ def make_thumbnails(orders: Iterable[ThumbnailOrder], processes: int) -> Iterato
         yield order, state or PhotoState.UNREADABLE
 
 
+def compare(order: ThumbnailOrder) -> PhotoState:
+    """Read the photo of an order, and tell whether its bytes are those of the order."""
+    return _read(order)[1]
+
+
 def _make(order: ThumbnailOrder) -> PhotoState:
+    content, state = _read(order)
+    if state is PhotoState.SAME and read_thumbnail(order.sha256, order.side) is None:
+        _cache_thumbnail(content, order)
+    return state
+
+
+def _read(order: ThumbnailOrder) -> tuple[bytes, PhotoState]:
     found = read_file(order.path, ReadLimits(follow_links=True))
     if isinstance(found, ItemError):
-        return PhotoState.UNREADABLE
-    if hashlib.sha256(found.content).hexdigest() != order.sha256:
-        return PhotoState.CHANGED
-    if read_thumbnail(order.sha256, order.side) is None:
-        _cache_thumbnail(found.content, order)
-    return PhotoState.SAME
+        return b"", PhotoState.UNREADABLE
+    is_same = hashlib.sha256(found.content).hexdigest() == order.sha256
+    return found.content, PhotoState.SAME if is_same else PhotoState.CHANGED
 
 
 def _cache_thumbnail(content: bytes, order: ThumbnailOrder) -> None:

@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from models.engines import import_engine
 from models.system.watchdog import TICK_S, Fault, Watchdog
 from models.system.worker import WORKER_GONE
-from pipeline.errors import WorkerDiedError
+from pipeline.errors import ModelNotLoadedError, WorkerDiedError
 from pipeline.inference.worker import Answer, ClassifierSetup, LoadFailed, Ready, Task
 from pipeline.inference.worker_handle import ClassifierWorker, Job, Piece, start_classifier
 from pipeline.records import Batch, Classified, ErrorClass, ItemError, Prediction
@@ -147,7 +147,8 @@ class Pool:
 
     def _take(self, worker: ClassifierWorker, message: Ready | LoadFailed | Answer) -> None:
         if isinstance(message, LoadFailed):
-            raise WorkerDiedError(f"the model cannot be loaded: {message.reason}")
+            error = ModelNotLoadedError if message.is_file_at_fault else WorkerDiedError
+            raise error(f"the model cannot be loaded: {message.reason}")
         worker.since_s = time.monotonic()
         if isinstance(message, Ready):
             worker.ready = True

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import InputMissingError
 from pipeline.system.cpus import CpuSet
 from pipeline.system.shared_array import Slab
 
@@ -44,6 +45,7 @@ class LoadFailed:
     """The model cannot be loaded, and why."""
 
     reason: str
+    is_file_at_fault: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,9 @@ def _serve(connection: Connection, setup: ClassifierSetup, cpus: CpuSet) -> None
         engine = load_engine(setup.engine, setup.artifact_path, len(cpus.indices), setup.top_k, cpus.indices)
         engine.warm_up(_WARM_UP_PHOTOS)
     except Exception as error:
-        connection.send(LoadFailed(f"{type(error).__name__}: {error}"))
+        is_file_at_fault = isinstance(error, InputMissingError)
+        reason = str(error) if is_file_at_fault else f"{type(error).__name__}: {' '.join(str(error).split())}"
+        connection.send(LoadFailed(reason, is_file_at_fault))
         return
     connection.send(Ready())
     photos = max(1, _ANSWER_BYTES // (8 * setup.top_k + 4))

@@ -58,7 +58,12 @@ class _Folder:
 
 
 def walk(
-    folder: Path, rules: WalkRules, counts: WalkCounts, prefix: str = "", is_sorted: bool = True
+    folder: Path,
+    rules: WalkRules,
+    counts: WalkCounts,
+    prefix: str = "",
+    is_sorted: bool = True,
+    note_hidden: Callable[[str], object] = lambda path: None,
 ) -> Iterator[FileRef]:
     """Yield the image files below `folder`, sorted by row name, in memory bounded by the largest single folder.
 
@@ -66,13 +71,13 @@ def walk(
     the order of the file system, in memory that does not depend on their number.
 
     Hidden entries, files with other endings, links (unless followed) and entries that are no regular files are counted
-    in `counts`, not yielded. A file that vanished before its `stat` is not yielded; a file whose `stat` fails for
-    another reason is yielded with size and time 0.
+    in `counts`, not yielded; `note_hidden` gets the path of each hidden entry. A file that vanished before its `stat`
+    is not yielded; a file whose `stat` fails for another reason is yielded with size and time 0.
 
     Raises:
         OSError: `folder` itself cannot be listed.
     """
-    scanner = _Scanner(rules, counts)
+    scanner = _Scanner(rules, counts, note_hidden)
     scan = scanner.scan if is_sorted else scanner.scan_unsorted
     stack = [scan(_Folder(str(folder), prefix, scanner.identity(str(folder))))]
     counts.folders += 1
@@ -96,9 +101,10 @@ def walk(
 class _Scanner:
     """Lists single folders by the rules of a walk."""
 
-    def __init__(self, rules: WalkRules, counts: WalkCounts) -> None:
+    def __init__(self, rules: WalkRules, counts: WalkCounts, note_hidden: Callable[[str], object]) -> None:
         self._rules = rules
         self._counts = counts
+        self._note_hidden = note_hidden
         self._wanted = name_filter(rules)
 
     def scan(self, folder: _Folder) -> Iterator[FileRef | _Folder]:
@@ -135,6 +141,7 @@ class _Scanner:
             name = entry.name
             if name[0] == ".":
                 counts.skipped += 1
+                self._note_hidden(entry.path)
                 continue
             if not follow_links and entry.is_symlink():
                 counts.skipped_links += 1

@@ -51,10 +51,14 @@ def claim_folder(
     """
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, _PRIVATE_MODE)
-    os.close(open_private_folder(folder))
-    if not has_marker(folder, owner, is_known):
-        write = write_atomically if is_durable else replace_quickly
-        write(folder / MARKER_NAME, json.dumps({"label_dir": owner.kind, "of": owner.of}).encode())
+    descriptor = open_private_folder(folder)
+    try:
+        if not has_marker(folder, owner, is_known):
+            write = write_atomically if is_durable else replace_quickly
+            marker = path_through(descriptor, folder) / MARKER_NAME
+            write(marker, json.dumps({"label_dir": owner.kind, "of": owner.of}).encode())
+    finally:
+        os.close(descriptor)
 
 
 def has_marker(folder: Path, owner: Owner, is_known: Callable[[str], bool] = lambda name: False) -> bool:
@@ -103,6 +107,16 @@ def open_private_folder(folder: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def path_through(descriptor: int, folder: Path) -> Path:
+    """Return a path that leads to the open folder itself while `descriptor` is open, whatever lies at `folder` by then.
+
+    A folder of ours may lie in a folder where another user exchanges it for a link. Without /proc, the path of the
+    folder is returned.
+    """
+    through = Path(f"/proc/self/fd/{descriptor}")
+    return through if through.exists() else folder
 
 
 def owner_of(folder: Path) -> Owner | None:

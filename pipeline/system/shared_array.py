@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from pipeline.errors import OutputError
+
 
 class SharedArray:
     """A numpy array in memory that this process and its children share.
 
     The memory is an anonymous `memfd`: no name is left behind when every process is killed, and it does not count
     against `/dev/shm`, which containers keep small. Pickling it hands its descriptor to a process being started.
+
+    Raises:
+        OutputError: the memory cannot be had.
     """
 
     def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, descriptor: int | None = None) -> None:
@@ -24,7 +29,12 @@ class SharedArray:
         size_bytes = int(np.prod(shape)) * self._dtype.itemsize
         if descriptor is None:
             descriptor = os.memfd_create("label-dir", os.MFD_CLOEXEC)
-            os.ftruncate(descriptor, size_bytes)
+            try:
+                os.ftruncate(descriptor, size_bytes)
+            except OSError as error:
+                os.close(descriptor)
+                reason = f"shared memory of {size_bytes} bytes cannot be had: {error.strerror}"
+                raise OutputError(f"{reason} (a limit on files, as by ulimit -f, counts here too)") from error
         self._descriptor = descriptor
         self._memory = mmap.mmap(descriptor, size_bytes)
         self.array: NDArray[Any] = np.frombuffer(self._memory, dtype=self._dtype).reshape(shape)

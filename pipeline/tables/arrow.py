@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
+from typing import IO, Any
 
 import pyarrow as pa  # noqa: TID251
 import pyarrow.compute as pc  # noqa: TID251
 import pyarrow.csv as pa_csv  # noqa: TID251
 import pyarrow.parquet as pq  # noqa: TID251
 
-__all__ = ["pa", "pa_csv", "pc", "pq"]
+__all__ = ["arrow_file", "pa", "pa_csv", "pc", "pq"]
+
+
+def arrow_file(path: Path) -> IO[bytes]:
+    """Return a local file, open for Arrow to read; it is closed when nothing refers to it any more.
+
+    Of a path Arrow makes a URI or UTF-8, and neither is possible with every path.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    file: Any = pa.OSFile
+    opened: IO[bytes] = file(os.fsencode(path))
+    return opened
 
 
 class _PandasIsMissing:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.tables.arrow import pa, pa_csv, pc, pq
+from pipeline.tables.arrow import arrow_file, pa, pa_csv, pc, pq
 from pipeline.tables.csv_cells import from_csv_cells
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -38,7 +38,7 @@ def read_foreign(out: Path, table_schema: pa.Schema) -> pa.Table:
     is_csv = out.suffix.lower() == ".csv"
     # A spreadsheet that separates by semicolons writes decimals with a comma.
     decimal_comma = is_csv and csv_header(out)[1] == ";"
-    table = _read_csv(out) if is_csv else pq.read_table(out)
+    table = _read_csv(out) if is_csv else pq.read_table(arrow_file(out))
     columns = [_converted(table.column(field.name), field, decimal_comma) for field in table_schema]
     rows = pa.table(columns, schema=table_schema)
     rows = rows.filter(pc.is_valid(rows.column("file_name")))
@@ -61,7 +61,7 @@ def is_label_column(name: str) -> bool:
 def _read_csv(out: Path) -> pa.Table:
     names, separator = csv_header(out)
     table = pa_csv.read_csv(
-        out,
+        arrow_file(out),
         read_options=pa_csv.ReadOptions(column_names=names, skip_rows=1, use_threads=False),
         parse_options=pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
         convert_options=pa_csv.ConvertOptions(

@@ -14,7 +14,7 @@ from pipeline.records import Row
 from pipeline.sources.file_names import display_name
 from pipeline.system.file_lock import StateFolder
 from pipeline.system.ownership import Owner
-from pipeline.tables.arrow import pa, pq
+from pipeline.tables.arrow import arrow_file, pa, pq
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.schema import schema, to_batch
 from pipeline.tables.source import TableSource, parsed_source, source_metadata
@@ -75,7 +75,9 @@ class PartStore:
                 path.replace(path.with_suffix(".damaged"))
             else:
                 parts.append(part)
-                self.recovered_source = parsed_source(pq.read_schema(path).metadata) or self.recovered_source
+                self.recovered_source = (
+                    parsed_source(pq.read_schema(arrow_file(path)).metadata) or self.recovered_source
+                )
         self._generation = max((part.generation for part in parts), default=0)
         for leftover in self._folder.glob(".*.tmp"):
             leftover.unlink()
@@ -147,7 +149,7 @@ class PartStore:
         if name is None or name[2] != _digest(path.read_bytes()):
             return None
         try:
-            return _part(path) if pq.read_schema(path).equals(schema(self._top_k)) else None
+            return _part(path) if pq.read_schema(arrow_file(path)).equals(schema(self._top_k)) else None
         except pa.ArrowException:
             return None
 
@@ -157,7 +159,7 @@ def _digest(content: bytes | pa.Buffer) -> str:
 
 
 def _part(path: Path) -> SortedTable:
-    metadata = pq.read_schema(path).metadata or {}
+    metadata = pq.read_schema(arrow_file(path)).metadata or {}
     generation = int(path.name.split("-")[1])
     return SortedTable(generation, metadata[_FIRST_NAME_KEY].decode(), lambda: read_parquet(path))
 
@@ -169,5 +171,5 @@ def read_parquet(path: Path) -> Iterator[pa.RecordBatch]:
         OSError: the file cannot be read.
         pa.ArrowException: the file is damaged.
     """
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with pq.ParquetFile(arrow_file(path), page_checksum_verification=True) as file:
         yield from file.iter_batches(ROWS_PER_PART, use_threads=False)

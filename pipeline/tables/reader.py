@@ -9,7 +9,7 @@ from typing import Any
 
 from models.system.outside_text import terminal_text
 from pipeline.errors import InputMissingError, OutputError, UsageError
-from pipeline.tables.arrow import pa, pa_csv, pc, pq
+from pipeline.tables.arrow import arrow_file, pa, pa_csv, pc, pq
 from pipeline.tables.csv_cells import from_csv_cells
 from pipeline.tables.foreign_format import (
     BYTE_ORDER_MARK,
@@ -111,7 +111,7 @@ def rows_in(out: Path) -> int:
     if found is None:
         return 0
     if found.is_ours and out.suffix.lower() != ".csv":
-        return int(pq.read_metadata(out).num_rows)
+        return int(pq.read_metadata(arrow_file(out)).num_rows)
     return sum(batch.num_rows for batch in _batches(out, found))
 
 
@@ -148,7 +148,7 @@ def _csv_fields(out: Path) -> tuple[list[pa.Field[Any]], bool]:
 
 def _parquet_fields(out: Path) -> tuple[list[pa.Field[Any]], bool]:
     try:
-        found = pq.read_schema(out)
+        found = pq.read_schema(arrow_file(out))
     except pa.ArrowException as error:
         raise UsageError(f"{_told(out)} is not a table of label-dir; move it away, or choose another name") from error
     return list(found), FORMAT_KEY in (found.metadata or {})
@@ -190,7 +190,7 @@ def _csv_reader(
     out: Path, types: dict[str, pa.DataType], columns: list[str] | None = None
 ) -> pa_csv.CSVStreamingReader:
     return pa_csv.open_csv(
-        out,
+        arrow_file(out),
         read_options=pa_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False),
         parse_options=pa_csv.ParseOptions(newlines_in_values=True),
         convert_options=pa_csv.ConvertOptions(

@@ -17,7 +17,7 @@ from models.system.atomic_file import replacing
 from models.system.outside_text import terminal_text
 from pipeline.errors import UsageError
 from pipeline.sources.file_names import display_name
-from pipeline.tables.arrow import pq
+from pipeline.tables.arrow import arrow_file, pq
 
 SOURCE_KEY = b"label_dir.source"
 _LONGEST_SIDECAR_BYTES = 65536
@@ -57,7 +57,7 @@ def recorded_source(out: Path) -> TableSource | None:
         return _parsed(_sidecar_content(sidecar_of(out))) if out.exists() else None
     if not out.exists():
         return None
-    return parsed_source(pq.read_schema(out).metadata)
+    return parsed_source(pq.read_schema(arrow_file(out)).metadata)
 
 
 def source_metadata(source: TableSource) -> dict[bytes, bytes]:

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from pipeline.datasets.append_dataset import AppendDataset
 from pipeline.datasets.row_index import Entry, entry_of
@@ -143,6 +144,17 @@ class RowCommitter:
             self._stats.set_problem("done", f"photos cannot be moved away ({error.strerror or error})")
         if not self._left_behind:
             self._stats.set_problem("done", None)
+
+    def put_back(self, path: str) -> None:
+        """Give the photo at the hidden `path` its name again where a done action of this output was interrupted."""
+        try:
+            is_claim = self._done_action.put_back(Path(path))
+        except OSError as error:
+            self._stats.set_problem("done", f"{path} cannot have its name again ({error.strerror or error})")
+            return
+        if is_claim:
+            logger.info("%s has its name again: it was to be moved or deleted when a process was killed", path)
+            self._request_scan()
 
     def _count(self, row: Row, now_s: float) -> None:
         noticed_s = self._noticed_s.pop((row.file_name, row.sha256), now_s)

@@ -23,12 +23,22 @@ _RETRY_S = 5.0
 
 
 class Scanner:
-    """Lists the whole inbox when its `schedule` says so, and single folders on request, step by step."""
+    """Lists the whole inbox when its `schedule` says so, and single folders on request, step by step.
 
-    def __init__(self, inbox: WatchedFolder, schedule: ScanSchedule, clock: Callable[[], float]) -> None:
+    `note_hidden` gets the path of each hidden entry that a listing comes across.
+    """
+
+    def __init__(
+        self,
+        inbox: WatchedFolder,
+        schedule: ScanSchedule,
+        clock: Callable[[], float],
+        note_hidden: Callable[[str], object],
+    ) -> None:
         self.schedule = schedule
         self._inbox = inbox
         self._clock = clock
+        self._note_hidden = note_hidden
         self._walk: Iterator[FileRef] | None = None
         self._is_full_scan = False
         self._busy_s = 0.0
@@ -97,4 +107,5 @@ class Scanner:
                 self._folders[due] = (now_s + _SECOND_LISTING_S, listings - 1)
         self._busy_s = 0.0
         self._counts = WalkCounts()
-        return walk(Path(folder), self._inbox.rules, self._counts, prefix, is_sorted=False)
+        rules, counts = self._inbox.rules, self._counts
+        return walk(Path(folder), rules, counts, prefix, is_sorted=False, note_hidden=self._note_hidden)

@@ -3,6 +3,9 @@
 A path is only a name: a camera may put another photo there at any moment. So the bytes are hashed through a descriptor,
 the file is renamed to a name that nobody else uses, and only a file that is then still the one behind the descriptor,
 unchanged and not open for writing, is removed. A file that is not goes back to its name.
+
+That other name is the claim: it is hidden, and says of which output it is. `put_back_claim` ends what a killed process
+began: a claimed photo gets its name again.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import signal
 import stat
@@ -26,14 +30,16 @@ from pipeline.system.exclusive_rename import rename_without_replacing
 _READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_NAME_BYTES = 255
+_TOKEN_BYTES = 8
 
 
 class VerifiedPhoto:
     """The file behind `descriptor`, with its `stat` when its bytes were compared; made by `verified`."""
 
-    def __init__(self, path: Path, descriptor: int, facts: os.stat_result, is_readable: bool) -> None:
+    def __init__(self, path: Path, descriptor: int, facts: os.stat_result, is_readable: bool, owner: str) -> None:
         self.path = path
         self.facts = facts
+        self._owner = owner
         self._descriptor = descriptor
         self._is_readable = is_readable
 
@@ -43,14 +49,14 @@ class VerifiedPhoto:
         Raises:
             OSError: the photo cannot be deleted.
         """
-        claim = named_beside(self.path, f".{secrets.token_hex(8)}.labelled", prefix=".")
-        is_claimed = self.rename(claim)
-        if is_claimed:
-            try:
-                claim.unlink()
-            except OSError:
-                _put_back(claim, self.path)
-                raise
+        with _claim(self.path, self._owner) as claim:
+            is_claimed = self.rename(claim)
+            if is_claimed:
+                try:
+                    claim.unlink()
+                except OSError:
+                    _put_back(claim, self.path)
+                    raise
         return is_claimed
 
     def rename(self, new_path: Path) -> bool:
@@ -84,11 +90,11 @@ class VerifiedPhoto:
 
 
 @contextlib.contextmanager
-def verified(path: Path, entry: Entry) -> Iterator[VerifiedPhoto | None]:
+def verified(path: Path, entry: Entry, owner: str) -> Iterator[VerifiedPhoto | None]:
     """Hold the photo at `path`; None where its bytes are not those of the row of `entry`.
 
     A photo that could not be labelled has a row without a digest: it is known by the inode, the size and the times that
-    it had when it was read.
+    it had when it was read. `owner` becomes part of the name of a claim.
 
     Raises:
         FileNotFoundError: there is no photo at `path`.
@@ -105,15 +111,47 @@ def verified(path: Path, entry: Entry) -> Iterator[VerifiedPhoto | None]:
         if not stat.S_ISREG(facts.st_mode):
             raise FileNotFoundError(errno.ENOENT, "no regular file", str(path))
         is_same = _has_bytes(descriptor, facts, entry) if entry.is_labelled else _has_stat(facts, entry)
-        yield VerifiedPhoto(path, descriptor, facts, entry.is_labelled) if is_same else None
+        yield VerifiedPhoto(path, descriptor, facts, entry.is_labelled, owner) if is_same else None
     finally:
         os.close(descriptor)
 
 
-def named_beside(path: Path, ending: str, prefix: str = "") -> Path:
-    """Return `path` with `prefix` and `ending` around its name, which is cut where the whole would be too long."""
-    name = os.fsencode(path.name)[: _LONGEST_NAME_BYTES - len(os.fsencode(prefix + ending))]
-    return path.with_name(prefix + os.fsdecode(name) + ending)
+def put_back_claim(path: Path, owner: str) -> bool:
+    """Give the photo whose claim by a killed process of `owner` is at `path` its name again; False for other paths.
+
+    Raises:
+        OSError: the photo cannot be renamed.
+    """
+    match = re.fullmatch(rf"\.(?:([^.].*)\.)?{owner}-[0-9a-f]{{{2 * _TOKEN_BYTES}}}\.labelled", path.name, re.DOTALL)
+    if match is None:
+        return False
+    mode = os.lstat(path).st_mode
+    if match[1] is not None and stat.S_ISREG(mode):
+        _put_back(path, path.with_name(match[1]))
+    elif match[1] is None and stat.S_ISDIR(mode):
+        for name in os.listdir(path):
+            _put_back(path / name, path.with_name(name))
+        path.rmdir()
+    else:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _claim(path: Path, owner: str) -> Iterator[Path]:
+    """Give a hidden path for the photo at `path`: a name beside it or, for a long name, in a new folder beside it."""
+    ending = f".{owner}-{secrets.token_hex(_TOKEN_BYTES)}.labelled"
+    if len(os.fsencode(f".{path.name}{ending}")) <= _LONGEST_NAME_BYTES:
+        yield path.with_name(f".{path.name}{ending}")
+        return
+    folder = path.with_name(ending)
+    folder.mkdir(0o700)
+    try:
+        yield folder / path.name
+    finally:
+        # Where the photo is still in it, it is put back later.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def with_stem_ending(path: Path, ending: str) -> Path:

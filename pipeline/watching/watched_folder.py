@@ -38,9 +38,7 @@ class WatchedFolder:
     def __init__(self, folder: Path, rules: WalkRules, output: Path) -> None:
         self.folder = folder.resolve()
         self.rules = rules
-        # Hosts that share the folder may use the same path for different outputs.
-        owner = f"{socket.gethostname()}:{output.resolve()}"
-        self.marker = self.folder / f"{MARKER_PREFIX}-{hashlib.sha256(os.fsencode(owner)).hexdigest()[:12]}"
+        self.marker = self.folder / f"{MARKER_PREFIX}-{output_id(output)}"
         self.has_marker = False
         self._has_stable_inodes = not self.is_on_network()
         self._is_included = name_filter(rules)
@@ -157,6 +155,13 @@ class WatchedFolder:
 
     def _is_avoided(self, path: str) -> bool:
         return any(str(place) in self.rules.avoid for place in (Path(path), *Path(path).parents))
+
+
+def output_id(output: Path) -> str:
+    """Return 12 hexadecimal digits by which files in a folder that hosts share are known as those of one output."""
+    # Hosts that share the folder may use the same path for different outputs.
+    owner = f"{socket.gethostname()}:{output.resolve()}"
+    return hashlib.sha256(os.fsencode(owner)).hexdigest()[:12]
 
 
 def file_system_type(folder: Path) -> str:

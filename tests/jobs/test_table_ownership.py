@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -202,3 +205,46 @@ def test_a_time_after_the_year_9999_is_shown_and_read_back(label_dir: Command, t
     for out in ("out.csv", "out.parquet"):
         assert label_dir("photos", out).returncode == 0
         assert label_dir("photos", out).stderr.startswith("0 labelled, 1 unchanged")
+
+
+EXCHANGED = """
+import sys
+from pathlib import Path
+from models.artifact import read_artifact
+from pipeline.system.cpus import this_machine
+from pipeline.planning.plan import Settings, plan_for
+from pipeline.run import Hooks, RunRequest, run
+
+def main():
+    photos, out, model, victim = map(Path, sys.argv[1:])
+    state = out.with_name(f".{out.name}.label-dir")
+
+    def exchange():
+        state.rename(state.with_name("moved"))
+        state.symlink_to(victim)
+
+    plan = plan_for(this_machine(), Settings(batch_size=4))
+    print(run(RunRequest(photos, out, read_artifact(model), plan), Hooks(on_walked=exchange)).labelled)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_a_state_folder_exchanged_for_a_link_during_a_run_makes_the_run_write_and_remove_nothing_there(
+    tiny_model: Artifact, tmp_path: Path
+) -> None:
+    """Case 17: parts are written and removed through the folder that was checked, whatever has its path by then."""
+    write_photos(tmp_path / "photos", 4)
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    names = ["part-1.parquet", ".x.tmp", "anew", "lock", "label-dir.json"]
+    for name in names:
+        (victim / name).write_bytes(b"precious")
+    (tmp_path / "script.py").write_text(EXCHANGED)
+    arguments = [str(tmp_path / "photos"), str(tmp_path / "out.parquet"), str(tiny_model.path), str(victim)]
+    command = [sys.executable, "-P", str(tmp_path / "script.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "4", done.stderr
+    assert {path.name: path.read_bytes() for path in victim.iterdir()} == dict.fromkeys(names, b"precious")
+    assert pq.read_table(tmp_path / "out.parquet").num_rows == 4

@@ -29,9 +29,11 @@ from pipeline.watching.row_committer import RowCommitter
 from pipeline.watching.scan_schedule import ScanSchedule
 from pipeline.watching.scanner import Scanner
 from pipeline.watching.settle_tracker import SettleTracker
-from pipeline.watching.watched_folder import WatchedFolder
+from pipeline.watching.watched_folder import WatchedFolder, output_id
 
 SETTLE_S, FLUSH_S, POLL_S = 2.0, 1.0, 5.0
+# Of done actions without a daemon.
+OWNER = "0123456789ab"
 
 
 @dataclass
@@ -117,12 +119,12 @@ class Watched:
         self.labeller = FakeLabeller(clock)
         self.sink = AppendDataset(self.labels, "parquet", 1, rows_per_part)
         target = folder / "done" if done == "move" else None
-        done_action = DoneAction(self.inbox, delete=done == "delete", target=target)
+        done_action = DoneAction(self.inbox, delete=done == "delete", target=target, owner=output_id(self.labels))
         inbox = WatchedFolder(self.inbox, WalkRules(), self.labels)
         intervals = WatchIntervals(settle_s, FLUSH_S, rescan_s=7 * 86400.0, poll_s=poll_s)
         self.schedule = ScanSchedule(intervals.scan_s, clock)
-        self.scanner = Scanner(inbox, self.schedule, clock)
         self.row_committer = RowCommitter(self.sink, done_action, FLUSH_S, clock, self.stats, self.schedule.request)
+        self.scanner = Scanner(inbox, self.schedule, clock, self.row_committer.put_back)
         tracker = SettleTracker(settle_s, clock)
         self.pending_files = PendingFiles(
             inbox, self.scanner, tracker, self.sink, self.stats, self.row_committer.finish_labelled

@@ -223,3 +223,17 @@ def test_only_a_page_of_its_own_is_replaced(label_dir: Command, tmp_path: Path) 
     (tmp_path / "page.html").write_text(re.sub(r'<meta name="generator".*\n', "", page))
     write_page(tmp_path, "out.csv", "page.html")
     assert 'name="generator"' in (tmp_path / "page.html").read_text()
+
+
+def test_an_overwrite_of_equal_size_and_time_in_the_tables_own_folder_is_shown_as_changed(
+    label_dir: Command, tmp_path: Path
+) -> None:
+    """Cases 2 and 3: a thumbnail in the cache is of the photo that was labelled, the link of the file that is there."""
+    write_fixed_size_photo(tmp_path / "photos" / "a.bmp", (255, 0, 0))
+    label_dir("photos", "out.parquet")
+    write_page(tmp_path, "out.parquet", "page.html")
+    assert data_of(tmp_path / "page.html")["changed"] == [] and thumbnails_of(tmp_path / "page.html")["a.bmp"]
+    write_fixed_size_photo(tmp_path / "photos" / "a.bmp", (0, 0, 255))
+    assert "1 files are no longer the photos of their rows" in write_page(tmp_path, "out.parquet", "page.html")
+    assert data_of(tmp_path / "page.html")["changed"] == [0]
+    assert thumbnails_of(tmp_path / "page.html") == {"a.bmp": ""}

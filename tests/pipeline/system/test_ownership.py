@@ -139,3 +139,19 @@ def test_a_folder_of_something_else_gets_no_lock(tmp_path: Path) -> None:
     with pytest.raises(NotOursError, match="is not ours; move it away"), held_state(state, "out.csv"):
         pass
     assert os.listdir(state.path) == ["diary.txt"]
+
+
+def test_a_state_folder_that_is_exchanged_for_a_link_while_it_is_held_leads_nowhere_else(tmp_path: Path) -> None:
+    """Case 17: root writes a table into a folder of another user, who may rename what lies in it."""
+    (tmp_path / "victim").mkdir()
+    for name in ("lock", "part-1", MARKER_NAME):
+        (tmp_path / "victim" / name).write_bytes(b"precious")
+    state = state_at(tmp_path / "state")
+    with held_state(state, "out.csv") as folder:
+        state.path.rename(tmp_path / "moved")
+        state.path.symlink_to(tmp_path / "victim")
+        (folder / "part-1").write_bytes(b"a row")
+        (folder / "part-1").unlink()
+    assert {path.read_bytes() for path in (tmp_path / "victim").iterdir()} == {b"precious"}
+    assert len(list((tmp_path / "victim").iterdir())) == 3
+    assert list((tmp_path / "moved").iterdir()) == []

@@ -17,7 +17,7 @@ from pipeline.system import exclusive_rename
 from pipeline.tables.part_store import state_folder
 from pipeline.watching import verified_photo
 from pipeline.watching.done_action import DoneAction, Outcome
-from tests.support.watch_kit import Watch, Watched, digest, put, rows_in
+from tests.support.watch_kit import OWNER, Watch, Watched, digest, put, rows_in
 
 
 def _entry(name: str, content: bytes) -> Entry:
@@ -118,7 +118,9 @@ def test_a_photo_that_replaces_anothers_name_at_the_last_moment_is_kept(
         return is_same
 
     monkeypatch.setattr(verified_photo, "_has_bytes", replace)
-    done_action = DoneAction(folder / "inbox", done == "delete", folder / "done" if done == "move" else None)
+    done_action = DoneAction(
+        folder / "inbox", done == "delete", folder / "done" if done == "move" else None, owner=OWNER
+    )
     assert done_action.apply(_entry("a.bmp", b"one")) is Outcome.OTHER_PHOTO
     assert (folder / "inbox" / "a.bmp").read_bytes() == b"two"
     assert _photos(folder / "inbox") == {b"two"}
@@ -140,7 +142,7 @@ def test_of_two_photos_that_take_the_name_in_turn_none_is_lost(folder: Path, mon
             put(folder, "a.bmp", b"six")
 
     monkeypatch.setattr(verified_photo, "rename_without_replacing", interrupted)
-    assert DoneAction(folder / "inbox", delete=True).apply(_entry("a.bmp", b"one")) is Outcome.OTHER_PHOTO
+    assert DoneAction(folder / "inbox", delete=True, owner=OWNER).apply(_entry("a.bmp", b"one")) is Outcome.OTHER_PHOTO
     assert {path.name: path.read_bytes() for path in (folder / "inbox").iterdir()} == {
         "a.bmp": b"six",
         "a.1.bmp": b"two",
@@ -151,7 +153,9 @@ def test_of_two_photos_that_take_the_name_in_turn_none_is_lost(folder: Path, mon
 def test_a_photo_that_a_program_still_writes_stays_until_it_is_closed(folder: Path, done: str) -> None:
     """Case 1: bytes may still follow through a descriptor that is open, whatever the name."""
     put(folder, "a.bmp", b"one")
-    done_action = DoneAction(folder / "inbox", done == "delete", folder / "done" if done == "move" else None)
+    done_action = DoneAction(
+        folder / "inbox", done == "delete", folder / "done" if done == "move" else None, owner=OWNER
+    )
     with (folder / "inbox" / "a.bmp").open("r+b"), pytest.raises(OSError, match="open for writing"):
         done_action.apply(_entry("a.bmp", b"one"))
     assert _photos(folder / "inbox") == {b"one"}
@@ -166,7 +170,9 @@ def test_a_file_that_appears_in_the_target_folder_is_never_replaced(
     monkeypatch.setattr("pipeline.watching.done_action._has_content", lambda *_: False)
     (folder / "done").mkdir()
     (folder / "done" / "a.bmp").write_bytes(b"foreign")
-    assert DoneAction(folder / "inbox", target=folder / "done").apply(_entry("a.bmp", b"one")) is Outcome.DONE
+    assert (
+        DoneAction(folder / "inbox", target=folder / "done", owner=OWNER).apply(_entry("a.bmp", b"one")) is Outcome.DONE
+    )
     assert _photos(folder / "done") == {b"foreign", b"one"}
 
 
@@ -189,7 +195,7 @@ def test_an_inbox_that_is_also_the_target_by_another_path_keeps_its_photos(folde
     put(folder, "a.bmp", b"one")
     (folder / "done").symlink_to(folder / "inbox")
     with pytest.raises(OSError, match="by another path"):
-        DoneAction(folder / "inbox", target=folder / "done").apply(_entry("a.bmp", b"one"))
+        DoneAction(folder / "inbox", target=folder / "done", owner=OWNER).apply(_entry("a.bmp", b"one"))
     assert _photos(folder / "inbox") == {b"one"}
 
 

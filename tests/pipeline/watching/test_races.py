@@ -16,7 +16,7 @@ from pipeline.system.exclusive_rename import rename_without_replacing
 from pipeline.watching import verified_photo
 from pipeline.watching.done_action import DoneAction
 from pipeline.watching.scanner import STEP_FILES
-from tests.support.watch_kit import Clock, Watch, Watched, digest, put, rows_in
+from tests.support.watch_kit import OWNER, Clock, Watch, Watched, digest, put, rows_in
 
 
 def _once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, meanwhile: Callable[[], object]) -> None:
@@ -98,7 +98,7 @@ def test_a_photo_that_cannot_be_moved_leaves_no_copy_at_each_attempt(
         raise OSError(errno.EXDEV, "Invalid cross-device link") if is_far else OSError(errno.EROFS, "Read-only")
 
     monkeypatch.setattr(verified_photo, "rename_without_replacing", read_only)
-    done_action = DoneAction(folder / "inbox", target=folder / "done")
+    done_action = DoneAction(folder / "inbox", target=folder / "done", owner=OWNER)
     for _ in range(3):
         with pytest.raises(OSError, match="Read-only"):
             done_action.apply(Entry("a.jpg", b"\1" + bytes.fromhex(digest(b"one")), 3, 1_700_000_000_000_000))
