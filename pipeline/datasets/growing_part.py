@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import LabelDirError, UsageError
 from pipeline.tables.arrow import pa, pq
-from pipeline.tables.reader import read_rows
+from pipeline.tables.reader import rows_as_stored
 from pipeline.tables.schema import schema
 from pipeline.tables.writer import write_batches
 
@@ -68,7 +68,7 @@ def rows_of_part(path: Path) -> pa.Table | None:
         OSError: the part cannot be read now, which says nothing of what it holds.
     """
     try:
-        return read_rows(path)
+        return rows_as_stored(path)
     except LabelDirError as error:
         try:
             with path.open("rb") as stream:
