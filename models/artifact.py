@@ -91,7 +91,7 @@ def read_artifact(path: Path) -> Artifact:
         raise InputMissingError(f"cannot read the model {path}: {error.strerror}") from error
     try:
         entries = dict(_metadata(content))
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, KeyError) as error:
         raise InputMissingError(f"{path} is damaged or no ONNX file") from error
     if entries.get("format") != FORMAT:
         raise InputMissingError(
@@ -112,7 +112,9 @@ def read_artifact(path: Path) -> Artifact:
             **{name: json.loads(entries[name]) for name in JSON_OBJECTS},
         )
         fault = _description_fault(artifact)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        # JSON can hold half a surrogate pair, which neither a table nor another model file takes.
+        "".join(metadata_of(artifact).values()).encode()
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InputMissingError(f"{path} is damaged: its description cannot be read") from error
     if fault:
         raise InputMissingError(f"{path} is damaged: {fault}")

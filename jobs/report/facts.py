@@ -109,12 +109,12 @@ def _column(rows: pa.Table, name: str) -> list:  # type: ignore[type-arg]  # of 
 
 
 def _probabilities(rows: pa.Table, rank: int) -> NDArray[np.float64]:
-    return np.nan_to_num(rows.column(f"prob_{rank}").to_numpy().astype(np.float64))
+    return np.nan_to_num(rows.column(f"prob_{rank}").to_numpy().astype(np.float64)).clip(0.0, 1.0)
 
 
-def _failure(row: dict[str, str]) -> Failure:
-    error_class, _, reason = row["error"].partition(": ")
-    return Failure(row["file_name"], error_class, reason)
+def _failure(row: dict[str, str | None]) -> Failure:
+    error_class, _, reason = (row["error"] or "").partition(": ")
+    return Failure(str(row["file_name"]), error_class, reason)
 
 
 def _histogram(confidence: NDArray[np.float64]) -> list[Bar]:

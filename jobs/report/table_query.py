@@ -75,10 +75,13 @@ def _counted(rows: pa.Table, query: Query) -> tuple[list[str], list[list[str]]]:
 
 def _rows(rows: pa.Table, errors: bool) -> tuple[list[str], list[list[str]]]:
     if errors:
-        return ["FILE", "ERROR"], [[str(row["file_name"]), str(row["error"])] for row in rows.to_pylist()]
+        return ["FILE", "ERROR"], [
+            [str(row["file_name"]), str(row["error"])] for row in rows.select(["file_name", "error"]).to_pylist()
+        ]
     ranks = range(1, top_k_of_rows(rows) + 1)
+    shown = ["file_name", *(f"{kind}_{rank}" for rank in ranks for kind in ("label", "prob"))]
     cells = []
-    for row in rows.to_pylist():
+    for row in rows.select(shown).to_pylist():
         pairs = [_pair(row[f"label_{rank}"], row[f"prob_{rank}"]) for rank in ranks]
         cells.append([str(row["file_name"]), *pairs])
     return ["FILE", *(f"LABEL {rank}" for rank in ranks)], cells

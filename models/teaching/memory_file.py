@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def read_memory(path: Path) -> Remembered | None:
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             told = json.loads(file["told"].tobytes())
-            return Remembered(
+            found = Remembered(
                 fp32=str(told["fp32"]),
                 base=str(told["base"]),
                 labels=tuple(told["labels"]),
@@ -79,8 +79,23 @@ def read_memory(path: Path) -> Remembered | None:
                 held_out=tuple(told["held_out"]),
                 answers={digest: (str(one[0]), str(one[1])) for digest, one in told["answers"].items()},
             )
-    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile):
+        return found if _is_possible(found) else None
+    except Exception:
+        # Of damaged archives numpy and zipfile raise errors of any class; teaching computes the features again.
         return None
+
+
+def _is_possible(found: Remembered) -> bool:
+    """Whether the texts are texts, and each photo has finite features."""
+    texts = (*found.labels, *found.digests, *found.held_out, *found.answers)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(
+            features.ndim == 2 and len(features) == len(found.digests) and bool(np.isfinite(features).all())
+            for features in (found.base_features, found.features)
+        )
+        and 0 < found.temperature < math.inf
+    )
 
 
 def known_rows(digests: tuple[str, ...], remembered: Remembered | None) -> tuple[Rows, Rows]:

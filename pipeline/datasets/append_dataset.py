@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.system.atomic_file import sync_folder
-from pipeline.datasets.growing_part import GrowingPart, rows_of_part
+from pipeline.datasets.growing_part import GrowingPart, is_as_written, rows_of_part
 from pipeline.datasets.row_index import Entry, PartStamp, RowIndex, identity_of
 from pipeline.errors import OutputError, UsageError
 from pipeline.records import FileRef, Row
@@ -157,8 +157,11 @@ class AppendDataset:
         return self._open
 
     def _reopened(self, path: Path) -> pa.Table | None:
-        """Return the rows of a part that can take more; None for a part that is full, damaged or of another width."""
-        if not path.exists():
+        """Return the rows of a part that can take more; None for a part that is full, damaged or of another width.
+
+        A part that another program saved again, with columns of its own, is left as it is.
+        """
+        if not path.exists() or not is_as_written(path):
             return None
         rows = rows_of_part(path)
         if rows is None:
@@ -180,12 +183,10 @@ class AppendDataset:
             logger.warning("parts of the labels were removed; photos that had their rows there count as new")
             self._row_index.clear()
             known = set()
-        for stamp in present.values():
-            if stamp not in known and not self._index(stamp) and any(other.path == stamp.path for other in known):
-                # The index still has the rows of the damaged part, which are gone.
-                self._row_index.clear()
-                self._recover()
-                return
+        if not all(stamp in known or self._index(stamp) for stamp in present.values()):
+            # The index still has rows that are gone.
+            self._row_index.clear()
+            self._recover()
 
     def _parts(self) -> list[Path]:
         return sorted(self._listed(_PART_NAME))
@@ -204,7 +205,10 @@ class AppendDataset:
             )
 
     def _index(self, stamp: PartStamp) -> bool:
-        """Put the rows of a part into the index; False where the part is damaged, and now set aside."""
+        """Put the rows of a part into the index; False where the index has rows of the part that are gone.
+
+        A damaged part is set aside.
+        """
         path = self._folder / stamp.path
         rows = rows_of_part(path)
         if rows is None:
@@ -212,8 +216,12 @@ class AppendDataset:
                 "%s is damaged and set aside; its photos are labelled again if they are still there", stamp.path
             )
             path.replace(path.with_name(f".{path.name}.damaged"))
+            return self._row_index.rows_after(stamp.path, []) is not None
+        new = self._row_index.rows_after(stamp.path, list(_entries(rows)))
+        if new is None:
+            logger.warning("%s holds other rows than were written there; those that are gone count as new", stamp.path)
             return False
-        self._row_index.record(stamp, _entries(rows))
+        self._row_index.record(stamp, new)
         return True
 
     def _stamp(self, path: Path) -> PartStamp:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import LabelDirError, UsageError
 from pipeline.tables.arrow import pa, pq
-from pipeline.tables.reader import read_rows
+from pipeline.tables.reader import rows_as_stored, table_format
 from pipeline.tables.schema import schema
 from pipeline.tables.writer import write_batches
 
@@ -68,7 +68,7 @@ def rows_of_part(path: Path) -> pa.Table | None:
         OSError: the part cannot be read now, which says nothing of what it holds.
     """
     try:
-        return read_rows(path)
+        return rows_as_stored(path)
     except LabelDirError as error:
         try:
             with path.open("rb") as stream:
@@ -81,6 +81,18 @@ def rows_of_part(path: Path) -> pa.Table | None:
         if isinstance(error, UsageError) and _is_whole(path, content):
             raise
         return None
+
+
+def is_as_written(path: Path) -> bool:
+    """Tell whether label-dir saved the part; False also where the part is damaged.
+
+    Raises:
+        OSError: the part cannot be read now.
+    """
+    if rows_of_part(path) is None:
+        return False
+    found = table_format(path)
+    return found is not None and found.is_ours and not found.extra
 
 
 def _unreadable(path: Path, error: OSError) -> OSError:

@@ -17,16 +17,27 @@ logger = logging.getLogger(__name__)
 
 _DIGEST_BYTES = 16
 _NAMES_PER_QUERY = 256
-# The index of a version before has other columns: it is built again from the parts.
-_VERSION = 2
 _UNKNOWN, _UNTRUSTED = 0, -1
+# `rows` and `checksum` are of the rows that are in the index, the first of the part.
 _TABLES = """
-CREATE TABLE IF NOT EXISTS part (path TEXT PRIMARY KEY, size_bytes INTEGER, mtime_ns INTEGER) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS photo (
+CREATE TABLE part (
+    path TEXT PRIMARY KEY, size_bytes INTEGER, mtime_ns INTEGER, rows INTEGER, checksum INTEGER
+) WITHOUT ROWID;
+CREATE TABLE photo (
     name TEXT, identity BLOB, size_bytes INTEGER, mtime_us INTEGER, ctime_ns INTEGER, inode INTEGER,
     PRIMARY KEY (name, identity)
 ) WITHOUT ROWID;
 """
+_SCHEMA_QUERY = "SELECT type, name, sql FROM sqlite_master ORDER BY name"
+# SQLite keeps values of any type in a column of any type.
+_ODD_ROWS_QUERY = """
+SELECT 1 FROM photo WHERE typeof(name) != 'text' OR typeof(identity) != 'blob' OR length(identity) = 0
+    OR typeof(size_bytes) || typeof(mtime_us) || typeof(ctime_ns) || typeof(inode) != 'integerintegerintegerinteger'
+UNION ALL SELECT 1 FROM part WHERE typeof(path) != 'text'
+    OR typeof(size_bytes) || typeof(mtime_ns) || typeof(rows) || typeof(checksum) != 'integerintegerintegerinteger'
+LIMIT 1
+"""
+_CHECKSUM_MASK = (1 << 56) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,7 @@ class RowIndex:
             try:
                 self._database = _opened(path)
             except sqlite3.DatabaseError:
-                logger.warning("the index of the labels is damaged; it is built again from the labels")
+                logger.warning("the index of the labels is damaged or of another version; it is built again from them")
                 self._remove_file()
                 self._database = _opened(path)
 
@@ -111,19 +122,37 @@ class RowIndex:
             self._database.execute("DELETE FROM part")
             self._database.execute("DELETE FROM photo")
 
-    def record(self, part: PartStamp, entries: Iterable[Entry]) -> None:
-        """Note in one step that `part` holds `entries`: all its rows, or those new since the part was last recorded."""
+    def record(self, part: PartStamp, new: Sequence[Entry]) -> None:
+        """Note in one step that `part` holds the rows of `new` behind those that are in the index already."""
         with _as_os_error(), self._database:
             # What is known of a file is not replaced by the less that its part knows.
             self._database.executemany(
                 "INSERT INTO photo VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
                 " size_bytes = excluded.size_bytes, mtime_us = excluded.mtime_us,"
                 " ctime_ns = excluded.ctime_ns, inode = excluded.inode WHERE excluded.ctime_ns != 0",
-                map(astuple, entries),
+                map(astuple, new),
             )
+            rows, checksum = self._indexed_rows(part.path)
             self._database.execute(
-                "INSERT OR REPLACE INTO part VALUES (?, ?, ?)", (part.path, part.size_bytes, part.mtime_ns)
+                "INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?)",
+                (*astuple(part), rows + len(new), (checksum + _checksum(new)) & _CHECKSUM_MASK),
             )
+
+    def rows_after(self, path: str, entries: Sequence[Entry]) -> Sequence[Entry] | None:
+        """Return those `entries`, of all rows of the part `path` in order, that are not in the index yet.
+
+        Returns None where the rows that the index has of the part are not its first ones: another part lies there, such
+        as one from a backup.
+        """
+        with _as_os_error():
+            rows, checksum = self._indexed_rows(path)
+        is_grown = rows <= len(entries) and _checksum(entries[:rows]) == checksum
+        return entries[rows:] if is_grown else None
+
+    def _indexed_rows(self, path: str) -> tuple[int, int]:
+        query = "SELECT rows, checksum FROM part WHERE path = ?"
+        rows, checksum = self._database.execute(query, (path,)).fetchone() or (0, 0)
+        return rows, checksum
 
     def update_stat(self, entries: Iterable[Entry]) -> None:
         """Note the new `stat` of files whose content already has its row."""
@@ -174,6 +203,15 @@ class RowIndex:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
 
+def _checksum(entries: Iterable[Entry]) -> int:
+    """Return a number that rows in any order have, and no other rows."""
+    total = 0
+    for entry in entries:
+        digest = hashlib.blake2b(entry.name.encode() + b"\0" + entry.identity, digest_size=7).digest()
+        total += int.from_bytes(digest, "big")
+    return total & _CHECKSUM_MASK
+
+
 def _opened(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=10)
     try:
@@ -182,14 +220,21 @@ def _opened(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = NORMAL")
         if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("the index is damaged")
-        if database.execute("PRAGMA user_version").fetchone() != (_VERSION,):
-            database.executescript("DROP TABLE IF EXISTS part; DROP TABLE IF EXISTS photo;")
-        database.executescript(_TABLES)
-        database.execute(f"PRAGMA user_version = {_VERSION}")
+        found = database.execute(_SCHEMA_QUERY).fetchall()
+        if not found:
+            database.executescript(_TABLES)
+        elif found != _schema() or database.execute(_ODD_ROWS_QUERY).fetchone() is not None:
+            raise sqlite3.DatabaseError("the index is of another version, or damaged")
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _schema() -> list[tuple[str, str, str]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as empty:
+        empty.executescript(_TABLES)
+        return empty.execute(_SCHEMA_QUERY).fetchall()
 
 
 @contextlib.contextmanager

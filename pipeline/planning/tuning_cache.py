@@ -14,6 +14,9 @@ from pipeline.errors import output_errors
 from pipeline.planning.plan import Sizes
 from pipeline.system.cpus import Machine
 
+# Of the options that set the same sizes.
+_LARGEST = 1024
+
 
 def tuned_path(model_id: str, engine: str, machine: Machine) -> Path:
     """Return the file for the sizes of this model on this machine."""
@@ -25,9 +28,9 @@ def read_tuned(path: Path) -> Sizes | None:
     """Return the sizes kept in `path`, None where they are missing or unusable."""
     try:
         sizes = Sizes(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError):
+    except (OSError, TypeError, ValueError, RecursionError):
         return None
-    return sizes if all(isinstance(size, int) and size > 0 for size in asdict(sizes).values()) else None
+    return sizes if all(type(size) is int and 0 < size <= _LARGEST for size in asdict(sizes).values()) else None
 
 
 def write_tuned(path: Path, sizes: Sizes) -> None:

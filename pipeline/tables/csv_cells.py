@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from models.system.outside_text import FORMULA_PATTERN, GUARDED_FORMULA_PATTERN
-from pipeline.tables.arrow import pa, pc
+from pipeline.tables.arrow import arrow_file, pa, pa_csv, pc
 
 # The other columns of text hold hexadecimal digits and a closed list of words.
 _OUTSIDE_TEXT = ("error", "model")
+_CSV_BLOCK_BYTES = 4 << 20
 _FIRST_CHARACTERS = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
@@ -47,3 +49,23 @@ def _begins_with_any(column: pa.Array[Any], characters: tuple[str, ...]) -> bool
     """Tell whether any cell may need a change: comparing one character costs a tenth of a regular expression."""
     first = pc.utf8_slice_codeunits(column, 0, 1)
     return bool(pc.any(pc.is_in(first, pa.array(characters, pa.string()))).as_py())
+
+
+def csv_reader(out: Path, types: dict[str, pa.DataType], columns: list[str] | None = None) -> pa_csv.CSVStreamingReader:
+    """Return the rows of a CSV file of label-dir as a stream, of `columns` or all of them; empty cells are null.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file cannot be read, or a cell is not of its column's type.
+    """
+    return pa_csv.open_csv(
+        arrow_file(out),
+        read_options=pa_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False),
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(
+            column_types=types,
+            include_columns=columns,
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            null_values=[""],
+        ),
+    )

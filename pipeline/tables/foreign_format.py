@@ -30,7 +30,9 @@ def csv_header(out: Path) -> tuple[list[str], str]:
 
 
 def read_foreign(out: Path, table_schema: pa.Schema) -> pa.Table:
-    """Return the rows of a table of any program as `table_schema` has them, sorted by file name, each name once.
+    """Return the rows of a table of any program as `table_schema` has them, in their order there.
+
+    Rows without a name are left out.
 
     Raises:
         OSError, pyarrow.ArrowException: the file cannot be read, or a cell is not of its column's type.
@@ -41,16 +43,7 @@ def read_foreign(out: Path, table_schema: pa.Schema) -> pa.Table:
     table = _read_csv(out) if is_csv else pq.read_table(arrow_file(out))
     columns = [_converted(table.column(field.name), field, decimal_comma) for field in table_schema]
     rows = pa.table(columns, schema=table_schema)
-    rows = rows.filter(pc.is_valid(rows.column("file_name")))
-    return first_of_each_name(rows.take(pc.sort_indices(rows, [("file_name", "ascending")])))
-
-
-def first_of_each_name(ordered: pa.Table) -> pa.Table:
-    """Return the first of the rows of each file name; `ordered` is sorted by name."""
-    names = ordered.column("file_name").combine_chunks()
-    if len(names) < 2:
-        return ordered
-    return ordered.filter(pa.concat_arrays([pa.array([True]), pc.not_equal(names[1:], names[:-1])]))
+    return rows.filter(pc.is_valid(rows.column("file_name")))
 
 
 def is_label_column(name: str) -> bool:

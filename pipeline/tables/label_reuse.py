@@ -14,6 +14,7 @@ from models.system.outside_text import SHA256_PATTERN
 from pipeline.records import FileRef, Row
 from pipeline.sources.read_file import FileBytes, ReadLimits, read_file
 from pipeline.tables.arrow import pa, pc
+from pipeline.tables.foreign_format import is_label_column
 from pipeline.tables.merge import SortedTable
 
 _FILES_PER_PASS = 65_536
@@ -99,6 +100,10 @@ class LabelReuse:
                 )
                 for column in columns:
                     usable = pc.and_(usable, pc.is_valid(batch.column(column)))
+                for label in filter(is_label_column, batch.schema.names):
+                    # A person may have emptied one cell of a pair; the labels of such a row are not those of the model.
+                    pair = (label, label.replace("label_", "prob_"))
+                    usable = pc.and_(usable, pc.equal(*(pc.is_valid(batch.column(name)) for name in pair)))
                 yield batch.filter(usable)
 
 

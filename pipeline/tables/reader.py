@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from models.system.outside_text import terminal_text
 from pipeline.errors import InputMissingError, OutputError, UsageError
-from pipeline.tables.arrow import arrow_file, pa, pa_csv, pc, pq
-from pipeline.tables.csv_cells import from_csv_cells
+from pipeline.tables.arrow import arrow_file, pa, pq
+from pipeline.tables.csv_cells import csv_reader, from_csv_cells
 from pipeline.tables.foreign_format import (
     BYTE_ORDER_MARK,
     csv_header,
-    first_of_each_name,
     is_label_column,
     read_foreign,
 )
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import read_parquet
+from pipeline.tables.row_order import is_sorted_by_name, newest_of_each_name
 from pipeline.tables.schema import FORMAT_KEY, schema
 
-_CSV_BLOCK_BYTES = 4 << 20
 _PARTITIONS = "date=*/*"
 _SUFFIXES = (".parquet", ".csv")
+
+Batch = TypeVar("Batch", pa.RecordBatch, pa.Table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def table_format(out: Path) -> TableFormat | None:
             raise UsageError(f"{_told(out)} is no file; name a file that ends in .parquet or .csv")
         fields, is_ours = _csv_fields(out) if out.suffix.lower() == ".csv" else _parquet_fields(out)
     except OSError as error:
-        raise OutputError(f"{_told(out)} cannot be read: {error.strerror or error}") from error
+        raise OutputError(f"{_told(out)} cannot be read: {error.strerror or _reason(error)}") from error
     names = [field.name for field in fields]
     top_k = sum(map(is_label_column, names))
     ours = schema(top_k).names
@@ -124,14 +126,27 @@ def read_rows(path: Path) -> pa.Table:
         OutputError: a file is damaged.
     """
     if not path.is_dir():
-        return _read_table(path)
+        found = _found_format(path)
+        return _table(found, _batches(path, found))
     files = sorted(found for found in path.glob(_PARTITIONS) if found.suffix in _SUFFIXES and found.name[0] != ".")
     if not files:
         raise InputMissingError(f"{path} holds no date=.../*.parquet or *.csv")
-    tables = [_read_table(file) for file in files]
+    tables = [rows_as_stored(file) for file in files]
     if any(table.schema.names != tables[0].schema.names for table in tables):
         raise UsageError(f"{path}: its files differ in their number of labels")
-    return _newest(pa.concat_tables(tables))
+    return newest_of_each_name(pa.concat_tables(tables))
+
+
+def rows_as_stored(path: Path) -> pa.Table:
+    """Return all rows of one table or part in their order there, in which a name may have several rows.
+
+    Raises:
+        InputMissingError: there is no table.
+        UsageError: the file is not a table of label-dir.
+        OutputError: the file is damaged.
+    """
+    found = _found_format(path)
+    return _table(found, _stored_batches(path, found))
 
 
 def top_k_of_rows(rows: pa.Table) -> int:
@@ -155,72 +170,72 @@ def _parquet_fields(out: Path) -> tuple[list[pa.Field[Any]], bool]:
 
 
 def _batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:
+    """Stream the rows sorted by name, each name once; a table that is not so is read whole."""
+    with _read_errors(out):
+        if found.is_ours and is_sorted_by_name(out):
+            yield from _stored_batches(out, found)
+        else:
+            rows = pa.Table.from_batches(_stored_batches(out, found), found.table_schema)
+            yield from newest_of_each_name(rows).to_batches()
+
+
+def _stored_batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:
     table_schema = found.table_schema
-    try:
-        if not found.is_ours or (out.suffix.lower() == ".csv" and not _is_sorted_csv(out)):
-            yield from read_foreign(out, table_schema).to_batches()
+    with _read_errors(out):
+        if not found.is_ours:
+            yield from _checked(read_foreign(out, table_schema), table_schema).to_batches()
         elif out.suffix.lower() == ".csv":
             yield from _csv_batches(out, table_schema)
         else:
             for batch in read_parquet(out):
-                yield batch.cast(table_schema)
+                yield _checked(batch, table_schema).cast(table_schema)
+
+
+@contextlib.contextmanager
+def _read_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, pa.ArrowException) as error:
-        reason = terminal_text(str(error).splitlines()[0]) if str(error) else type(error).__name__
         problem = "cannot be read" if isinstance(error, OSError) and error.errno else "is damaged"
-        raise OutputError(f"{_told(out)} {problem} ({reason}); move it away and label again") from error
+        raise OutputError(f"{_told(out)} {problem} ({_reason(error)}); move it away and label again") from error
 
 
-def _is_sorted_csv(out: Path) -> bool:
-    """Tell whether the rows are in the order of label-dir; a person may have sorted them in a spreadsheet."""
-    last = None
-    with _csv_reader(out, {"file_name": pa.string()}, ["file_name"]) as reader:
-        for batch in reader:
-            names = pc.replace_substring_regex(batch.column("file_name"), r"^\./", "")
-            if not len(names):
-                continue
-            if last is not None and not last < names[0].as_py():
-                return False
-            if not pc.all(pc.less(names[:-1], names[1:]), min_count=0).as_py():
-                return False
-            last = names[-1].as_py()
-    return True
+def _checked(rows: Batch, table_schema: pa.Schema) -> Batch:
+    """Return `rows` where a run can keep and write all of them: each has what each row needs, in valid UTF-8.
+
+    Raises:
+        pyarrow.ArrowInvalid: a cell is empty that a row needs, or is no text.
+    """
+    for field in table_schema:
+        if not field.nullable and rows.column(field.name).null_count:
+            raise pa.ArrowInvalid(f"a row has no {field.name}")
+    # Arrow reads strings from Parquet as they are.
+    rows.validate(full=True)
+    return rows
 
 
-def _csv_reader(
-    out: Path, types: dict[str, pa.DataType], columns: list[str] | None = None
-) -> pa_csv.CSVStreamingReader:
-    return pa_csv.open_csv(
-        arrow_file(out),
-        read_options=pa_csv.ReadOptions(block_size=_CSV_BLOCK_BYTES, use_threads=False),
-        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
-        convert_options=pa_csv.ConvertOptions(
-            column_types=types,
-            include_columns=columns,
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            null_values=[""],
-        ),
-    )
+def _reason(error: Exception) -> str:
+    return terminal_text(str(error).splitlines()[0]) if str(error) else type(error).__name__
 
 
 def _csv_batches(out: Path, table_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Stream rows as they were before they were written: `./=1.jpg` is `=1.jpg` again, the order that of the table."""
-    with _csv_reader(out, {field.name: field.type for field in table_schema}) as reader:
+    with csv_reader(out, {field.name: field.type for field in table_schema}) as reader:
         for batch in reader:
-            yield pa.RecordBatch.from_arrays(from_csv_cells(batch).columns, schema=table_schema)
+            cells = from_csv_cells(batch)
+            yield _checked(pa.RecordBatch.from_arrays(cells.columns, schema=table_schema), table_schema)
 
 
-def _read_table(path: Path) -> pa.Table:
+def _found_format(path: Path) -> TableFormat:
     found = table_format(path)
     if found is None:
         raise InputMissingError(f"{_told(path)} does not exist")
+    return found
+
+
+def _table(found: TableFormat, batches: Iterator[pa.RecordBatch]) -> pa.Table:
     ours = schema(found.top_k)
-    return pa.Table.from_batches(_batches(path, found), found.table_schema).select(ours.names).cast(ours)
-
-
-def _newest(rows: pa.Table) -> pa.Table:
-    order = pc.sort_indices(rows, [("file_name", "ascending"), ("labelled_at", "descending")])
-    return first_of_each_name(rows.take(order))
+    return pa.Table.from_batches(batches, found.table_schema).select(ours.names).cast(ours)
 
 
 def _told(path: Path) -> str:

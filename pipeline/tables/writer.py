@@ -9,6 +9,7 @@ from typing import Any
 from models.system.atomic_file import replacing
 from pipeline.tables.arrow import pa, pa_csv, pq
 from pipeline.tables.csv_cells import to_csv_cells
+from pipeline.tables.row_order import ORDER
 from pipeline.tables.schema import schema
 from pipeline.tables.source import TableSource, recording_source, source_metadata
 
@@ -34,7 +35,7 @@ def export(
     if source is not None:
         table_schema = table_schema.with_metadata({**(table_schema.metadata or {}), **source_metadata(source)})
     with recording_source(out, source):
-        write_batches(_regrouped(batches, table_schema), out, table_schema, _ROWS_PER_GROUP)
+        write_batches(_regrouped(batches, table_schema), out, table_schema, _ROWS_PER_GROUP, sorting_columns=ORDER)
 
 
 def write_batches(
