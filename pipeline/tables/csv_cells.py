@@ -8,7 +8,7 @@ from models.system.outside_text import FORMULA_PATTERN, GUARDED_FORMULA_PATTERN
 from pipeline.tables.arrow import pa, pc
 
 # The other columns of text hold hexadecimal digits and a closed list of words.
-_OUTSIDE_TEXT = ("error", "model")
+_OUTSIDE_TEXT = ("error", "model", "reviewed_label")
 _FIRST_CHARACTERS = ("=", "+", "-", "@", "\t", "\r", "'")
 
 

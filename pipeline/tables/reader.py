@@ -20,7 +20,7 @@ from pipeline.tables.foreign_format import (
 )
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import read_parquet
-from pipeline.tables.schema import FORMAT_KEY, schema
+from pipeline.tables.schema import FORMAT_KEY, OPTIONAL_FIELDS, schema
 
 _CSV_BLOCK_BYTES = 4 << 20
 _PARTITIONS = "date=*/*"
@@ -115,8 +115,10 @@ def rows_in(out: Path) -> int:
     return sum(batch.num_rows for batch in _batches(out, found))
 
 
-def read_rows(path: Path) -> pa.Table:
+def read_rows(path: Path, with_optional: bool = False) -> pa.Table:
     """Return the rows of a table, or of all partitions below a folder (of one name, the newest), sorted by name.
+
+    The columns are those of every table; `with_optional`, also those of `OPTIONAL_FIELDS` that some file has.
 
     Raises:
         InputMissingError: there is no table.
@@ -124,14 +126,14 @@ def read_rows(path: Path) -> pa.Table:
         OutputError: a file is damaged.
     """
     if not path.is_dir():
-        return _read_table(path)
+        return _read_table(path, with_optional)
     files = sorted(found for found in path.glob(_PARTITIONS) if found.suffix in _SUFFIXES and found.name[0] != ".")
     if not files:
         raise InputMissingError(f"{path} holds no date=.../*.parquet or *.csv")
-    tables = [_read_table(file) for file in files]
-    if any(table.schema.names != tables[0].schema.names for table in tables):
+    tables = [_read_table(file, with_optional) for file in files]
+    if len({top_k_of_rows(table) for table in tables}) > 1:
         raise UsageError(f"{path}: its files differ in their number of labels")
-    return _newest(pa.concat_tables(tables))
+    return _newest(pa.concat_tables(tables, promote_options="default"))
 
 
 def top_k_of_rows(rows: pa.Table) -> int:
@@ -210,12 +212,20 @@ def _csv_batches(out: Path, table_schema: pa.Schema) -> Iterator[pa.RecordBatch]
             yield pa.RecordBatch.from_arrays(from_csv_cells(batch).columns, schema=table_schema)
 
 
-def _read_table(path: Path) -> pa.Table:
+def _read_table(path: Path, with_optional: bool) -> pa.Table:
     found = table_format(path)
     if found is None:
         raise InputMissingError(f"{_told(path)} does not exist")
-    ours = schema(found.top_k)
+    # A column of such a name that does not hold text is another program's.
+    present = {field.name for field in found.extra if with_optional and _holds_text(field.type)}
+    ours = schema(found.top_k, [field for field in OPTIONAL_FIELDS if field.name in present])
     return pa.Table.from_batches(_batches(path, found), found.table_schema).select(ours.names).cast(ours)
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
 
 
 def _newest(rows: pa.Table) -> pa.Table:
