@@ -14,6 +14,7 @@ Examples:
   label-show labels.parquet --label cat            photos whose first label has the word "cat"
   label-show labels.parquet --max-prob .5 --sort prob    least certain first
   label-show labels.parquet --errors               files that could not be labelled, and why
+  label-show labels.parquet --reviewed             what persons said, beside the labels
   label-show labels.parquet --count                photos by label; with --errors, files by class of error
   label-show labels.parquet --limit 0 | grep tabby all rows
 
@@ -30,19 +31,25 @@ Exit codes: 0 shown, also when no row matches; 2 usage, or not a table of label-
 @click.option("--max-prob", type=click.FloatRange(0, 1), help="Only photos at most this certain.")
 @click.option("--errors", is_flag=True, help="Only files that could not be labelled.")
 @click.option("--unsure", is_flag=True, help="Only photos whose label is below the threshold.")
+@click.option("--reviewed", is_flag=True, help="Only photos of which a person said what they are, and what.")
 @click.option("--count", is_flag=True, help="Count by label, or with --errors by class of error.")
 @click.option(
     "--sort", type=click.Choice(["name", "prob"]), default="name", show_default=True, help="prob: least first."
 )
 @click.option("-n", "--limit", type=click.IntRange(0), default=50, show_default=True, help="Rows shown; 0 for all.")
 @click.version_option(package_name="label-dir")
-def command(table: Path, **query: object) -> int:
+def command(table: Path, reviewed: bool, **query: object) -> int:
     """Show rows of TABLE: a .parquet or .csv file of label-dir, or a folder of date=... partitions."""
     from jobs.cli.standard_streams import print_text
     from jobs.report.table_query import Query, show
+    from pipeline.errors import UsageError
+    from pipeline.reviews.reviewed_labels import read_reviewed_rows
     from pipeline.tables.reader import read_rows
 
-    lines, left_out = show(read_rows(table), Query(**query))  # type: ignore[arg-type]  # the options above
+    if reviewed and query["errors"]:
+        raise UsageError("--reviewed and --errors: only photos with a label are reviewed; give one of the two")
+    rows = read_reviewed_rows(table) if reviewed else read_rows(table)
+    lines, left_out = show(rows, Query(reviewed=reviewed, **query))  # type: ignore[arg-type]  # the options above
     for line in lines:
         print_text(line)
     if left_out:

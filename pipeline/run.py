@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from models.artifact import Artifact
 from pipeline.errors import InputMissingError, Interrupted, UsageError, output_errors
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.records import FileRef, Row, RunSummary
+from pipeline.reviews.review_file import reading_reviews, reviews_path
+from pipeline.reviews.reviewed_labels import reviewed_label_column
 from pipeline.sources.arguments import checked_out, refuse_missing_folder
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 from pipeline.system.file_lock import held_state
 from pipeline.tables.arrow import pa
+from pipeline.tables.derived_column import DerivedColumn, is_any_outdated
 from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit, refuse_if_gone
 from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.label_reuse import LabelReuse
@@ -37,7 +40,8 @@ class RunRequest:
     """Bring table `out` up to date with folder `photos`; `fresh` labels everything again.
 
     With `modified_since_us` (since 1970, UTC), only photos changed since then are in the table. `adopt` continues the
-    table of another folder, which was moved or renamed. `gone_limit` bounds how many rows may be removed.
+    table of another folder, which was moved or renamed. `gone_limit` bounds how many rows may be removed. `reviews` is
+    the file of what persons said, where it is not the one beside `out`.
     """
 
     photos: Path
@@ -51,6 +55,12 @@ class RunRequest:
     modified_since_us: int | None = None
     adopt: bool = False
     gone_limit: GoneLimit = DEFAULT_GONE_LIMIT
+    reviews: Path | None = None
+
+    @property
+    def reviews_path(self) -> Path:
+        """The file of what persons said; the run reads it where it is there."""
+        return self.reviews or reviews_path(self.out)
 
     @property
     def walk_rules(self) -> WalkRules:
@@ -84,7 +94,7 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
 
     Raises:
         UsageError: `out` has no known ending, is no file, or holds something else.
-        InputMissingError: `photos` is no folder, or cannot be listed.
+        InputMissingError: `photos` is no folder, or cannot be listed; the reviews are damaged.
         PhotosGoneError: more rows would be removed than `gone_limit` allows; the old table is untouched.
         OutputError: `out` cannot be written; the old table is untouched.
         LockedError: another run writes `out`.
@@ -97,6 +107,9 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
         with output_errors(out):
             state = stack.enter_context(held_state(state_of(out), str(request.out)))
         source = refuse_unusable_table(request.photos, request.out, request.plan.top_k, request.fresh, request.adopt)
+        # Reviews that cannot be read are found before hours of labelling, not after.
+        with reading_reviews(request.reviews_path):
+            pass
         return _Run(request, hooks, out, PartStore(state, request.plan.top_k, source), source, labeller).up_to_date()
 
 
@@ -167,13 +180,19 @@ class _Run:
             raise Interrupted(stop)
         self._refuse_if_gone(update)
         has_changed = self._labelled or self._reused or self._failed or update.removed or parts
+        derived = self._derived_columns()
+        has_new_reviews = is_any_outdated((batch for one in table for batch in one.batches()), derived)
         with output_errors(self._out):
             is_adopted = self._request.adopt and recorded_source(self._out) != self._source
-            if has_changed or is_adopted or not self._out.exists():
+            if has_changed or has_new_reviews or is_adopted or not self._out.exists():
                 rows = update.result(self._store.committed())
-                export(rows, self._out, self._top_k, self._source, self._extra_columns)
+                export(rows, self._out, self._top_k, self._source, self._extra_columns, derived)
             self._store.discard()
-        return self._summary(update, time.monotonic() - began_s)
+        return replace(self._summary(update, time.monotonic() - began_s), has_new_reviews=has_new_reviews)
+
+    def _derived_columns(self) -> list[DerivedColumn]:
+        column = reviewed_label_column(self._request.reviews_path)
+        return [] if column is None else [column]
 
     def _summary(self, update: IncrementalUpdate, elapsed_s: float) -> RunSummary:
         return RunSummary(

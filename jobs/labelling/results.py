@@ -76,6 +76,8 @@ def sentence(summary: RunSummary) -> str:
         parts.append(f"{summary.skipped_links} links skipped (--follow-links)")
     if summary.removed:
         parts.append(f"{summary.removed} gone")
+    if summary.has_new_reviews:
+        parts.append("new reviews taken over")
     if summary.unreadable_folders:
         parts.append(f"{summary.unreadable_folders} folders could not be listed")
     rate = f" ({summary.images_per_s:.0f} images/s)" if summary.labelling_s else ""

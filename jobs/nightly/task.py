@@ -18,6 +18,7 @@ from pipeline.datasets.partitioned_dataset import Published, days_by_exif, days_
 from pipeline.decoding.capture_date import days_taken
 from pipeline.errors import ExitCode, output_errors
 from pipeline.records import RunSummary
+from pipeline.reviews.review_file import reviews_path
 from pipeline.run import Hooks, RunRequest, run
 from pipeline.sources.file_names import display_name, file_system_name
 from pipeline.system.cpus import this_machine, usable_cores
@@ -49,7 +50,8 @@ def run_task(task: Task, hooks: Hooks) -> TaskResult:
         summary = run(request, hooks)
         published = _publish(task, request.out) if task.partition_by is not None else None
     result = _result(task, summary, published)
-    if task.report is not None and (_has_changed(result, published) or not task.report.exists()):
+    has_changed = summary.has_new_reviews or _has_changed(result, published)
+    if task.report is not None and (has_changed or not task.report.exists()):
         _write_report(task, task.report, published)
     return dataclasses.replace(result, elapsed_s=round(time.monotonic() - began_s, 3))
 
@@ -108,6 +110,8 @@ def request_of(task: Task) -> RunRequest:
     """Return the run that brings the task's table up to date; raises what the model cache raises."""
     out = task.output if task.partition_by is None else _index_of(task.output)
     request = run_request(LabelRequest(task.photos, out, task, max_gone=task.max_gone))
+    # The table of a dataset lies inside a hidden folder; what persons say of its photos lies beside the dataset.
+    request = dataclasses.replace(request, reviews=reviews_path(task.output))
     if task.keep_days is None or task.partition_by in ("exif", "run"):
         return request
     return dataclasses.replace(request, modified_since_us=_kept_since_s(task.keep_days) * 1_000_000)
@@ -120,7 +124,7 @@ def _kept_since_s(keep_days: int) -> int:
 
 
 def _publish(task: Task, index: Path) -> Published:
-    rows = read_rows(index)
+    rows = read_rows(index, with_optional=True)
     with output_errors(task.output):
         if task.partition_by == "exif":
             photos = task.photos.resolve()

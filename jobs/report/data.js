@@ -18,6 +18,8 @@ const element = (tag, className, text) => {
 };
 const percent = (permyriad) => (permyriad / 100).toFixed(permyriad < 9950 && permyriad >= 50 ? 0 : 1) + "%";
 const labelOf = (index, rank) => { const id = data.ids[rank][index]; return id < 0 ? "" : data.labels[id]; };
+const reviewedId = (index) => (data.reviewed === null ? -1 : data.reviewed[index]);
+const reviewedLabel = (index) => (reviewedId(index) < 0 ? "" : data.labels[reviewedId(index)]);
 const counted = (number) => number.toLocaleString("en");
 
 /* Thumbnails are chunks of base64 lines that the browser parses after this script; the latest chunks stay split. */

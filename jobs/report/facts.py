@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.tables.arrow import pa, pc
 from pipeline.tables.reader import top_k_of_rows
+from pipeline.tables.schema import REVIEWED_LABEL
 
 BINS = 20
 _LABELS_SHOWN = 12
@@ -36,7 +37,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Photos:
-    """The labelled photos, least certain first; `labels` and `permyriads` (of 10,000) hold one list per rank."""
+    """The labelled photos, least certain first; `labels` and `permyriads` (of 10,000) hold one list per rank.
+
+    `reviewed_labels` holds what persons said, None where they said nothing.
+    """
 
     names: list[str]
     labels: list[list[str | None]]
@@ -46,6 +50,7 @@ class Photos:
     size_bytes: list[int]
     mtimes_us: list[int]
     sha256s: list[str]
+    reviewed_labels: list[str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Facts:
     median_percent: float | None
     uncertain: int
     unsure: int
+    reviewed: int
     models: list[str]
     commonest: list[Bar]
     confidence: list[Bar]
@@ -67,7 +73,7 @@ class Facts:
 
 
 def facts_of(rows: pa.Table) -> Facts:
-    """Return the figures of a table as `pipeline.tables.reader.read_rows` gives it."""
+    """Return the figures of a table as `read_reviewed_rows` gives it."""
     is_labelled = pc.not_equal(rows.column("status"), pa.scalar("error"))
     labelled = rows.filter(is_labelled)
     labelled = labelled.take(pc.sort_indices(labelled, [("prob_1", "ascending"), ("file_name", "ascending")]))
@@ -81,6 +87,7 @@ def facts_of(rows: pa.Table) -> Facts:
         median_percent=float(np.median(confidence)) * 100 if len(confidence) else None,
         uncertain=int((confidence < _UNCERTAIN_BELOW).sum()),
         unsure=labelled.column("status").to_pylist().count("unsure"),
+        reviewed=labelled.num_rows - labelled.column(REVIEWED_LABEL.name).null_count,
         models=sorted({str(name) for name in rows.column("model").to_pylist()}),
         commonest=_bars(sorted(((str(name), count) for name, count in counts.items()), key=_rank)[:_LABELS_SHOWN]),
         confidence=_histogram(confidence),
@@ -101,6 +108,7 @@ def _photos(labelled: pa.Table) -> Photos:
         size_bytes=_column(labelled, "size_bytes"),
         mtimes_us=[value or 0 for value in labelled.column("mtime").cast(pa.int64()).to_pylist()],
         sha256s=_column(labelled, "sha256"),
+        reviewed_labels=_column(labelled, REVIEWED_LABEL.name),
     )
 
 

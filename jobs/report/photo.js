@@ -51,6 +51,7 @@ const facts = (index) => {
     ["Bytes", size < 1e6 ? (size / 1e3).toFixed(1) + " kB" : (size / 1e6).toFixed(1) + " MB"],
     ["Changed", new Date(data.mtimes[index] * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC"],
   ];
+  if (reviewedId(index) >= 0) entries.push(["A person said", reviewedLabel(index)]);
   return entries.flatMap(([term, value]) => [element("dt", "", term), element("dd", "", value)]);
 };
 const step = (by) => {

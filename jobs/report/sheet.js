@@ -2,7 +2,7 @@
 let searchTexts = null;
 const searchText = (index) => {
   if (searchTexts === null) {
-    searchTexts = data.names.map((name, i) => (name + "\n" + data.ids.map((_, rank) => labelOf(i, rank)).join("\n")).toLowerCase());
+    searchTexts = data.names.map((name, i) => (name + "\n" + data.ids.map((_, rank) => labelOf(i, rank)).join("\n") + "\n" + reviewedLabel(i)).toLowerCase());
   }
   return searchTexts[index];
 };
@@ -25,7 +25,13 @@ const clamped = (input, otherwise) => {
   const value = parseFloat(input.value);
   return Number.isFinite(value) ? Math.min(100, Math.max(0, value)) : otherwise;
 };
+const reviewFilters = {
+  yes: (index) => reviewedId(index) >= 0,
+  other: (index) => reviewedId(index) >= 0 && reviewedId(index) !== data.ids[0][index],
+  no: (index) => reviewedId(index) < 0,
+};
 const refresh = () => {
+  const isWanted = reviewFilters[byId("reviewed") ? byId("reviewed").value : ""];
   const text = inputs.text.value.trim().toLowerCase();
   const label = inputs.label.value === "" ? -1 : Number(inputs.label.value);
   const low = clamped(inputs.min, 0) * 100;
@@ -34,6 +40,7 @@ const refresh = () => {
   for (let index = 0; index < total; index++) {
     if (first[index] < low || first[index] > high) continue;
     if (label >= 0 && data.ids[0][index] !== label) continue;
+    if (isWanted && !isWanted(index)) continue;
     if (text && !searchText(index).includes(text)) continue;
     shown.push(index);
   }
@@ -86,6 +93,7 @@ const card = (index) => {
     line.append(element("span", "", labelOf(index, rank)), element("span", confidence, percent(probability)));
     text.append(line);
   }
+  if (reviewedId(index) >= 0) text.append(element("span", "reviewed", "✓ " + reviewedLabel(index)));
   const file = element("span", "file", data.names[index]);
   text.append(file);
   button.title = data.names[index];

@@ -13,11 +13,15 @@ from jobs.cli.columns import GAP, aligned, column_widths, display_width
 from models.system.outside_text import terminal_text
 from pipeline.tables.arrow import pa, pc
 from pipeline.tables.reader import top_k_of_rows
+from pipeline.tables.schema import REVIEWED_LABEL
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The rows to show, at most `limit` of them, in which order, or only their counts; None filters nothing."""
+    """The rows to show, at most `limit` of them, in which order, or only their counts; None filters nothing.
+
+    With `reviewed`, the rows have the column `reviewed_label`.
+    """
 
     label: str | None = None
     text: str | None = None
@@ -28,6 +32,7 @@ class Query:
     sort: str = "name"
     limit: int = 50
     unsure: bool = False
+    reviewed: bool = False
 
 
 def show(rows: pa.Table, query: Query) -> tuple[Iterator[str], int]:
@@ -39,7 +44,7 @@ def show(rows: pa.Table, query: Query) -> tuple[Iterator[str], int]:
     else:
         if query.sort == "prob" and not query.errors:
             found = found.take(pc.sort_indices(found, [("prob_1", "ascending"), ("file_name", "ascending")]))
-        heading, shown = _rows(found.slice(0, query.limit or None), query.errors)
+        heading, shown = _rows(found.slice(0, query.limit or None), query)
         total = found.num_rows
     return _lines(heading, shown), total - len(shown)
 
@@ -47,6 +52,8 @@ def show(rows: pa.Table, query: Query) -> tuple[Iterator[str], int]:
 def _matching(rows: pa.Table, query: Query) -> pa.Table:
     is_error = pc.equal(rows.column("status"), pa.scalar("error"))
     rows = rows.filter(is_error if query.errors else pc.invert(is_error))
+    if query.reviewed:
+        rows = rows.filter(pc.is_valid(rows.column(REVIEWED_LABEL.name)))
     if query.unsure:
         rows = rows.filter(pc.equal(rows.column("status"), pa.scalar("unsure")))
     if query.text:
@@ -67,24 +74,28 @@ def _matching(rows: pa.Table, query: Query) -> pa.Table:
 
 
 def _counted(rows: pa.Table, query: Query) -> tuple[list[str], list[list[str]]]:
-    names = [str(name) for name in rows.column("error" if query.errors else "label_1").to_pylist()]
+    column = "error" if query.errors else REVIEWED_LABEL.name if query.reviewed else "label_1"
+    names = [str(name) for name in rows.column(column).to_pylist()]
     counts = Counter(name.partition(":")[0] if query.errors else name for name in names)
     ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    return ["PHOTOS", "ERROR" if query.errors else "LABEL"], [[str(count), name] for name, count in ordered]
+    heading = "ERROR" if query.errors else "REVIEWED" if query.reviewed else "LABEL"
+    return ["PHOTOS", heading], [[str(count), name] for name, count in ordered]
 
 
-def _rows(rows: pa.Table, errors: bool) -> tuple[list[str], list[list[str]]]:
-    if errors:
+def _rows(rows: pa.Table, query: Query) -> tuple[list[str], list[list[str]]]:
+    if query.errors:
         return ["FILE", "ERROR"], [
             [str(row["file_name"]), str(row["error"])] for row in rows.select(["file_name", "error"]).to_pylist()
         ]
     ranks = range(1, top_k_of_rows(rows) + 1)
     shown = ["file_name", *(f"{kind}_{rank}" for rank in ranks for kind in ("label", "prob"))]
+    shown += [REVIEWED_LABEL.name] if query.reviewed else []
     cells = []
     for row in rows.select(shown).to_pylist():
         pairs = [_pair(row[f"label_{rank}"], row[f"prob_{rank}"]) for rank in ranks]
-        cells.append([str(row["file_name"]), *pairs])
-    return ["FILE", *(f"LABEL {rank}" for rank in ranks)], cells
+        said = [str(row[REVIEWED_LABEL.name])] if query.reviewed else []
+        cells.append([str(row["file_name"]), *said, *pairs])
+    return ["FILE", *(["REVIEWED"] if query.reviewed else []), *(f"LABEL {rank}" for rank in ranks)], cells
 
 
 def _pair(label: str | None, probability: float | None) -> str:

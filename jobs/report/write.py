@@ -23,8 +23,8 @@ from jobs.report.find_photos import find_photos, source_folder
 from models.system.atomic_file import replacing
 from pipeline.decoding.thumbnail import read_thumbnail
 from pipeline.errors import OutputError, UsageError, output_errors
+from pipeline.reviews.reviewed_labels import read_reviewed_rows
 from pipeline.sources.file_names import file_system_name
-from pipeline.tables.reader import read_rows
 
 # As many as one page of the contact sheet shows: the browser draws the first page while it reads the other chunks.
 THUMBNAILS_PER_CHUNK = 60
@@ -74,11 +74,12 @@ def write_report(
     thumbnails are made, and of how many.
 
     Raises:
-        InputMissingError: the table does not exist.
-        UsageError: `table` is not a table of label-dir, or `report` is no page of label-report.
+        InputMissingError: the table does not exist, or the reviews beside it are damaged.
+        UsageError: `table` is not a table of label-dir, the reviews are another program's, or `report` is no page of
+            label-report.
         OutputError: the page cannot be written.
     """
-    rows = read_rows(table)
+    rows = read_reviewed_rows(table)
     facts = facts_of(rows)
     report = report.resolve()
     refuse_foreign_page(report)
@@ -182,7 +183,8 @@ def _inert_json(value: object) -> str:
 
 def _data(facts: Facts, report: Path, shown: _ShownPhotos) -> Mapping[str, object]:
     photos = facts.photos
-    ids = {name: number for number, name in enumerate(sorted({str(x) for ranks in photos.labels for x in ranks if x}))}
+    columns = [*photos.labels, photos.reviewed_labels]
+    ids = {name: number for number, name in enumerate(sorted({str(x) for column in columns for x in column if x}))}
     return {
         "base": None if shown.folder is None else _relative_url(shown.folder, report.parent),
         "changed": sorted(shown.checked.changed),
@@ -193,6 +195,7 @@ def _data(facts: Facts, report: Path, shown: _ShownPhotos) -> Mapping[str, objec
             index: quote(os.fsencode(file_system_name(name))) for index, name in enumerate(photos.names) if "\\" in name
         },
         "ids": [[ids.get(str(label), -1) for label in rank] for rank in photos.labels],
+        "reviewed": [ids.get(str(label), -1) for label in photos.reviewed_labels] if facts.reviewed else None,
         "probs": photos.permyriads,
         "widths": photos.widths,
         "heights": photos.heights,

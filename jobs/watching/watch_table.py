@@ -33,5 +33,5 @@ def watch_table(request: LabelRequest, timings: WatchTimings) -> int:
 
 
 def _log_run(summary: RunSummary) -> None:
-    if summary.labelled or summary.copied or summary.failed or summary.removed:
+    if summary.labelled or summary.copied or summary.failed or summary.removed or summary.has_new_reviews:
         log_result(sentence(summary), labelled=summary.labelled, failed=summary.failed, removed=summary.removed)

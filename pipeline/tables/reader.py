@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from pipeline.tables.foreign_format import (
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import read_parquet
 from pipeline.tables.row_order import is_sorted_by_name, newest_of_each_name
-from pipeline.tables.schema import FORMAT_KEY, schema
+from pipeline.tables.schema import FORMAT_KEY, OPTIONAL_FIELDS, schema
 
 _PARTITIONS = "date=*/*"
 _SUFFIXES = (".parquet", ".csv")
@@ -117,8 +117,10 @@ def rows_in(out: Path) -> int:
     return sum(batch.num_rows for batch in _batches(out, found))
 
 
-def read_rows(path: Path) -> pa.Table:
+def read_rows(path: Path, with_optional: bool = False) -> pa.Table:
     """Return the rows of a table, or of all partitions below a folder (of one name, the newest), sorted by name.
+
+    The columns are those of every table; `with_optional`, also those of `OPTIONAL_FIELDS` that some file has.
 
     Raises:
         InputMissingError: there is no table.
@@ -126,18 +128,17 @@ def read_rows(path: Path) -> pa.Table:
         OutputError: a file is damaged.
     """
     if not path.is_dir():
-        found = _found_format(path)
-        return _table(found, _batches(path, found))
+        return _table(path, _batches, with_optional)
     files = sorted(found for found in path.glob(_PARTITIONS) if found.suffix in _SUFFIXES and found.name[0] != ".")
     if not files:
         raise InputMissingError(f"{path} holds no date=.../*.parquet or *.csv")
-    tables = [rows_as_stored(file) for file in files]
-    if any(table.schema.names != tables[0].schema.names for table in tables):
+    tables = [rows_as_stored(file, with_optional) for file in files]
+    if len({top_k_of_rows(table) for table in tables}) > 1:
         raise UsageError(f"{path}: its files differ in their number of labels")
-    return newest_of_each_name(pa.concat_tables(tables))
+    return newest_of_each_name(pa.concat_tables(tables, promote_options="default"))
 
 
-def rows_as_stored(path: Path) -> pa.Table:
+def rows_as_stored(path: Path, with_optional: bool = False) -> pa.Table:
     """Return all rows of one table or part in their order there, in which a name may have several rows.
 
     Raises:
@@ -145,8 +146,7 @@ def rows_as_stored(path: Path) -> pa.Table:
         UsageError: the file is not a table of label-dir.
         OutputError: the file is damaged.
     """
-    found = _found_format(path)
-    return _table(found, _stored_batches(path, found))
+    return _table(path, _stored_batches, with_optional)
 
 
 def top_k_of_rows(rows: pa.Table) -> int:
@@ -226,16 +226,22 @@ def _csv_batches(out: Path, table_schema: pa.Schema) -> Iterator[pa.RecordBatch]
             yield _checked(pa.RecordBatch.from_arrays(cells.columns, schema=table_schema), table_schema)
 
 
-def _found_format(path: Path) -> TableFormat:
+def _table(
+    path: Path, batches_of: Callable[[Path, TableFormat], Iterator[pa.RecordBatch]], with_optional: bool
+) -> pa.Table:
     found = table_format(path)
     if found is None:
         raise InputMissingError(f"{_told(path)} does not exist")
-    return found
+    # A column of such a name that does not hold text is another program's.
+    present = {field.name for field in found.extra if with_optional and _holds_text(field.type)}
+    ours = schema(found.top_k, [field for field in OPTIONAL_FIELDS if field.name in present])
+    return pa.Table.from_batches(batches_of(path, found), found.table_schema).select(ours.names).cast(ours)
 
 
-def _table(found: TableFormat, batches: Iterator[pa.RecordBatch]) -> pa.Table:
-    ours = schema(found.top_k)
-    return pa.Table.from_batches(batches, found.table_schema).select(ours.names).cast(ours)
+def _holds_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
 
 
 def _told(path: Path) -> str:

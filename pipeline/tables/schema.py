@@ -11,6 +11,10 @@ from pipeline.tables.arrow import pa
 FORMAT_KEY = b"label_dir"
 FORMAT_VERSION = b"1"
 _TIME = pa.timestamp("us", tz="UTC")
+# What a person said of the photo.
+REVIEWED_LABEL: pa.Field[Any] = pa.field("reviewed_label", pa.string())
+# Columns that a table has behind the others where there is something to say there.
+OPTIONAL_FIELDS = (REVIEWED_LABEL,)
 
 
 def schema(top_k: int, extra: Sequence[pa.Field[Any]] = ()) -> pa.Schema:

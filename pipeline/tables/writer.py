@@ -9,6 +9,7 @@ from typing import Any
 from models.system.atomic_file import replacing
 from pipeline.tables.arrow import pa, pa_csv, pq
 from pipeline.tables.csv_cells import to_csv_cells
+from pipeline.tables.derived_column import DerivedColumn, with_derived_fields, with_derived_values
 from pipeline.tables.row_order import ORDER
 from pipeline.tables.schema import schema
 from pipeline.tables.source import TableSource, recording_source, source_metadata
@@ -22,20 +23,23 @@ def export(
     top_k: int,
     source: TableSource | None = None,
     extra: Sequence[pa.Field[Any]] = (),
+    derived: Sequence[DerivedColumn] = (),
 ) -> None:
     """Write `batches`, sorted by file name, as `out` (Parquet or CSV by its ending), and record its `source`.
 
-    Batches without the `extra` columns have empty cells there. At every instant `out` is absent, the old table or the
-    new one.
+    Batches without the `extra` columns have empty cells there; the values of `derived` columns are those of now, for
+    all rows. At every instant `out` is absent, the old table or the new one.
 
     Raises:
         OSError: `out` cannot be written.
     """
-    table_schema = schema(top_k, extra)
+    table_schema = schema(top_k, with_derived_fields(extra, derived))
     if source is not None:
         table_schema = table_schema.with_metadata({**(table_schema.metadata or {}), **source_metadata(source)})
     with recording_source(out, source):
-        write_batches(_regrouped(batches, table_schema), out, table_schema, _ROWS_PER_GROUP, sorting_columns=ORDER)
+        # In large batches, because each lookup of a derived column costs the same for one row and for many.
+        rows = (with_derived_values(batch, derived) for batch in _regrouped(batches, table_schema))
+        write_batches(rows, out, table_schema, _ROWS_PER_GROUP, sorting_columns=ORDER)
 
 
 def write_batches(
@@ -74,5 +78,15 @@ def _regrouped(batches: Iterable[pa.RecordBatch], table_schema: pa.Schema) -> It
 
 
 def _with_all_columns(batch: pa.RecordBatch, table_schema: pa.Schema) -> pa.RecordBatch:
-    missing = [pa.nulls(batch.num_rows, field.type) for field in list(table_schema)[batch.num_columns :]]
-    return pa.RecordBatch.from_arrays([*batch.columns, *missing], schema=table_schema)
+    """Return `batch` with the columns of `table_schema`, found by their names; one that is not there is empty.
+
+    So is one of another type: a column of another program, whose place a derived column takes.
+    """
+    found = {
+        field.name: at for at, field in enumerate(batch.schema) if field.type == table_schema.field(field.name).type
+    }
+    columns = [
+        batch.column(found[field.name]) if field.name in found else pa.nulls(batch.num_rows, field.type)
+        for field in table_schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=table_schema)

@@ -12,6 +12,7 @@ from pipeline.labeller import Labeller
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.sd_notify import SdNotify
 from pipeline.records import FileRef, RunSummary
+from pipeline.reviews.review_file import review_stamps
 from pipeline.run import Hooks, RunRequest, run
 from pipeline.watching.control import LoopControl
 from pipeline.watching.event_supervisor import EventSupervisor, WatchIntervals
@@ -50,6 +51,7 @@ class TableWatch:
         self._event_supervisor = EventSupervisor(inbox, self._schedule, intervals, self._stats, control.wake, clock)
         self._labeller_supervisor = LabellerSupervisor(self._start_labeller, self._stats, clock)
         self._settled: dict[str, FileRef] | None = None
+        self._review_stamps: list[tuple[int, int]] = []
         self._failures = 0
         self._next_tick_s = clock()
         self._last_run_s = clock()
@@ -116,6 +118,8 @@ class TableWatch:
             on_walked=self._refuse_an_absent_inbox,
         )
         began_s = self._clock()
+        # Before the run reads the reviews: one that is made meanwhile is for the next run.
+        self._review_stamps = self._stamps_now()
         try:
             # A fresh run keeps no rows: the second one would remove those of all files that did not settle just now.
             summary = run(replace(self._request, fresh=self._request.fresh and is_first), hooks, labeller)
@@ -138,6 +142,10 @@ class TableWatch:
             return True
         return not self._tracker.notice(ref)
 
+    def _stamps_now(self) -> list[tuple[int, int]]:
+        assert self._request is not None
+        return review_stamps(self._request.reviews_path)
+
     def _refuse_an_absent_inbox(self) -> None:
         if reason := self._inbox.absence_reason():
             raise InputMissingError(f"{self._inbox.folder}: {reason}")
@@ -153,6 +161,7 @@ class TableWatch:
                 self._tracker.forget(self._inbox.row_name(path))
                 is_changed = True
         self._tracker.recheck(self._inbox.stat)
+        is_changed |= self._schedule.completed > 0 and self._stamps_now() != self._review_stamps
         if is_changed or self._tracker.ready_count:
             self._schedule.due_s = min(self._schedule.due_s, self._last_run_s + self._flush_s)
 

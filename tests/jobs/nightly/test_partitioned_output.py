@@ -13,6 +13,7 @@ from PIL import Image
 from models.artifact import Artifact
 from tests.conftest import Command, write_photos
 from tests.support.job_helpers import run_job, summary_of, write_job
+from tests.support.review_kit import review
 
 DAY_S = 86400
 # Calls `run` with a deadline that passes after a number of files, not at a time of day.
@@ -188,3 +189,25 @@ def test_a_partition_that_is_not_of_the_dataset_is_never_replaced_or_removed(
     done = run_job(write_job(tmp_path, tiny_model.path, {"s": lines.format("other")}))
     assert (done.returncode, f"holds the labels of {tmp_path}/photos" in done.stderr) == (2, True), done.stderr
     assert {path: path.read_bytes() for path in (tmp_path / "set").glob("date=*/*")} == before
+
+
+def test_reviews_beside_a_dataset_are_in_its_partitions_after_the_next_run(
+    tmp_path: Path, tiny_model: Artifact
+) -> None:
+    photos, dataset = tmp_path / "photos", tmp_path / "set"
+    first, second = write_photos(photos, 2)
+    _set_day(photos / first, "2026-01-01")
+    _set_day(photos / second, "2026-01-02")
+    task = f'photos = "{photos}"\noutput = "{dataset}"\npartition_by = "mtime"\nreport = "{tmp_path}/page.html"'
+    job = write_job(tmp_path, tiny_model.path, {"set": task})
+    assert run_job(job).returncode == 0
+    review(dataset, photos / first, "tiger")
+    assert (tmp_path / "set.reviews.sqlite").exists()
+    before = (tmp_path / "page.html").stat().st_mtime_ns
+    assert run_job(job).returncode == 0
+    frame = pd.read_parquet(dataset)
+    assert dict(zip(frame["file_name"], frame["reviewed_label"].fillna(""), strict=True)) == {
+        first: "tiger",
+        second: "",
+    }
+    assert (tmp_path / "page.html").stat().st_mtime_ns > before

@@ -7,6 +7,7 @@ import pytest
 
 from models.artifact import Artifact
 from tests.conftest import command_path, run_label_dir, write_photos
+from tests.support.review_kit import review
 
 
 def _show(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -60,3 +61,16 @@ def test_a_path_without_a_table_is_refused_with_its_exit_code(tmp_path: Path, na
     done = _show(name, cwd=tmp_path)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+
+
+def test_what_persons_said_is_shown_at_once_beside_the_labels_and_counted(tiny_model: Artifact, tmp_path: Path) -> None:
+    first, second, *_ = sorted(write_photos(tmp_path / "photos", 4))
+    assert run_label_dir(tiny_model, "photos", "out.parquet", cwd=tmp_path).returncode == 0
+    for name in (first, second):
+        review(tmp_path / "out.parquet", tmp_path / "photos" / name, "tiger")
+    shown = _show("out.parquet", "--reviewed", cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[:2] for line in shown] == [["FILE", "REVIEWED"], [first, "tiger"], [second, "tiger"]]
+    counted = _show("out.parquet", "--reviewed", "--count", cwd=tmp_path).stdout.splitlines()
+    assert [line.split() for line in counted] == [["PHOTOS", "REVIEWED"], ["2", "tiger"]]
+    refused = _show("out.parquet", "--reviewed", "--errors", cwd=tmp_path)
+    assert refused.returncode == 2

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from models.artifact import Artifact
+from pipeline.reviews.review_store import ReviewKind
 from tests.conftest import run_label_dir, write_photos
 from tests.jobs.report.test_label_report import write_page
 from tests.support.chromium import chromium, emulate_screen, needs_chromium, requested_urls
+from tests.support.review_kit import review
 
 pytestmark = needs_chromium
 
@@ -228,3 +230,24 @@ def test_the_page_fits_phones_and_desktops_in_light_and_dark(driver: Any, page: 
         assert (brightness < 60) == (scheme == "dark")
     finally:
         emulate_screen(driver, 1280, 900, "light")
+
+
+def test_reviewed_photos_have_a_mark_and_a_filter(
+    driver: Any, tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("reviewed")
+    first, second, third, _ = sorted(write_photos(folder / "photos", 4))
+    assert run_label_dir(tiny_model, "photos", "out.parquet", cwd=folder).returncode == 0
+    review(folder / "out.parquet", folder / "photos" / first, "<b>tiger</b>")
+    review(folder / "out.parquet", folder / "photos" / second, "white")
+    review(folder / "out.parquet", folder / "photos" / third, None, kind=ReviewKind.UNKNOWN)
+    write_page(folder, "out.parquet", "page.html")
+    driver.get((folder / "page.html").as_uri())
+    _wait_for_count(driver, "4 photos")
+    _set(driver, "sort", "name")
+    marks = "return [...document.querySelectorAll('.card .reviewed')].map(e => e.textContent)"
+    assert _run(driver, marks) == ["✓ <b>tiger</b>", "✓ white", "✓ unknown"]
+    for choice, names in (("yes", 3), ("other", 2), ("no", 1)):
+        _set(driver, "reviewed", choice)
+        _wait_for_count(driver, f"{names} of 4 photos")
+    assert driver.get_log("browser") == []

@@ -15,6 +15,7 @@ import pytest
 
 from models.artifact import Artifact
 from tests.conftest import command_path
+from tests.support.review_kit import review, reviewed
 from tests.support.watch_kit import digest
 from tests.support.watch_process import photo, wait_until
 
@@ -171,3 +172,14 @@ def test_a_fresh_watch_labels_everything_once_and_then_follows(tmp_path: Path, s
     assert set(_table(out)) == {"a.png", "b.png"}
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
+
+
+def test_a_review_is_in_the_table_without_a_change_of_the_folder(tmp_path: Path, start: Start) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out.parquet"
+    photos.mkdir()
+    (photos / "a.png").write_bytes(photo(1))
+    start("out.parquet", "--rescan", "1h")
+    wait_until(lambda: "a.png" in _table(out), "a row")
+    review(out, photos / "a.png", "tiger")
+    wait_until(lambda: "reviewed_label" in pq.read_schema(out).names, "the review in the table")
+    assert reviewed(out) == {"a.png": "tiger"}
