@@ -1,4 +1,4 @@
-"""The command `label-models VERB`: list, build, import, certify and time models."""
+"""The command `label-models VERB`: list, build, import, certify, export and time models."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def list_models(is_all: bool) -> None:
 
     print_text("\n".join(aligned([LISTED_COLUMNS, *listed_models()])))
     if is_all:
+        _require_build("listing torchvision's models")
         print_text("\n".join(other_names()))
 
 
@@ -71,6 +72,7 @@ def build(
     **parsed: Any,
 ) -> int:
     """Build ARCHITECTURE, of the zoo or torchvision, quantize it and certify it on this CPU."""
+    _require_build("building a model")
     from jobs.workshop.building import build_own, build_published
     from models.build_steps import Origin
     from models.label_file import read_labels
@@ -111,6 +113,7 @@ def import_file(
     **parsed: Any,
 ) -> int:
     """Import an ONNX classifier FILE, float32 [n, 3, side, side] to [n, classes], quantize and certify it."""
+    _require_build("importing a model")
     from jobs.workshop.building import import_onnx
     from models.label_file import read_labels
     from models.manifest import checked_name
@@ -130,6 +133,22 @@ def import_file(
     return _print_certificate(import_onnx(request, options, _notify))
 
 
+@command.command(
+    epilog=_epilog("label-models export shelf shelf.onnx", "label-dir -m shelf.onnx photos/ labels.parquet")
+)
+@click.argument("name")
+@click.argument("file", type=_FOLDER)
+def export(name: str, file: Path) -> int:
+    """Write the model NAME with its certificate into FILE.onnx, which label-dir -m FILE.onnx runs without torch."""
+    from jobs.cli.standard_streams import print_text
+    from jobs.workshop.export import export_model
+    from models.certification.certificate import MEGABYTE
+
+    exported = export_model(name, file, _notify)
+    print_text(f"{file}: {exported.model_id}, {exported.precision}, {file.stat().st_size / MEGABYTE:.2f} MB")
+    return 0 if exported.precision == "int8" else _REFUSED
+
+
 @command.command(epilog=_epilog("label-models certify efficientnet_lite0 --photos photos/"))
 @click.argument("name")
 @click.option("--photos", type=_FOLDER, metavar="PHOTOS", help="Photos to compare on.  [default: generated images]")
@@ -139,6 +158,7 @@ def certify(name: str, photos: Path | None, **parsed: Any) -> int:
 
     The true labels come from photos.csv or PHOTOS.csv (file_name, class_index or category), or from names of folders.
     """
+    _require_build("certifying a model")
     from jobs.workshop.building import certify_again
 
     return _print_certificate(certify_again(name, photos, take_options(CertificateOptions, parsed), _notify))
@@ -176,6 +196,7 @@ def bench(
     chart: Path | None,
 ) -> None:
     """Run NAME with every engine, each in a fresh process, in turn, and print the time and memory of each."""
+    _require_build("timing all engines")
     from jobs.cli.standard_streams import print_text
     from jobs.workshop.bench import as_text, measured_rows, random_model
     from models.system.cpu_kind import this_cpu
@@ -235,6 +256,7 @@ def teach(
     **parsed: Any,
 ) -> int:
     """Teach a model the classes that the folders in PHOTOS are, certify it on photos kept out, and write a report."""
+    _require_build("teaching")
     from jobs.cli.standard_streams import print_text
     from jobs.workshop.building import check_own_name
     from jobs.workshop.teaching import TeachOptions, teach_model
@@ -276,6 +298,13 @@ def _print_certificate(certificate: object) -> int:
         return _REFUSED
     print_text("\n".join(aligned(certificate.lines())))
     return 0 if certificate.passed else _REFUSED
+
+
+def _require_build(purpose: str) -> None:
+    """Raise InputMissingError where the packages that building a model needs are not installed."""
+    from models.system.installed import require_packages
+
+    require_packages(purpose, "torch", "onnx")
 
 
 def _per_channel(option: str, text: str) -> tuple[float, ...]:

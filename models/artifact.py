@@ -21,6 +21,9 @@ from models.system.outside_text import is_path_part
 
 FORMAT = "label-dir classifier 1"
 METADATA_FIELD, KEY_FIELD, VALUE_FIELD = 14, 1, 2
+# An exported file is its artifact and one entry more at the end. No label depends on this entry, so that it is not part
+# of the digest: rows of the artifact and rows of the exported file are of the same model.
+CERTIFICATE_KEY = "certificate"
 ID_DIGITS = 12
 # Of the options --input and --resize of label-models import.
 LARGEST_SIDE = 8192
@@ -41,9 +44,10 @@ class Thresholds:
 class Artifact:
     """The description of a classifier file.
 
-    `sha256` is of the whole file. `source` says where the weights came from, `calibration` what the activation ranges
-    were measured on, `validation` how the model agreed with fp32 when it was built; each is a JSON object, and empty
-    where nothing is known.
+    `sha256` is of the whole file but the certificate that an export adds. `source` says where the
+    weights came from, `calibration` what the activation ranges were measured on, `validation` how the model agreed with
+    fp32 when it was built; each is a JSON object, and empty where nothing is known. `certificate` is the JSON text in
+    an exported file, "" in any other.
     """
 
     path: Path
@@ -55,6 +59,7 @@ class Artifact:
     source: dict[str, Any]
     calibration: dict[str, Any]
     validation: dict[str, Any]
+    certificate: str = ""
 
     @property
     def model_id(self) -> str:
@@ -93,6 +98,7 @@ def read_artifact(path: Path) -> Artifact:
         entries = dict(_metadata(content))
     except (ValueError, IndexError, KeyError) as error:
         raise InputMissingError(f"{path} is damaged or no ONNX file") from error
+    certificate = entries.get(CERTIFICATE_KEY, "")
     if entries.get("format") != FORMAT:
         raise InputMissingError(
             f"{path} is no model built by label-models (label-models import makes one of another ONNX file)"
@@ -105,11 +111,12 @@ def read_artifact(path: Path) -> Artifact:
         artifact = Artifact(
             path=path,
             name=entries["name"],
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=hashlib.sha256(_without_certificate(content, certificate)).hexdigest(),
             precision="int8" if entries["precision"] == "int8" else "fp32",
             preprocessing=Preprocessing(Crop(**crop), normalisation),
             labels=_labels(entries["labels"]),
             **{name: json.loads(entries[name]) for name in JSON_OBJECTS},
+            certificate=certificate,
         )
         fault = _description_fault(artifact)
         # JSON can hold half a surrogate pair, which neither a table nor another model file takes.
@@ -119,6 +126,33 @@ def read_artifact(path: Path) -> Artifact:
     if fault:
         raise InputMissingError(f"{path} is damaged: {fault}")
     return artifact
+
+
+def with_certificate(content: bytes, certificate: str) -> bytes:
+    """The content of an artifact's file with a certificate, a JSON text, added to its end."""
+    return content + _certificate_entry(certificate)
+
+
+def _without_certificate(content: bytes, certificate: str) -> bytes:
+    return content.removesuffix(_certificate_entry(certificate)) if certificate else content
+
+
+def _certificate_entry(certificate: str) -> bytes:
+    """An ONNX file's field for one entry of metadata, key and value."""
+    texts = ((KEY_FIELD, CERTIFICATE_KEY.encode()), (VALUE_FIELD, certificate.encode()))
+    return _field(METADATA_FIELD, b"".join(_field(number, text) for number, text in texts))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint_of(len(content)) + content
+
+
+def _varint_of(value: int) -> bytes:
+    digits = bytearray()
+    while value > 127:
+        digits.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*digits, value])
 
 
 def _description_fault(artifact: Artifact) -> str:

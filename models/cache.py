@@ -17,7 +17,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from models.artifact import Artifact, Precision, read_artifact
-from models.certification.certificate import LARGEST_ARITHMETIC_ERROR, Certificate, read_certificate, write_certificate
+from models.certification.certificate import (
+    LARGEST_ARITHMETIC_ERROR,
+    Certificate,
+    certificate_of,
+    read_certificate,
+    write_certificate,
+)
 from models.engines import DEFAULT_ENGINE, EngineKind, engine_kind
 from models.errors import InputMissingError, ModelError, OutputError, UsageError, output_errors
 from models.manifest import (
@@ -33,6 +39,7 @@ from models.manifest import (
     write_manifest,
 )
 from models.system.atomic_file import write_atomically
+from models.system.installed import require_packages
 from models.system.isolated_call import Notify, isolated_call
 from models.zoo import SPECS
 
@@ -52,6 +59,8 @@ def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) ->
     for everything that takes time or is unusual. Raises LabelDirError.
     """
     kind = engine_kind(engine)
+    if kind.startswith("torch"):
+        require_packages(f"the engine {engine}", "torch")
     if model.endswith(".onnx"):
         return _from_path(Path(model), kind, notify)
     manifest = ensure_built(checked_name(model), notify)
@@ -141,6 +150,7 @@ def _build(model: str, reason: str, notify: Notify) -> None:
         raise InputMissingError(f"the model {model} {reason}: remove {manifest_path(model)} and build the model again")
     if old is not None and old.recipe == "" and reason != _FOREIGN_WEIGHTS:
         raise InputMissingError(f"the model {model} {reason}: build it again with label-models build")
+    require_packages(f"building the model {model}", "torch", "onnx")
     notify(f"model {model} {reason}: building it, once, in about {BUILD_SECONDS_USUAL} s")
     started = time.monotonic()
     from models.build_steps import prepare_published
@@ -237,7 +247,7 @@ def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
     path = certificate_path(artifact).with_suffix(".arithmetic")
     with _lock_if_writable(artifact.sha256, notify, ".arithmetic"):
         error = _kept_error(path)
-        if error is None:
+        if is_new := error is None:
             from models.certification.certify import arithmetic_error
 
             error = isolated_call(arithmetic_error, notify, artifact.path)
@@ -248,10 +258,19 @@ def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
             f"{artifact.path} is refused: this CPU's int8 kernels do not compute exactly, relative error {error:.1%}, "
             f"at most {LARGEST_ARITHMETIC_ERROR:.1%} allowed; use the model's fp32 form"
         )
-    notify(
-        f"{artifact.path} is int8 without its fp32 form: this CPU's arithmetic was checked, "
-        "the agreement of its labels with fp32 was not"
-    )
+    terms = certificate_of(artifact.certificate)
+    if terms is None or terms.model_id != artifact.model_id:
+        notify(
+            f"{artifact.path} is int8 without its fp32 form: this CPU's arithmetic was checked, "
+            "the agreement of its labels with fp32 was not"
+        )
+    elif not terms.agrees:
+        notify(f"{artifact.path} is not certified: {'; '.join(terms.faults)}")
+    elif is_new:
+        notify(
+            f"{artifact.path} is certified on this CPU: its arithmetic is exact, so that the agreement of "
+            f"{terms.top1_agreement:.1%} on {terms.images}, measured before the export, holds here"
+        )
 
 
 def _kept_error(path: Path) -> float | None:

@@ -7,11 +7,11 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.workshop.options import CertificateOptions, QuantizationOptions
 from jobs.workshop.photos import DecodedPhoto, decoded_sample, photos_of
 from models.artifact import Artifact, read_artifact
-from models.build_steps import Int8Request, Origin, prepare_import, prepare_int8, prepare_network
 from models.cache import RANDOM_SUFFIX, ensure_artifact, ensure_built, model_lock
 from models.certification.certificate import MEGABYTE, Certificate, read_certificate, write_certificate
 from models.certification.certify import certify
@@ -26,12 +26,16 @@ from models.manifest import (
     read_manifest,
     write_manifest,
 )
-from models.networks.onnx_import import ImportRequest
 from models.quantization.calibration_table import PHOTO_DIGITS, Calibration
 from models.samples import Photos
 from models.spec import Crop
 from models.system.isolated_call import Notify, isolated_call
 from models.zoo import SPECS
+
+# A runner lists its models without onnx, which these import.
+if TYPE_CHECKING:
+    from models.build_steps import Int8Request, Origin
+    from models.networks.onnx_import import ImportRequest
 
 SAMPLE_SEED = 11
 LISTED_COLUMNS = ("name", "classes", "pixels", "id", "int8 MB", "fp32 MB", "certificate")
@@ -63,6 +67,8 @@ def build_published(name: str, notify: Notify) -> Certificate | None:
 
 def build_own(origin: Origin, quantization: QuantizationOptions, notify: Notify) -> Certificate:
     """Build, calibrate and certify a network. Raises LabelDirError; the cache then stays as it was."""
+    from models.build_steps import prepare_network
+
     check_origin(origin)
     _check_photos(quantization)
     with model_lock(origin.name, notify), _removing_leftovers(origin.name):
@@ -72,6 +78,8 @@ def build_own(origin: Origin, quantization: QuantizationOptions, notify: Notify)
 
 def import_onnx(request: ImportRequest, quantization: QuantizationOptions, notify: Notify) -> Certificate:
     """Import, calibrate and certify an ONNX file. Raises LabelDirError; the cache then stays as it was."""
+    from models.build_steps import prepare_import
+
     check_own_name(request.name)
     _check_photos(quantization)
     with model_lock(request.name, notify), _removing_leftovers(request.name):
@@ -87,6 +95,8 @@ def certify_again(name: str, folder: Path | None, options: CertificateOptions, n
     photos = _unseen(folder, options.samples, calibration, int8, notify) if folder is not None else None
     certificate = isolated_call(certify, notify, int8.path, cache_folder() / manifest.fp32, photos, options.terms)
     if not certificate.passed:
+        from models.build_steps import Int8Request
+
         notify(f"{name} is {certificate.verdict()}; trying other recipes")
         request = Int8Request(options.terms, held_out=photos, known=calibration)
         certificate = _other_recipes(name, manifest, request, notify) or certificate
@@ -104,6 +114,8 @@ def _kept_calibration(path: Path, name: str) -> Calibration:
 
 def _other_recipes(name: str, manifest: Manifest, request: Int8Request, notify: Notify) -> Certificate | None:
     """Replace the model by another recipe and return its certificate; None where all recipes are refused."""
+    from models.build_steps import prepare_int8
+
     with model_lock(name, notify), _removing_leftovers(name):
         result = isolated_call(prepare_int8, notify, cache_folder(), manifest.fp32, request)
         if not result.certificate.passed:
@@ -145,6 +157,8 @@ def _listed(name: str) -> tuple[str, ...]:
 
 
 def _quantize(name: str, fp32: str, state: str, quantization: QuantizationOptions, notify: Notify) -> Certificate:
+    from models.build_steps import Int8Request, prepare_int8
+
     artifact = read_artifact(cache_folder() / fp32)
     photos = held_out = None
     if quantization.calibrate is not None:

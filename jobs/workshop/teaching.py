@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -87,8 +86,6 @@ def teach_model(options: TeachOptions, notify: Notify, on_photo: Callable[[int, 
     Raises LabelDirError.
     """
     started_s = time.monotonic()
-    if importlib.util.find_spec("torch") is None:
-        raise InputMissingError("teaching needs torch, which is not installed: pip install torch torchvision")
     if options.base not in SPECS:
         raise UsageError(f"there is no base {options.base}: {', '.join(SPECS)}")
     find_weights(SPECS[options.base].weights)

@@ -72,7 +72,7 @@ class Certificate:
                 f"this CPU's int8 kernels do not compute what they should: relative error {self.arithmetic_error:.1%}, "
                 f"at most {LARGEST_ARITHMETIC_ERROR:.1%} allowed"
             )
-        if not self.top1_agreement >= self.required_agreement:
+        if not self.agrees:
             faults.append(f"agreement {self.top1_agreement:.1%} is below {self.required_agreement:.1%}")
         if not self.speedup > REQUIRED_SPEEDUP:
             faults.append(f"int8 is not faster: {self.speedup:.2f} times fp32")
@@ -83,10 +83,19 @@ class Certificate:
         """Whether label-dir runs the int8 model."""
         return not self.faults
 
+    @property
+    def agrees(self) -> bool:
+        """Whether enough of the photos have the label of fp32, which holds on every CPU whose arithmetic is exact."""
+        return self.top1_agreement >= self.required_agreement
+
     def verdict(self) -> str:
         """One line: certified or not, with the figures that decide."""
         figures = f"agreement {self.top1_agreement:.1%} on {self.images}, {self.speedup:.2f} times the speed of fp32"
         return f"certified: {figures}" if self.passed else f"not certified: {'; '.join(self.faults)}"
+
+    def to_json(self) -> str:
+        """All figures as a JSON object, which `certificate_of` reads back."""
+        return json.dumps(asdict(self), indent=1)
 
     def lines(self) -> list[tuple[str, str]]:
         """All figures for people to read, as pairs of a name and a text."""
@@ -117,7 +126,7 @@ class Certificate:
 def write_certificate(path: Path, certificate: Certificate) -> None:
     """Write a certificate as JSON. Raises OutputError."""
     with output_errors(path):
-        write_atomically(path, json.dumps(asdict(certificate), indent=1).encode())
+        write_atomically(path, certificate.to_json().encode())
 
 
 def read_certificate(path: Path) -> Certificate | None:
@@ -126,9 +135,17 @@ def read_certificate(path: Path) -> Certificate | None:
     A certificate has figures of the right types, finite, and shares between 0 and 1.
     """
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return certificate_of(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def certificate_of(text: str) -> Certificate | None:
+    """The certificate in a JSON text, or None where it holds no certificate; see `read_certificate`."""
+    try:
+        document: dict[str, Any] = json.loads(text)
         certificate = Certificate(**document)
-    except (OSError, TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):
         return None
     return certificate if all(_is_possible(name, value) for name, value in asdict(certificate).items()) else None
 
