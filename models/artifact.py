@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from models.errors import InputMissingError
-from models.spec import Crop, Interpolation, Normalisation, Preprocessing
+from models.spec import DEFAULT_ENGINE, Crop, Interpolation, Normalisation, Preprocessing
 from models.system.outside_text import is_path_part
 
 FORMAT = "label-dir classifier 1"
@@ -44,10 +44,10 @@ class Thresholds:
 class Artifact:
     """The description of a classifier file.
 
-    `sha256` is of the whole file but the certificate that an export adds. `source` says where the
-    weights came from, `calibration` what the activation ranges were measured on, `validation` how the model agreed with
-    fp32 when it was built; each is a JSON object, and empty where nothing is known. `certificate` is the JSON text in
-    an exported file, "" in any other.
+    `sha256` is of the whole file but the certificate that an export adds. `source` says where the weights came from,
+    `calibration` what the activation ranges were measured on, `validation` how the model agreed with fp32 when it was
+    built; each is a JSON object, and empty where nothing is known. `certificate` is the JSON text in an exported file,
+    "" in any other. `engine` is not in the file: it is what a run chose to run the classifier with.
     """
 
     path: Path
@@ -60,11 +60,15 @@ class Artifact:
     calibration: dict[str, Any]
     validation: dict[str, Any]
     certificate: str = ""
+    engine: str = DEFAULT_ENGINE
 
     @property
     def model_id(self) -> str:
-        """The text of a table's `model` column: `name@` and the first 12 hexadecimal digits of `sha256`."""
-        return f"{self.name}@{self.sha256[:ID_DIGITS]}"
+        """The text of a table's `model` column: `name@` and the first 12 hexadecimal digits of `sha256`; then `+` and
+        the engine where it is not onnxruntime, because another engine changes some labels."""
+        # onnxruntime-fp32 is the same engine; its fp32 file has another sha256.
+        suffix = "" if self.engine.startswith(DEFAULT_ENGINE) else f"+{self.engine}"
+        return f"{self.name}@{self.sha256[:ID_DIGITS]}{suffix}"
 
     @property
     def thresholds(self) -> Thresholds:

@@ -6,15 +6,10 @@ that reads while another one builds sees the old model or the new one, never a m
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from models.artifact import Artifact, Precision, read_artifact
 from models.certification.certificate import (
@@ -24,8 +19,9 @@ from models.certification.certificate import (
     read_certificate,
     write_certificate,
 )
-from models.engines import DEFAULT_ENGINE, EngineKind, engine_kind
-from models.errors import InputMissingError, ModelError, OutputError, UsageError, output_errors
+from models.certification.engine_choice import Choice, chosen_engine, ensure_torch_int8
+from models.engines import AUTO_ENGINE, EngineKind, check_installed, engine_kind
+from models.errors import InputMissingError, ModelError, UsageError, output_errors
 from models.manifest import (
     Manifest,
     cache_folder,
@@ -35,16 +31,16 @@ from models.manifest import (
     manifest_path,
     read_manifest,
     recipe_key,
-    torch_int8_name,
     write_manifest,
 )
+from models.model_lock import kept_if_writable, lock_if_writable, model_lock
+from models.spec import DEFAULT_ENGINE
 from models.system.atomic_file import write_atomically
 from models.system.installed import require_packages
 from models.system.isolated_call import Notify, isolated_call
 from models.zoo import SPECS
 
 BUILD_SECONDS_USUAL = 20
-_SILENT_WAIT_S = 1.0
 RANDOM_WEIGHTS = "random"
 RANDOM_SUFFIX = "-random"
 _FOREIGN_WEIGHTS = "in the cache has other weights than its own"
@@ -58,15 +54,17 @@ def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) ->
     not run yet is certified first; where int8 is not certified, the artifact is the fp32 one. `notify` gets a sentence
     for everything that takes time or is unusual. Raises LabelDirError.
     """
-    kind = engine_kind(engine)
+    kind = "onnxruntime" if engine == AUTO_ENGINE else engine_kind(engine)
     if kind.startswith("torch"):
         require_packages(f"the engine {engine}", "torch")
+    if kind == "openvino":
+        check_installed(engine)
     if model.endswith(".onnx"):
-        return _from_path(Path(model), kind, notify)
+        return _from_path(Path(model), engine, kind, notify)
     manifest = ensure_built(checked_name(model), notify)
-    if kind == "onnxruntime":
-        return _certified(model, manifest, notify)
-    fp32 = _verified(model, manifest, "fp32")
+    if kind in ("onnxruntime", "openvino"):
+        return _by_int8(model, manifest, engine, notify)
+    fp32 = dataclasses.replace(_verified(model, manifest, "fp32"), engine=engine)
     if kind == "onnxruntime-fp32":
         return fp32
     if not manifest.state:
@@ -74,7 +72,7 @@ def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) ->
     if kind == "torch":
         return fp32
     notify(f"{engine} has no certificate: label-models bench {model} --engine torch --engine {engine} compares labels")
-    return dataclasses.replace(fp32, sha256=_ensure_torch_int8(fp32, engine, notify))
+    return dataclasses.replace(fp32, sha256=ensure_torch_int8(fp32, engine, notify))
 
 
 def ensure_built(model: str, notify: Notify) -> Manifest:
@@ -93,31 +91,6 @@ def ensure_built(model: str, notify: Notify) -> Manifest:
     if manifest is None:
         raise ModelError(f"the model {model} was built, but {reason}")
     return manifest
-
-
-@contextlib.contextmanager
-def model_lock(model: str, notify: Notify, purpose: str = "") -> Iterator[None]:
-    """Hold the lock under which a model's files, or its files for a `purpose`, are replaced; `notify` gets a sentence
-    where another process holds the lock for longer than a second.
-
-    Raises UsageError for an impossible name, OutputError where the folder or file of the lock cannot be made.
-    """
-    checked_name(model)
-    folder = cache_folder()
-    with output_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{model}{purpose}.lock"
-    lock = FileLock(path)
-    with output_errors(path):
-        try:
-            lock.acquire(timeout=_SILENT_WAIT_S)
-        except Timeout:
-            notify(f"waiting for another process that prepares the model {model} and holds {path}")
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _usable_manifest(model: str) -> tuple[Manifest | None, str]:
@@ -168,73 +141,52 @@ def _verified(model: str, manifest: Manifest, precision: Precision) -> Artifact:
     return artifact
 
 
-def _certified(model: str, manifest: Manifest, notify: Notify) -> Artifact:
-    """The int8 artifact if its certificate passes, else the fp32 one."""
-    int8 = _verified(model, manifest, "int8")
+def _by_int8(model: str, manifest: Manifest, asked: str, notify: Notify) -> Artifact:
+    """The int8 artifact with the engine that runs it here; the fp32 one where int8 is not certified."""
+    int8, fp32 = (_verified(model, manifest, precision) for precision in ("int8", "fp32"))
     certificate = read_certificate(certificate_path(int8)) or _measured(model, int8, manifest, notify)
+    engine = chosen_engine(Choice(int8, fp32, certificate, bool(manifest.state)), asked, notify)
+    if engine == "torch-int8":
+        return dataclasses.replace(fp32, sha256=ensure_torch_int8(fp32, engine, notify), engine=engine)
+    if engine != DEFAULT_ENGINE:
+        return dataclasses.replace(int8, engine=engine)
     if certificate.passed:
         return int8
     hint = f"label-models certify {model} --photos PHOTOS measures it on your photos"
     notify(f"running {model} in fp32, because its int8 form is {certificate.verdict()} ({hint})")
-    return _verified(model, manifest, "fp32")
+    return fp32
 
 
 def _measured(model: str, int8: Artifact, manifest: Manifest, notify: Notify) -> Certificate:
     """The certificate of a model that this kind of CPU has not run yet."""
     path = certificate_path(int8)
-    with _lock_if_writable(model, notify, ".certificate"):
+    with lock_if_writable(model, notify, ".certificate"):
         if (certificate := read_certificate(path)) is not None:
             return certificate
         notify(f"model {model} is new to this CPU: measuring int8 against fp32, once, in some seconds")
         from models.certification.certify import Terms, certify
 
         certificate = isolated_call(certify, notify, int8.path, cache_folder() / manifest.fp32, None, Terms())
-        with _kept_if_writable(notify):
+        with kept_if_writable(notify):
             write_certificate(path, certificate)
         notify(f"model {model} is {certificate.verdict()}")
         return certificate
 
 
-@contextlib.contextmanager
-def _lock_if_writable(model: str, notify: Notify, purpose: str) -> Iterator[None]:
-    """Hold a model's lock; without one in a cache that cannot be written, where a measurement is not kept either."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OutputError):
-            stack.enter_context(model_lock(model, notify, purpose))
-        yield
-
-
-@contextlib.contextmanager
-def _kept_if_writable(notify: Notify) -> Iterator[None]:
-    """Run a block that keeps a measurement; where the cache cannot be written, `notify` gets a sentence instead."""
-    try:
-        yield
-    except OutputError as error:
-        notify(f"the measurement is not kept, and the next run measures again: {error}")
-
-
-def _ensure_torch_int8(fp32: Artifact, engine: str, notify: Notify) -> str:
-    """The sha256 of the weights that torch quantized from a model; quantized first where they are missing."""
-    path = fp32.path.parent / torch_int8_name(fp32, engine)
-    with model_lock(fp32.name, notify, f".{engine}"):
-        if path.is_file():
-            return hashlib.sha256(path.read_bytes()).hexdigest()
-        notify(f"quantizing {fp32.name} for {engine} on generated images, once, in about {BUILD_SECONDS_USUAL} s")
-        from models.engines.torch_int8 import write_torch_int8
-
-        return isolated_call(write_torch_int8, notify, fp32.path, engine, None)
-
-
-def _from_path(path: Path, kind: EngineKind, notify: Notify) -> Artifact:
+def _from_path(path: Path, engine: str, kind: EngineKind, notify: Notify) -> Artifact:
     """The artifact in a file of the user's; an int8 one is checked as far as that is possible without its fp32 form."""
     if kind.startswith("torch"):
         raise UsageError(f"torch's engines run models by name, not files such as {path}")
     artifact = read_artifact(path)
     if artifact.precision == "fp32":
-        return artifact
+        return artifact if engine == AUTO_ENGINE else dataclasses.replace(artifact, engine=engine)
     if kind == "onnxruntime-fp32":
         raise UsageError(f"{path} is an int8 model: the engine onnxruntime runs it")
     certificate = read_certificate(certificate_path(artifact))
+    if engine != DEFAULT_ENGINE:
+        chosen = chosen_engine(Choice(artifact, certificate=certificate), engine, notify)
+        if chosen != DEFAULT_ENGINE:
+            return dataclasses.replace(artifact, engine=chosen)
     if certificate is None:
         _check_arithmetic(artifact, notify)
     elif not certificate.passed:
@@ -245,13 +197,13 @@ def _from_path(path: Path, kind: EngineKind, notify: Notify) -> Artifact:
 def _check_arithmetic(artifact: Artifact, notify: Notify) -> None:
     """Check this CPU's arithmetic on an int8 artifact, measured once for this kind of CPU. Raises InputMissingError."""
     path = certificate_path(artifact).with_suffix(".arithmetic")
-    with _lock_if_writable(artifact.sha256, notify, ".arithmetic"):
+    with lock_if_writable(artifact.sha256, notify, ".arithmetic"):
         error = _kept_error(path)
         if is_new := error is None:
             from models.certification.certify import arithmetic_error
 
             error = isolated_call(arithmetic_error, notify, artifact.path)
-            with _kept_if_writable(notify), output_errors(path):
+            with kept_if_writable(notify), output_errors(path):
                 write_atomically(path, f"{error:.6f}".encode())
     if not error <= LARGEST_ARITHMETIC_ERROR:
         raise InputMissingError(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# The model of a run that names none.
+# The model of a run that names none, and what runs it: onnxruntime's integers are the same on every CPU.
 DEFAULT_MODEL = "efficientnet_lite0"
+DEFAULT_ENGINE = "onnxruntime"
+DEFAULT_TOP_K = 3
 
 Interpolation = Literal["bilinear", "bicubic"]
 

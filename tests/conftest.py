@@ -95,6 +95,12 @@ def _build_default_model(cache: Path) -> None:
     program = "from models.cache import ensure_artifact; ensure_artifact('efficientnet_lite0', print)"
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True)
-    certificate = next((cache / "label-dir/models/certificates").iterdir())
+    certificates = cache / "label-dir/models/certificates"
+    certificate = next(certificates.glob("*-onnxruntime-*.json"))
     speeds = {"int8_images_per_s": 200.0, "fp32_images_per_s": 100.0}
     certificate.write_text(json.dumps({**json.loads(certificate.read_text()), **speeds}))
+    survey_path = next(certificates.glob("*-engines.json"))
+    survey = json.loads(survey_path.read_text())
+    for figures in survey["engines"]:
+        figures["images_per_s"] = 220.0 if figures["engine"] == "openvino" else 200.0
+    survey_path.write_text(json.dumps({**survey, "fp32_images_per_s": 100.0}))

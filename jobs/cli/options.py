@@ -15,8 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 import click
 
 from jobs.cli.duration_type import Duration
-from models.engines import DEFAULT_ENGINE
-from models.spec import DEFAULT_MODEL
+from models.spec import DEFAULT_ENGINE, DEFAULT_MODEL
 from pipeline.defaults import (
     DEFAULT_BATCH_SIZE,
     DEFAULT_MAX_BYTES,
@@ -87,7 +86,7 @@ class LabellingOptions:
     pool: Annotated[int | None, COUNT, Flag("Classifier processes.  [default: one per core]")] = None
     threads: Annotated[int | None, COUNT, Flag("Threads per classifier process.  [default: 1]")] = None
     topk: Annotated[int, Interval(ge=1, le=1000), Flag("Labels per photo.")] = DEFAULT_TOP_K
-    engine: Annotated[str, Flag("What runs the model.")] = DEFAULT_ENGINE
+    engine: Annotated[str, Flag("What runs the model; auto: the fastest here.")] = DEFAULT_ENGINE
     loader: Annotated[
         LoaderKind, Flag("Which DataLoader feeds the classifiers: ours or torch's.", type=_LoaderChoice())
     ] = DEFAULT_LOADER

@@ -96,15 +96,15 @@ def photos_of(request: LabelRequest) -> Iterator[FileRef]:
     return walk(request.photos.resolve(), rules, WalkCounts())
 
 
-def settings_of(options: LabellingOptions) -> Settings:
-    """Return the part of the options that decides the plan."""
+def settings_of(options: LabellingOptions, artifact: Artifact) -> Settings:
+    """Return the part of the options that decides the plan, with the engine that was chosen for the artifact."""
     return Settings(
         batch_size=options.batch_size,
         workers=options.workers,
         pool=options.pool,
         threads=options.threads,
         top_k=options.topk,
-        engine=options.engine,
+        engine=artifact.engine,
         loader=options.loader,
         timeout_s=options.timeout,
         limits=ReadLimits(options.max_bytes, options.max_pixels, options.follow_links),
@@ -128,8 +128,8 @@ def _is_first_run(request: LabelRequest) -> bool:
 
 def _plan(options: LabellingOptions, artifact: Artifact) -> LabellerPlan:
     machine = this_machine()
-    tuned = read_tuned(tuned_path(artifact.model_id, options.engine, machine))
-    return plan_for(machine, settings_of(options), tuned)
+    tuned = read_tuned(tuned_path(artifact.model_id, artifact.engine, machine))
+    return plan_for(machine, settings_of(options, artifact), tuned)
 
 
 def _run_request(request: LabelRequest, artifact: Artifact, plan: LabellerPlan) -> RunRequest:

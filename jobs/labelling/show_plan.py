@@ -24,7 +24,8 @@ def tune_and_keep(request: LabelRequest) -> None:
         InputMissingError: there is no photo to try plans on.
         OutputError: the result cannot be written.
     """
-    artifact, settings, machine = model_of(request), settings_of(request.options), this_machine()
+    artifact, machine = model_of(request), this_machine()
+    settings = settings_of(request.options, artifact)
     try:
         refs = list(islice(photos_of(request), _PHOTOS_TO_TUNE_WITH))
     except OSError as error:
@@ -38,7 +39,8 @@ def tune_and_keep(request: LabelRequest) -> None:
 
 def plan_lines(request: LabelRequest) -> list[str]:
     """Return the lines that say which plan a run of `request` would use, and why."""
-    artifact, settings, machine = model_of(request), settings_of(request.options), this_machine()
+    artifact, machine = model_of(request), this_machine()
+    settings = settings_of(request.options, artifact)
     path = tuned_path(artifact.model_id, settings.engine, machine)
     tuned = read_tuned(path)
     advice = f"kept in {path}" if tuned else "not tuned: label-dir --tune finds what is fastest with your photos"

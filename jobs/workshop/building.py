@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jobs.workshop.options import CertificateOptions, QuantizationOptions
 from jobs.workshop.photos import DecodedPhoto, decoded_sample, photos_of
 from models.artifact import Artifact, read_artifact
-from models.cache import RANDOM_SUFFIX, ensure_artifact, ensure_built, model_lock
+from models.cache import RANDOM_SUFFIX, ensure_artifact, ensure_built
 from models.certification.certificate import MEGABYTE, Certificate, read_certificate, write_certificate
 from models.certification.certify import certify
 from models.errors import InputMissingError, UsageError
@@ -26,6 +26,7 @@ from models.manifest import (
     read_manifest,
     write_manifest,
 )
+from models.model_lock import model_lock
 from models.quantization.calibration_table import PHOTO_DIGITS, Calibration
 from models.samples import Photos
 from models.spec import Crop

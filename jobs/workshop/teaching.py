@@ -15,11 +15,11 @@ import numpy as np
 from jobs.workshop.teaching_photos import DecodedPhotos, decoded, labelled_files
 from models.artifact import read_artifact
 from models.build_steps import Int8Request, prepare_int8
-from models.cache import model_lock
 from models.certification.certificate import LARGEST_ARITHMETIC_ERROR, Certificate, read_certificate, write_certificate
 from models.certification.certify import Terms
 from models.errors import InputMissingError, UsageError
 from models.manifest import Manifest, cache_folder, certificate_path, read_manifest, write_manifest
+from models.model_lock import model_lock
 from models.quantization.agreement import Logits, logits_of
 from models.quantization.calibration_table import Calibration
 from models.samples import Photos

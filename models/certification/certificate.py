@@ -63,11 +63,16 @@ class Certificate:
         return self.int8_images_per_s / self.fp32_images_per_s if self.fp32_images_per_s else math.nan
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the int8 kernels of this CPU compute what they should."""
+        return self.arithmetic_error <= LARGEST_ARITHMETIC_ERROR
+
+    @property
     def faults(self) -> list[str]:
         """The reasons why the model does not pass, with their figures; empty if it passes."""
         # NaN compares false with every bound, so each condition is what must hold.
         faults = []
-        if not self.arithmetic_error <= LARGEST_ARITHMETIC_ERROR:
+        if not self.is_exact:
             faults.append(
                 f"this CPU's int8 kernels do not compute what they should: relative error {self.arithmetic_error:.1%}, "
                 f"at most {LARGEST_ARITHMETIC_ERROR:.1%} allowed"

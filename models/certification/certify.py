@@ -15,6 +15,7 @@ import numpy.typing as npt
 from models.artifact import Artifact, read_artifact
 from models.certification.certificate import REQUIRED_AGREEMENT, Certificate
 from models.classifier import Classifier
+from models.engines import Engine
 from models.onnx_runtime import onnxruntime
 from models.quantization.agreement import Agreement, Logits, accuracy, agreement, logits_of, relative_error
 from models.samples import Photos, generated_images
@@ -45,7 +46,7 @@ def certify(notify: Notify, int8_path: Path, fp32_path: Path, photos: Photos | N
     CPU's arithmetic is exact, it holds here too. Raises InputMissingError for artifacts that cannot be read.
     """
     artifact, paths = read_artifact(int8_path), (int8_path, fp32_path)
-    images = photos or _generated(GENERATED_IMAGES, artifact)
+    images = photos or generated_photos(GENERATED_IMAGES, artifact)
     int8, fp32 = (logits_of(path, images.pixels, terms.threads) for path in paths)
     exact = logits_of(int8_path, images.pixels[:ARITHMETIC_IMAGES], terms.threads, as_int8=False)
     agreed, description = agreement(int8, fp32), images.description
@@ -80,24 +81,29 @@ def certify(notify: Notify, int8_path: Path, fp32_path: Path, photos: Photos | N
 def arithmetic_error(notify: Notify, int8_path: Path) -> float:
     """The relative error of this CPU's int8 kernels on generated images, without the model's fp32 form. Raises
     InputMissingError for an artifact that cannot be read."""
-    pixels = _generated(ARITHMETIC_IMAGES, read_artifact(int8_path)).pixels
+    pixels = generated_photos(ARITHMETIC_IMAGES, read_artifact(int8_path)).pixels
     given, exact = (logits_of(int8_path, pixels, 1, as_int8=as_int8) for as_int8 in (True, False))
     return relative_error(given, exact)
 
 
 def alternating_speeds(paths: Sequence[Path], terms: Terms) -> list[float]:
-    """Images/s of each artifact: medians over rounds in which every artifact runs once, so that other work on the
-    machine slows all of them down alike."""
-    engines = [Classifier(path, terms.threads, 1) for path in paths]
-    batch = _generated(2, read_artifact(paths[0])).pixels[np.arange(terms.batch_size) % 2]
+    """Images/s of each artifact by onnxruntime, as `engine_speeds` measures."""
+    return engine_speeds([Classifier(path, terms.threads, 1) for path in paths], read_artifact(paths[0]), terms)
+
+
+def engine_speeds(engines: Sequence[Engine], artifact: Artifact, terms: Terms) -> list[float]:
+    """Images/s of each engine on photos for an artifact: medians over rounds in which every engine runs once, so that
+    other work on the machine slows all of them down alike. With one thread, the seconds are those of the CPU."""
+    clock = time.process_time if terms.threads == 1 else time.perf_counter
+    batch = generated_photos(2, artifact).pixels[np.arange(terms.batch_size) % 2]
     for engine in engines:
         engine.warm_up(terms.batch_size)
     seconds: list[list[float]] = [[] for _ in engines]
     for _ in range(terms.rounds):
         for engine, times in zip(engines, seconds, strict=True):
-            started = time.perf_counter()
+            started = clock()
             engine.classify(batch)
-            times.append(time.perf_counter() - started)
+            times.append(clock() - started)
     return [terms.batch_size / statistics.median(times) for times in seconds]
 
 
@@ -120,6 +126,7 @@ def _accuracies(int8: Logits, fp32: Logits, classes: npt.NDArray[np.int64]) -> d
     return {"int8_top1": quantized.top1, "int8_top3": quantized.top3, "fp32_top1": exact.top1, "fp32_top3": exact.top3}
 
 
-def _generated(count: int, artifact: Artifact) -> Photos:
+def generated_photos(count: int, artifact: Artifact) -> Photos:
+    """Generated images that calibrated no model, of the size that the artifact reads."""
     pixels = generated_images(count, artifact.preprocessing.crop.crop_size, GENERATED_SEED)
     return Photos(pixels, f"{count} generated images")

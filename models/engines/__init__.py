@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -10,12 +13,13 @@ from models.errors import UsageError
 if TYPE_CHECKING:
     from models.classifier import Pixels, TopK
 
-EngineKind = Literal["onnxruntime", "onnxruntime-fp32", "torch", "torch-int8"]
+EngineKind = Literal["onnxruntime", "onnxruntime-fp32", "openvino", "torch", "torch-int8"]
 
 # Engine -> the built form of a model that it runs.
 ENGINES: dict[str, EngineKind] = {
     "onnxruntime": "onnxruntime",
     "onnxruntime-fp32": "onnxruntime-fp32",
+    "openvino": "openvino",
     "torch": "torch",
     "torch-channels-last": "torch",
     "torchscript": "torch",
@@ -26,7 +30,10 @@ ENGINES: dict[str, EngineKind] = {
     "torch-int8-fbgemm": "torch-int8",
     "torch-int8-onednn": "torch-int8",
 }
-DEFAULT_ENGINE = "onnxruntime"
+# The fastest of the int8 engines that is right on this CPU; `models.certification.engine_choice` chooses.
+AUTO_ENGINE = "auto"
+# The engines that `auto` chooses from, and the package of each. The default comes first.
+INT8_ENGINES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch-int8": "torch"}
 
 
 class Engine(Protocol):
@@ -42,14 +49,29 @@ class Engine(Protocol):
 def engine_kind(name: str) -> EngineKind:
     """The built form of a model that the engine runs. Raises UsageError for an unknown name."""
     if name not in ENGINES:
-        raise UsageError(f"there is no engine called {name}; the engines are {', '.join(ENGINES)}")
+        raise UsageError(f"there is no engine called {name}; the engines are {', '.join([AUTO_ENGINE, *ENGINES])}")
     return ENGINES[name]
 
 
 def import_engine(name: str) -> None:
     """Import what the engine needs where that is little, so that processes forked from this one share it."""
-    if not engine_kind(name).startswith("torch"):
+    if engine_kind(name).startswith("onnxruntime"):
         import models.classifier  # noqa: F401
+
+
+def installed_versions(engines: Iterable[str]) -> dict[str, str]:
+    """Those of INT8_ENGINES that are installed, with the versions of their packages."""
+    versions = {}
+    for engine in engines:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[engine] = metadata.version(INT8_ENGINES[engine])
+    return versions
+
+
+def check_installed(engine: str) -> None:
+    """Raise UsageError where an engine that comes with an extra is not installed."""
+    if engine in INT8_ENGINES and not installed_versions([engine]):
+        raise UsageError(f"the engine {engine} is not installed: pip install 'label-dir[{engine}]'")
 
 
 def load_engine(name: str, artifact_path: Path, threads: int, top_k: int, cpus: tuple[int, ...] = ()) -> Engine:
@@ -58,7 +80,12 @@ def load_engine(name: str, artifact_path: Path, threads: int, top_k: int, cpus: 
     `artifact_path` is the path of the artifact that `models.cache.ensure_artifact` gave for this engine. Only torch's
     engines import torch. Raises LabelDirError.
     """
-    if not engine_kind(name).startswith("torch"):
+    kind = engine_kind(name)
+    if kind == "openvino":
+        from models.engines.openvino_engine import OpenVinoClassifier
+
+        return OpenVinoClassifier(artifact_path, threads, top_k)
+    if not kind.startswith("torch"):
         from models.classifier import Classifier
 
         return Classifier(artifact_path, threads, top_k, cpus)

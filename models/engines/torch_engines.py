@@ -15,6 +15,7 @@ from models.artifact import Artifact, read_artifact
 from models.classifier import Pixels, TopK, check_finite
 from models.engines.torch_int8 import dynamic_int8, load_torch_int8
 from models.engines.torch_weights import load_torch_module
+from models.quantization.agreement import IMAGES_PER_RUN, Logits
 
 Module = torch.nn.Module
 
@@ -67,11 +68,27 @@ class TorchClassifier:
     def classify(self, pixels: Pixels) -> TopK:
         """The k likeliest classes of each photo; `pixels` uint8 [n, side, side, 3] RGB."""
         with torch.inference_mode():
-            photos = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
-            normalised = ((photos - self._mean) / self._std).to(self._form.precision)
-            logits = self._module(normalised.contiguous(memory_format=self._form.memory_format))
-            best, ids = torch.topk(torch.softmax(logits.float(), dim=1), self._top_k, dim=1)
+            best, ids = torch.topk(torch.softmax(self._logits(pixels), dim=1), self._top_k, dim=1)
         return TopK(ids.to(torch.int32).numpy(), best.numpy(), np.ones(len(ids), np.float32))
+
+    def logits(self, pixels: Pixels) -> Logits:
+        """Logits float32 [n, classes] of uint8 [n, side, side, 3], n > 0."""
+        with torch.inference_mode():
+            starts = range(0, len(pixels), IMAGES_PER_RUN)
+            parts = [self._logits(pixels[start : start + IMAGES_PER_RUN]).numpy() for start in starts]
+        return np.concatenate(parts)
+
+    def _logits(self, pixels: Pixels) -> torch.Tensor:
+        photos = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+        normalised = ((photos - self._mean) / self._std).to(self._form.precision)
+        logits: torch.Tensor = self._module(normalised.contiguous(memory_format=self._form.memory_format))
+        return logits.float()
+
+
+def torch_int8_logits(artifact: Artifact, pixels: Pixels, kernels: str) -> Logits:
+    """The logits of torch's int8 weights by some of torch's `kernels`, of BACKENDS. Raises InputMissingError."""
+    module = load_torch_int8(artifact, "torch-int8", kernels)
+    return TorchClassifier(artifact, module, 1, TorchForm()).logits(pixels)
 
 
 def load_torch_engine(name: str, artifact_path: Path, threads: int, top_k: int) -> TorchClassifier:

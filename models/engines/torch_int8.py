@@ -59,10 +59,13 @@ def write_torch_int8(notify: Notify, fp32_path: Path, engine: str, pixels: Pixel
     return hashlib.sha256(stream.getvalue()).hexdigest()
 
 
-def load_torch_int8(artifact: Artifact, engine: str) -> Module:
-    """The quantized network with the weights of its state dict. Raises InputMissingError."""
+def load_torch_int8(artifact: Artifact, engine: str, kernels: str = "") -> Module:
+    """The quantized network with the weights of its state dict, run by the engine's kernels or by other `kernels` of
+    BACKENDS. Raises InputMissingError."""
     path = artifact.path.parent / torch_int8_name(artifact, engine)
-    module = _quantized(_with_observers(artifact, engine, None))
+    observed = _with_observers(artifact, engine, None)
+    torch.backends.quantized.engine = kernels or BACKENDS[engine]
+    module = _quantized(observed)
     try:
         with warnings.catch_warnings(action="ignore"):
             module.load_state_dict(torch.load(path, weights_only=True))

@@ -7,9 +7,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.networks.graph import IR_VERSION, PHOTO_TENSOR, Array, Graph
-from models.spec import Preprocessing
+from models.spec import DEFAULT_TOP_K, Preprocessing
 
-DEFAULT_TOP_K = 3
 PHOTOS, TOP_K, PROBABILITIES, IDS, LOGITS = "photos", "k", "probabilities", "ids", "logits"
 # How like any class of a taught model a photo is, and the class means that this is measured against.
 FAMILIARITY, MEANS = "familiarity", "familiarity.means"

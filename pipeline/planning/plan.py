@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models.engines import DEFAULT_ENGINE
+from models.spec import DEFAULT_ENGINE
 from pipeline.defaults import DEFAULT_BATCH_SIZE, DEFAULT_PHOTO_TIMEOUT_S, DEFAULT_TOP_K
 from pipeline.labeller import LabellerPlan
 from pipeline.loading.loader import LoaderPlan

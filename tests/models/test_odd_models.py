@@ -16,13 +16,15 @@ import torch
 from filelock import FileLock
 
 from models import cache as model_cache
+from models import model_lock as locks
 from models.artifact import Artifact, metadata_of, read_artifact
-from models.cache import ensure_artifact, model_lock
+from models.cache import ensure_artifact
 from models.certification.certificate import Certificate, read_certificate, write_certificate
 from models.classifier import Classifier
 from models.errors import InputMissingError, OutputError, UsageError
 from models.label_file import read_labels
 from models.manifest import Manifest, cache_folder, certificate_path, read_manifest
+from models.model_lock import model_lock
 from models.networks.checkpoint import read_checkpoint
 from tests.support.tiny_model import write_tiny_model
 
@@ -193,7 +195,7 @@ def test_case_26_a_measurement_that_cannot_be_kept_is_reported_and_the_run_goes_
         raise OutputError("the cache cannot be written: Read-only file system")
 
     monkeypatch.setattr(model_cache, "isolated_call", lambda *_: PASSED)
-    monkeypatch.setattr(model_cache, "model_lock", unwritable)
+    monkeypatch.setattr(locks, "model_lock", unwritable)
     monkeypatch.setattr(model_cache, "write_certificate", unwritable)
     notices: list[str] = []
     manifest = Manifest("", "", "", "", "")
