@@ -150,7 +150,8 @@ class Row:
 class RunSummary:
     """The counts of a run, for its last line and its exit code.
 
-    `copied` counts photos that took the labels of a row with the same bytes. `failed` counts error rows made in this
+    `unsure` counts those of the `labelled` photos whose label is below a threshold. `copied` counts photos that took
+    the labels of a row with the same bytes. `failed` counts error rows made in this
     run; `kept_failed_by_class` counts the error rows among the `kept` rows.
     """
 
@@ -167,6 +168,7 @@ class RunSummary:
     out: Path
     is_cut_short: bool = False
     copied: int = 0
+    unsure: int = 0
     kept_failed_by_class: Mapping[str, int] = field(default_factory=dict)
 
     @property
