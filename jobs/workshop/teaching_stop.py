@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from jobs.cli.signals import StopSignals
 from models.errors import StoppedError
@@ -22,10 +23,17 @@ _GRACE_S = 600
 _SIGTERM = 15
 
 
+class Signals(Protocol):
+    """Tells which signal asked for a stop."""
+
+    def requested(self) -> int:
+        """The number of the first signal, 0 while there is none."""
+
+
 class TeachingStop:
     """What the signals asked for, and what is done about it at each sign of progress."""
 
-    def __init__(self, signals: StopSignals):
+    def __init__(self, signals: Signals):
         self._signals = signals
         self.file: Path | None = None
 
