@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +37,10 @@ MOST_NEW = 0.1
 
 @dataclass(frozen=True, slots=True)
 class TeachOptions:
-    """What the command line asked for; paths as they were given, None where they were not."""
+    """What the command line asked for; paths as they were given, None where they were not.
+
+    With `epochs` training takes as long as it takes; those and `bfloat16` are for measuring.
+    """
 
     folder: Path
     name: str
@@ -51,6 +55,8 @@ class TeachOptions:
     unknown: Path | None = None
     fresh: bool = False
     is_quantization_aware: bool = False
+    epochs: float | None = None
+    bfloat16: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ def teach_model(
             base=options.base,
             photos=found.photos,
             minutes=options.minutes,
-            deadline_s=started_s + 60 * options.minutes * (1 - SHARE_AFTER_TRAINING),
+            deadline_s=_deadline_s(options, started_s),
             threads=cores,
             seed=options.seed,
             precision=options.precision,
@@ -112,6 +118,8 @@ def teach_model(
             stop_file=scratch.stop_file,
             memory_mb=options.memory_mb,
             is_quantization_aware=options.is_quantization_aware,
+            epochs=options.epochs,
+            bfloat16=options.bfloat16,
             remembered=remembered,
             weights=weights,
         )
@@ -122,6 +130,12 @@ def teach_model(
         if is_better:
             put_in_place(model, found.photos, lesson)
     return _taught_model(found, lesson, model, remembered, is_better, time.monotonic() - started_s)
+
+
+def _deadline_s(options: TeachOptions, started_s: float) -> float:
+    if options.epochs is not None:
+        return math.inf
+    return started_s + 60 * options.minutes * (1 - SHARE_AFTER_TRAINING)
 
 
 def _teach(notify: Notify, request: TeachRequest) -> Lesson:

@@ -22,6 +22,8 @@ class TeachRequest:
     More than `memory_mb` of memory is avoided by computing activations twice. With `is_quantization_aware` the last
     epochs train with weights and activations rounded as in int8. Training ends early once `stop_file` exists.
 
+    `epochs` and `bfloat16` take the place of what the minutes and this CPU say, to measure one recipe everywhere.
+
     `remembered` and `weights` are those of the model as it was taught before, if it is only to learn what is new.
     """
 
@@ -36,6 +38,8 @@ class TeachRequest:
     stop_file: Path
     memory_mb: float
     is_quantization_aware: bool = False
+    epochs: float | None = None
+    bfloat16: bool | None = None
     remembered: Remembered | None = None
     weights: Path | None = None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -58,7 +58,8 @@ def teach(notify: Notify, request: TeachRequest) -> Lesson:
     if count < 2:
         raise UsageError(f"there is one class only, {photos.labels[0]!r}: two are needed to tell apart")
     network = TeachableNetwork(request.base, read_checkpoint(find_weights(SPECS[request.base].weights)), count)
-    network.recomputes = memory_mb(request.base, computes_bfloat16()) > request.memory_mb
+    network.uses_bfloat16 = computes_bfloat16() if request.bfloat16 is None else request.bfloat16
+    network.recomputes = memory_mb(request.base, network.uses_bfloat16) > request.memory_mb
     material = _material(notify, network, request)
     training = np.flatnonzero(~material.held)
     if not (photos.classes[training] != UNKNOWN).any():
@@ -68,10 +69,12 @@ def teach(notify: Notify, request: TeachRequest) -> Lesson:
         request.minutes,
         request.base,
         request.threads,
-        computes_bfloat16(),
+        network.uses_bfloat16,
         network.recomputes,
         request.is_quantization_aware,
     )
+    if request.epochs is not None:
+        planned = replace(planned, epochs=request.epochs)
     trained = None
     if request.weights is None:
         trained = _trained(notify, network, request, planned, training)

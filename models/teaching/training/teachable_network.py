@@ -98,7 +98,7 @@ class TeachableNetwork(nn.Module):
     """float32 [n, 3, side, side], normalised -> logits float32 [n, classes].
 
     With `recomputes`, a block computes what its gradient needs once more, and keeps only its input until then. With
-    `rounds`, convolutions round as int8 does, in float32.
+    `rounds`, convolutions round as int8 does, in float32. `uses_bfloat16` tells the training what to compute in.
     """
 
     def __init__(self, name: str, published: StateDict, classes: int):
@@ -112,7 +112,7 @@ class TeachableNetwork(nn.Module):
         self.head = nn.Linear(base._fc.in_features, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.recomputes = False
+        self.recomputes, self.uses_bfloat16 = False, False
         self.taught_head = (self.head.weight.detach(), self.head.bias.detach())
         self._freeze()
 

@@ -56,8 +56,8 @@ def computes_bfloat16() -> bool:
 
 
 def autocast(network: TeachableNetwork) -> torch.autocast:
-    """bfloat16 where the CPU computes it, and where values are not rounded in float32 as it is."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=computes_bfloat16() and not network.rounds)
+    """bfloat16 where the network uses it, but not where values are rounded, which is done in float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=network.uses_bfloat16 and not network.rounds)
 
 
 def keep_freed_memory() -> None:
