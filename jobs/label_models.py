@@ -238,6 +238,7 @@ def bench(
     "--memory", type=click.IntRange(500), default=2000, show_default=True, help="MB; above it, slower in less memory."
 )
 @click.option("--fresh", is_flag=True, help="Teach the whole network again, even where only a few photos are new.")
+@click.option("--qat", is_flag=True, help="End with quantization-aware training, which brought nothing where measured.")
 @click.option("--report", type=_FOLDER, metavar="HTML", help="Where the report goes.  [default: NAME-teaching.html]")
 @with_options(CertificateTerms)
 def teach(
@@ -252,6 +253,7 @@ def teach(
     seed: int,
     memory: int,
     fresh: bool,
+    qat: bool,
     report: Path | None,
     **parsed: Any,
 ) -> int:
@@ -261,6 +263,7 @@ def teach(
     from jobs.workshop.building import check_own_name
     from jobs.workshop.teaching import TeachOptions, teach_model
     from jobs.workshop.teaching_page import check_replaceable, write_teaching_report
+    from jobs.workshop.teaching_stop import teaching_stop
     from jobs.workshop.teaching_summary import summary, teaching_bar
     from models.manifest import checked_name
 
@@ -280,11 +283,14 @@ def teach(
         held_out=held_out,
         unknown=unknown,
         fresh=fresh,
+        is_quantization_aware=qat,
     )
-    with teaching_bar(_notify) as (notify, on_photo):
-        taught = teach_model(options, notify, on_photo)
+    with teaching_stop() as stop, teaching_bar(_notify) as (notify, on_photo):
+        taught = teach_model(options, notify, on_photo, stop)
         write_teaching_report(page, name, taught)
-    print_text("\n".join(summary(name, taught, page)))
+        print_text("\n".join(summary(name, taught, page)))
+        if stop.requested():
+            return 128 + stop.requested()
     return 0 if taught.certificate.passed else _REFUSED
 
 

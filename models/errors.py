@@ -47,6 +47,12 @@ class OutputError(LabelDirError):
     exit_code = ExitCode.OUTPUT_UNWRITABLE
 
 
+class StoppedError(LabelDirError):
+    """A person or the system stopped the command before there was anything to keep."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
 class ModelError(LabelDirError):
     """A model cannot be built or run, for a reason that lies in this program."""
 

@@ -153,9 +153,10 @@ class Row:
 class RunSummary:
     """The counts of a run, for its last line and its exit code.
 
-    `copied` counts photos that took the labels of a row with the same bytes. `failed` counts error rows made in this
-    run; `kept_failed_by_class` counts the error rows among the `kept` rows. `has_new_reviews` tells that persons have
-    said something of the table's photos since its last run.
+    `unsure` counts those of the `labelled` photos whose label is below a threshold. `copied` counts photos that took
+    the labels of a row with the same bytes. `failed` counts error rows made in this run; `kept_failed_by_class` counts
+    the error rows among the `kept` rows. `has_new_reviews` tells that persons have said something of the table's photos
+    since its last run.
     """
 
     labelled: int
@@ -171,6 +172,7 @@ class RunSummary:
     out: Path
     is_cut_short: bool = False
     copied: int = 0
+    unsure: int = 0
     kept_failed_by_class: Mapping[str, int] = field(default_factory=dict)
     has_new_reviews: bool = False
 

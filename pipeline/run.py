@@ -156,6 +156,7 @@ class _Run:
         self._counts = WalkCounts()
         self._extra_columns: Sequence[pa.Field[Any]] = ()
         self._labelled = 0
+        self._unsure = 0
         self._reused = 0
         self._failed: Counter[str] = Counter()
         self._labelling_s = 0.0
@@ -209,6 +210,7 @@ class _Run:
             out=self._request.out,
             is_cut_short=self._is_cut_short,
             copied=self._reused,
+            unsure=self._unsure,
             kept_failed_by_class=dict(update.kept_failed.most_common()),
         )
 
@@ -271,6 +273,7 @@ class _Run:
         self._commit_if_due()
         if row.error is None:
             self._labelled += 1
+            self._unsure += row.is_unsure
         else:
             self._failed[row.error.error_class] += 1
 

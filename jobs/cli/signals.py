@@ -35,12 +35,14 @@ def _handling(handlers: Mapping[signal.Signals, Handler]) -> Iterator[None]:
 
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM is recorded; after 20 s, or a second signal, `Interrupted` is raised.
+    """While entered, the first SIGINT or SIGTERM is recorded; after `grace_s`, or a second signal, `Interrupted` is
+    raised.
 
     The exception lets the run keep what is labelled. If the run still hangs 20 s later, the process exits without that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: int = _GRACE_S) -> None:
+        self._grace_s = grace_s
         self._first = 0
         self._is_ending = False
         self._stack = contextlib.ExitStack()
@@ -65,7 +67,7 @@ class StopSignals:
             self._interrupt()
         else:
             self._first = number
-            signal.alarm(_GRACE_S)
+            signal.alarm(self._grace_s)
 
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
         if self._is_ending:

@@ -28,7 +28,8 @@ class Outcome(StrEnum):
 class TaskResult:
     """The result of one task: an exit code of `label-dir`, its line in `message`, and its counts.
 
-    `failed` counts photos that this run opened, `failed_before_by_class` kept rows without a label.
+    `unsure` counts those of the `labelled` photos whose label is below a threshold, `failed` photos that this run
+    opened, `failed_before_by_class` kept rows without a label.
     """
 
     name: str
@@ -37,6 +38,7 @@ class TaskResult:
     output: str
     message: str | None = None
     labelled: int = 0
+    unsure: int = 0
     unchanged: int = 0
     failed: int = 0
     failed_by_class: Mapping[str, int] | None = None
@@ -63,7 +65,7 @@ class JobResult:
 
 def sentence(summary: RunSummary) -> str:
     """Return in one line what a run did to one table."""
-    parts = [f"{summary.labelled} labelled"]
+    parts = [f"{summary.labelled} labelled" + (f" ({summary.unsure} unsure)" if summary.unsure else "")]
     if summary.kept:
         failed_before = ", ".join(f"{count} {name}" for name, count in summary.kept_failed_by_class.items())
         parts.append(f"{summary.kept} unchanged" + (f" (without a label: {failed_before})" if failed_before else ""))
@@ -115,6 +117,7 @@ def write_metrics(result: JobResult, path: Path) -> None:
     for name, about, field in (
         ("exit_code", "Exit code of label-dir for this task.", "exit_code"),
         ("labelled", "Photos labelled by this run.", "labelled"),
+        ("unsure", "Of those, photos whose label is below a threshold.", "unsure"),
         ("unchanged", "Rows kept.", "unchanged"),
         ("failed", "Photos this run could not label.", "failed"),
         ("removed", "Rows of vanished photos removed.", "removed"),

@@ -158,6 +158,7 @@ def _result(task: Task, summary: RunSummary, published: Published | None) -> Tas
         output=str(task.output),
         message=message,
         labelled=summary.labelled,
+        unsure=summary.unsure,
         unchanged=summary.kept,
         failed=summary.failed,
         failed_by_class=dict(summary.failed_by_class),

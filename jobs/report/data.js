@@ -4,6 +4,7 @@ const total = data.names.length;
 const first = data.probs.length ? data.probs[0] : [];
 const byId = (id) => document.getElementById(id);
 const inputs = { text: byId("text"), label: byId("label"), min: byId("min"), max: byId("max"), sort: byId("sort") };
+const unsure = new Set(data.unsure);
 const sheet = byId("sheet");
 const dialog = byId("photo");
 let shown = [];

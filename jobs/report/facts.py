@@ -39,7 +39,8 @@ class Failure:
 class Photos:
     """The labelled photos, least certain first; `labels` and `permyriads` (of 10,000) hold one list per rank.
 
-    `reviewed_labels` holds what persons said, None where they said nothing.
+    `unsure` holds the indices of those whose label is below a threshold. `reviewed_labels` holds what persons said, None
+    where they said nothing.
     """
 
     names: list[str]
@@ -51,6 +52,7 @@ class Photos:
     mtimes_us: list[int]
     sha256s: list[str]
     reviewed_labels: list[str | None]
+    unsure: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +82,21 @@ def facts_of(rows: pa.Table) -> Facts:
     failures = [_failure(row) for row in rows.filter(pc.invert(is_labelled)).select(["file_name", "error"]).to_pylist()]
     confidence = _probabilities(labelled, 1)
     counts = Counter(labelled.column("label_1").to_pylist())
+    photos = _photos(labelled)
     return Facts(
         photo_count=rows.num_rows,
         labelled=labelled.num_rows,
         label_count=len(counts),
         median_percent=float(np.median(confidence)) * 100 if len(confidence) else None,
         uncertain=int((confidence < _UNCERTAIN_BELOW).sum()),
-        unsure=labelled.column("status").to_pylist().count("unsure"),
+        unsure=len(photos.unsure),
         reviewed=labelled.num_rows - labelled.column(REVIEWED_LABEL.name).null_count,
         models=sorted({str(name) for name in rows.column("model").to_pylist()}),
         commonest=_bars(sorted(((str(name), count) for name, count in counts.items()), key=_rank)[:_LABELS_SHOWN]),
         confidence=_histogram(confidence),
         failed_by_class=_bars(Counter(failure.error_class for failure in failures).most_common()),
         failures=failures,
-        photos=_photos(labelled),
+        photos=photos,
     )
 
 
@@ -109,6 +112,7 @@ def _photos(labelled: pa.Table) -> Photos:
         mtimes_us=[value or 0 for value in labelled.column("mtime").cast(pa.int64()).to_pylist()],
         sha256s=_column(labelled, "sha256"),
         reviewed_labels=_column(labelled, REVIEWED_LABEL.name),
+        unsure=[index for index, status in enumerate(_column(labelled, "status")) if status == "unsure"],
     )
 
 

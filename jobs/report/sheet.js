@@ -36,9 +36,11 @@ const refresh = () => {
   const label = inputs.label.value === "" ? -1 : Number(inputs.label.value);
   const low = clamped(inputs.min, 0) * 100;
   const high = clamped(inputs.max, 100) * 100;
+  const onlyUnsure = byId("unsure") !== null && byId("unsure").checked;
   shown = [];
   for (let index = 0; index < total; index++) {
     if (first[index] < low || first[index] > high) continue;
+    if (onlyUnsure && !unsure.has(index)) continue;
     if (label >= 0 && data.ids[0][index] !== label) continue;
     if (isWanted && !isWanted(index)) continue;
     if (text && !searchText(index).includes(text)) continue;

@@ -197,6 +197,7 @@ def _data(facts: Facts, report: Path, shown: _ShownPhotos) -> Mapping[str, objec
         "ids": [[ids.get(str(label), -1) for label in rank] for rank in photos.labels],
         "reviewed": [ids.get(str(label), -1) for label in photos.reviewed_labels] if facts.reviewed else None,
         "probs": photos.permyriads,
+        "unsure": photos.unsure,
         "widths": photos.widths,
         "heights": photos.heights,
         "bytes": photos.size_bytes,

@@ -18,7 +18,7 @@ from pipeline.tables.part_store import state_folder
 # Written every 2 s, but not while a model is being loaded.
 _OUT_OF_DATE_S = 60.0
 _NUMBERS = (
-    *("pid", "written_at", "started_at", "labelled", "unchanged", "queue_depth", "oldest_unlabelled_s"),
+    *("pid", "written_at", "started_at", "labelled", "unsure", "unchanged", "queue_depth", "oldest_unlabelled_s"),
     *("rows_not_durable", "mean_lag_s", "rescan_finds", "process_restarts", "observer_restarts"),
 )
 _TEXTS = ("state", "health", "mode", "model")
@@ -80,7 +80,7 @@ def _lines(status: dict[str, Any], is_running: bool) -> list[tuple[str, object]]
         ("watching by", status["mode"]),
         ("model", status["model"]),
         ("since", _time(status["started_at"])),
-        ("labelled", status["labelled"]),
+        ("labelled", f"{status['labelled']}" + (f", {status['unsure']} unsure" if status["unsure"] else "")),
         ("failed", failed),
         ("unchanged", status["unchanged"]),
         ("waiting", f"{status['queue_depth']}, the oldest for {status['oldest_unlabelled_s']:.0f} s"),

@@ -11,7 +11,7 @@ from jobs.workshop.teaching import TaughtModel
 from jobs.workshop.teaching_changes import worse_lines
 from models.system.isolated_call import Notify
 from models.system.outside_text import terminal_text
-from models.teaching.teach import StepsDone
+from models.teaching.lesson import StepsDone
 
 
 @contextmanager

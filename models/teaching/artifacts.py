@@ -11,7 +11,6 @@ import numpy as np
 from models.build_steps import write_artifact
 from models.errors import output_errors
 from models.manifest import state_file_name
-from models.networks import trained_networks
 from models.quantization.artifact_builder import fp32_artifact
 from models.system.atomic_file import write_atomically
 from models.system.isolated_call import Notify
@@ -32,6 +31,8 @@ class Taught:
 
 def prepare_taught(notify: Notify, taught: Taught, folder: Path) -> tuple[str, str]:
     """Write the fp32 artifact and torch's state dict: their file names. Imports torch. Raises LabelDirError."""
+    from models.networks import trained_networks
+
     trained = trained_networks.from_checkpoint(taught.base, taught.checkpoint, taught.labels, taught.name)
     source = {**trained.network.source, "weights": f"taught from {taught.base}", "teaching": taught.told}
     network = replace(trained.network, source=source, means=np.ascontiguousarray(taught.means.T))

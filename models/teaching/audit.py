@@ -7,16 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
+from models.teaching.linear_classifier import inputs_of, linear_head
 from models.teaching.photo_set import Rows
-from models.teaching.similarity import Features, unit_rows
+from models.teaching.similarity import Features
 
 FOLDS = 5
-STEPS = 120
-LEARNING_RATE = 0.01
-WEIGHT_DECAY = 0.01
-COSINE_SCALE = 16.0
 
 
 def out_of_fold_logits(features: Features, classes: Rows, groups: Rows, count: int, seed: int) -> Features:
@@ -25,7 +21,7 @@ def out_of_fold_logits(features: Features, classes: Rows, groups: Rows, count: i
     Photos of one group share a fold, so that a copy with the same wrong label does not vouch for its twin.
     """
     logits = np.zeros((len(classes), count), np.float32)
-    unit = torch.from_numpy(COSINE_SCALE * unit_rows(features - features.mean(axis=0)))
+    unit = inputs_of(features)
     targets = torch.from_numpy(classes)
     folds = _folds(classes, groups, seed)
     for fold in range(FOLDS):
@@ -36,20 +32,6 @@ def out_of_fold_logits(features: Features, classes: Rows, groups: Rows, count: i
         with torch.no_grad():
             logits[folds == fold] = head(unit[~inside]).numpy()
     return logits
-
-
-def linear_head(inputs: torch.Tensor, targets: torch.Tensor, count: int, seed: int) -> nn.Linear:
-    """A linear classifier of float32 [n, features] -> `count` classes."""
-    torch.manual_seed(seed)
-    head = nn.Linear(inputs.shape[1], count)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    for _ in range(STEPS):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(head(inputs), targets).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return head
 
 
 def doubts(logits: Sequence[npt.NDArray[np.float32]], classes: Rows) -> npt.NDArray[np.float64]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from models.teaching.train import TrainingRecipe
+from models.teaching.training.train import TrainingRecipe
 
 # Views a second that one core trains EfficientNet-Lite0 with, with bfloat16 and without.
 VIEWS_PER_S = {True: 38.0, False: 19.0}
+# The same with values rounded as in int8, and by how much computing activations twice slows a training down.
+VIEWS_PER_S_ROUNDED = 8.0
+RECOMPUTING_COST = 1.25
 # What a view of each base costs, in views of EfficientNet-Lite0.
 COSTS = {"efficientnet_lite0": 1.0, "efficientnet_lite1": 1.7, "efficientnet_lite2": 2.4}
 # Reading, splitting, judging and building take this, whatever is trained; decoding and features this for each photo.
@@ -31,10 +34,20 @@ class Plan:
     training_s: float
 
 
-def plan(photos: int, minutes: float, base: str, cores: int, bfloat16: bool) -> Plan:
+def plan(
+    photos: int,
+    minutes: float,
+    base: str,
+    cores: int,
+    bfloat16: bool,
+    recomputes: bool = False,
+    is_quantization_aware: bool = False,
+) -> Plan:
     """What to do in `minutes` with so many photos to train on, n > 0."""
-    cost = COSTS[base] / (VIEWS_PER_S[bfloat16] * cores)
+    cost = COSTS[base] / (VIEWS_PER_S[bfloat16] * cores) * (RECOMPUTING_COST if recomputes else 1.0)
     training_s = max(0.25 * 60 * minutes, 60 * minutes - FIXED_S - photos * PHOTO_S * COSTS[base])
+    if is_quantization_aware:
+        training_s -= min(0.5 * training_s, photos * COSTS[base] / (VIEWS_PER_S_ROUNDED * cores))
     worthwhile = EPOCHS_WORTHWHILE + VIEWS_WORTHWHILE / photos
     affordable = math.floor(4 * training_s / (cost * photos)) / 4
     return Plan(max(FEWEST_EPOCHS, min(worthwhile, affordable)), worthwhile, training_s)
@@ -45,6 +58,6 @@ def memory_mb(base: str, bfloat16: bool) -> float:
     return PROCESS_MB + ACTIVATIONS_MB * COSTS[base] * (1 if bfloat16 else 2)
 
 
-def recipe_of(planned: Plan, seed: int) -> TrainingRecipe:
-    """The training that a plan means."""
+def recipe_of(planned: Plan, photos: int, seed: int) -> TrainingRecipe:
+    """The training that a plan means for so many photos."""
     return TrainingRecipe(epochs=planned.epochs, seed=seed)

@@ -29,11 +29,15 @@ class LagHistogram:
 
 @dataclass(slots=True)
 class DaemonStats:
-    """The figures and the present problems; names with `at` are seconds since 1970, None before the first time."""
+    """The figures and the present problems; names with `at` are seconds since 1970, None before the first time.
+
+    `unsure` counts those of the `labelled` photos whose label is below a threshold.
+    """
 
     model: str = ""
     mode: str = ""
     labelled: int = 0
+    unsure: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     unchanged: int = 0
     vanished: int = 0

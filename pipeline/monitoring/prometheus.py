@@ -106,7 +106,8 @@ class _DaemonStatsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         stats = self._stats
         images = CounterMetricFamily("labeldir_images", "Photos with a durable row", labels=["status"])
-        images.add_metric(["ok"], stats.labelled)
+        images.add_metric(["ok"], stats.labelled - stats.unsure)
+        images.add_metric(["unsure"], stats.unsure)
         images.add_metric(["error"], stats.failed.total())
         yield images
         for name, text, value in (

@@ -160,6 +160,7 @@ class RowCommitter:
         noticed_s = self._noticed_s.pop((row.file_name, row.sha256), now_s)
         self._stats.lag.add(now_s - noticed_s)
         if row.error is None:
+            self._stats.unsure += row.is_unsure
             self._stats.labelled += 1
         else:
             self._stats.failed[row.error.error_class] += 1

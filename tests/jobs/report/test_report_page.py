@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -41,7 +42,7 @@ def page(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path
         # The greyer, the less certainly white: without them every photo would have one probability, sorted or not.
         Image.new("RGB", (40 + index, 33), (250 - 20 * index,) * 3).save(path, "PNG")
     (photos / "<b>broken.jpg").touch()
-    assert run_label_dir(tiny_model, "photos", "out.parquet", cwd=folder).returncode == 3
+    assert run_label_dir(tiny_model, "photos", "out.parquet", "--min-prob", "0.999", cwd=folder).returncode == 3
     write_page(folder, "out.parquet", "page.html", "--title", "<i>Mine</i>")
     return folder / "page.html"
 
@@ -171,6 +172,15 @@ def test_filters_narrow_the_photos_and_sorting_orders_them(opened: Any) -> None:
 def _probabilities(driver: Any) -> list[float]:
     script = "[...document.querySelectorAll('.line.first span:last-child')].map(e => parseFloat(e.textContent))"
     return list(_run(driver, f"return {script}"))
+
+
+def test_the_unsure_alone_can_be_shown(opened: Any, page: Path) -> None:
+    statuses = pq.read_table(page.parent / "out.parquet")["status"].to_pylist()
+    unsure = statuses.count("unsure")
+    assert 0 < unsure < statuses.count("ok")
+    _wait_for_count(opened, "156 photos")
+    _run(opened, "document.getElementById('unsure').click()")
+    _wait_for_count(opened, f"{unsure} of 156 photos")
 
 
 def test_the_keyboard_alone_finds_opens_turns_and_closes_photos(opened: Any) -> None:

@@ -17,7 +17,7 @@ from models.teaching.photo_set import Moment
 from models.teaching.plan import plan
 from models.teaching.similarity import Features, bursts, groups, near_duplicates, same_bytes
 from models.teaching.split import kept_out
-from models.teaching.train import Pace
+from models.teaching.training.train import Pace
 
 
 def blobs(
@@ -171,7 +171,7 @@ def test_a_plan_depends_on_the_minutes_and_the_machine_alone_and_stops_where_not
 
 def test_a_training_that_runs_late_is_shortened_and_one_in_time_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 0.0
-    monkeypatch.setattr("models.teaching.train.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("models.teaching.training.train.time.monotonic", lambda: now_s)
     late, punctual, hopeless = Pace(1000, 50, 100.0), Pace(100, 50, 100.0), Pace(1000, 50, 10.0)
     for step in range(1, 41):
         now_s += 0.5

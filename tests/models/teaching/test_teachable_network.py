@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models.networks.efficientnet_lite import efficientnet_lite
-from models.teaching.teachable_network import DepthwiseConvolution, TeachableNetwork
+from models.teaching.training.teachable_network import DepthwiseConvolution, TeachableNetwork
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from models.spec import Preprocessing
 from models.teaching.photo_set import UNKNOWN, PhotoSet, Rows
 from models.teaching.similarity import Features
-from models.teaching.teachable_network import TeachableNetwork
-from models.teaching.views import ViewRules, centre_views, normalised, random_views
+from models.teaching.training.teachable_network import TeachableNetwork
+from models.teaching.training.views import ViewRules, centre_views, normalised, random_views
 
 FEATURE_BATCH = 32
 # So many steps tell the speed; the first few are slower, while memory is still being laid out.
@@ -43,11 +43,21 @@ class TrainingRecipe:
     views: ViewRules = field(default_factory=ViewRules)
     seed: int = 0
 
+    @property
+    def rounded(self) -> TrainingRecipe:
+        """The quantization-aware training that follows: one epoch at a tenth of the learning rate."""
+        return replace(self, epochs=1, learning_rate=self.learning_rate / 10, head_factor=1.0, seed=self.seed + 1)
+
 
 def computes_bfloat16() -> bool:
     """Whether this CPU computes bfloat16 itself; emulated, it takes twice the time of float32."""
     found = torch.cpu.get_capabilities()
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def autocast(network: TeachableNetwork) -> torch.autocast:
+    """bfloat16 where the network uses it, but not where values are rounded, which is done in float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=network.uses_bfloat16 and not network.rounds)
 
 
 def keep_freed_memory() -> None:
@@ -95,11 +105,12 @@ def train(
     preprocessing: Preprocessing,
     recipe: TrainingRecipe,
     deadline_s: float,
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], bool],
 ) -> Trained:
     """Train on the photos of `rows`; the network then has the average of its weights.
 
     A training that would end after `deadline_s`, on the clock of time.monotonic, is shortened when its pace is known.
+    `progress(step, steps)` returns whether to go on.
     """
     torch.manual_seed(recipe.seed)
     random = np.random.default_rng(recipe.seed)
@@ -118,7 +129,7 @@ def train(
         x = normalised(
             random_views(pixels, preprocessing.crop.crop_size, recipe.views, random), preprocessing.normalisation
         )
-        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bfloat16()):
+        with autocast(network):
             features = network.features(x)
         logits = network.head(features)
         loss = nn.functional.cross_entropy(logits, targets[indices])
@@ -130,8 +141,7 @@ def train(
         views.index_add_(0, torch.from_numpy(indices), torch.ones(len(indices), 1))
         step += 1
         pace.take(step)
-        progress(step, pace.steps)
-        if step >= pace.steps:
+        if not progress(step, pace.steps) or step >= pace.steps:
             break
     average.apply()
     return Trained(step * recipe.batch_size / len(rows), (sums / views.clamp(min=1)).numpy())
@@ -157,13 +167,20 @@ class Pace:
 
 
 @torch.no_grad()
-def features_of(network: TeachableNetwork, photos: PhotoSet, rows: Rows, preprocessing: Preprocessing) -> Features:
+def features_of(
+    network: TeachableNetwork,
+    photos: PhotoSet,
+    rows: Rows,
+    preprocessing: Preprocessing,
+    progress: Callable[[int, int], object],
+) -> Features:
     """float32 [rows, features]: what the head reads of the photos, as the model will see them."""
     parts = [np.zeros((0, network.head.in_features), np.float32)]
     for start in range(0, len(rows), FEATURE_BATCH):
         views = centre_views(photos.pixels(rows[start : start + FEATURE_BATCH]), preprocessing.crop.crop_size)
-        with torch.autocast("cpu", torch.bfloat16, enabled=computes_bfloat16()):
+        with autocast(network):
             parts.append(network.features(normalised(views, preprocessing.normalisation)).numpy())
+        progress(start, len(rows))
     return np.concatenate(parts)
 
 

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.networks.checkpoint import StateDict
 from models.networks.efficientnet_lite import BATCH_NORM_EPSILON, Block, EfficientNetLite, efficientnet_lite
+from models.teaching.training.rounding import Rounding
 
 FROZEN_BLOCKS = 5
 
@@ -62,17 +63,19 @@ class FoldedConvolution(nn.Module):
         self.stride, self.padding = int(convolution.stride[0]), int(convolution.padding[0])
         self.groups, self.activated = convolution.groups, activated
         self.pad = pad if isinstance(pad, nn.ZeroPad2d) else None
+        self.rounding: Rounding | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """float [n, channels_in, h, w] -> float [n, channels_out, h / stride, w / stride]."""
         if self.pad is not None:
             x = self.pad(x)
+        weight = self.weight if self.rounding is None else self.rounding.weights(self.weight)
         if self.groups > 1:
-            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-            y = DepthwiseConvolution.apply(x, weight, bias, self.stride, self.padding)
+            y = DepthwiseConvolution.apply(x, weight.to(x.dtype), self.bias.to(x.dtype), self.stride, self.padding)
         else:
-            y = nn.functional.conv2d(x, self.weight, self.bias, self.stride, self.padding)
-        return nn.functional.relu6(y) if self.activated else y
+            y = nn.functional.conv2d(x, weight, self.bias, self.stride, self.padding)
+        y = nn.functional.relu6(y) if self.activated else y
+        return y if self.rounding is None else self.rounding.output(y)
 
 
 class FoldedBlock(nn.Module):
@@ -94,7 +97,8 @@ class FoldedBlock(nn.Module):
 class TeachableNetwork(nn.Module):
     """float32 [n, 3, side, side], normalised -> logits float32 [n, classes].
 
-    With `recomputes`, a block computes what its gradient needs once more, and keeps only its input until then.
+    With `recomputes`, a block computes what its gradient needs once more, and keeps only its input until then. With
+    `rounds`, convolutions round as int8 does, in float32. `uses_bfloat16` tells the training what to compute in.
     """
 
     def __init__(self, name: str, published: StateDict, classes: int):
@@ -108,7 +112,7 @@ class TeachableNetwork(nn.Module):
         self.head = nn.Linear(base._fc.in_features, classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.recomputes = False
+        self.recomputes, self.uses_bfloat16 = False, False
         self.taught_head = (self.head.weight.detach(), self.head.bias.detach())
         self._freeze()
 
@@ -118,6 +122,17 @@ class TeachableNetwork(nn.Module):
         for module in self.modules():
             if isinstance(module, FoldedConvolution) and module.groups > 1:
                 module.weight.requires_grad_(False)
+
+    @property
+    def rounds(self) -> bool:
+        """Whether convolutions round their weights and outputs as int8 does."""
+        return self.stem.rounding is not None
+
+    @rounds.setter
+    def rounds(self, wanted: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, FoldedConvolution):
+                module.rounding = Rounding() if wanted else None
 
     def frozen_part(self, x: Tensor) -> Tensor:
         """What the trained part reads, without gradients: float [n, channels, h, w]."""
