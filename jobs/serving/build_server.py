@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 # Photos and bodies being read may hold this many of the largest requests altogether.
 _LARGEST_REQUESTS_WAITING = 8
 _MOST_DESCRIPTORS = 8192
-# uvicorn answers 503 from here on.
-_MOST_REQUESTS = 1024
 _KEEP_ALIVE_S = 15
 _STOP_PATIENCE_S = 60
 _BACKLOG = 512
@@ -164,15 +162,23 @@ def _run(
     from jobs.serving.app import ServerAccess, create_app
     from jobs.serving.label_api import LabelApi, RequestLimits
     from jobs.serving.label_page import page_part
+    from jobs.serving.openapi import openapi_part
     from jobs.serving.request_metrics import RequestMetrics, health_part
 
     options = request.options
     _allow_descriptors()
     metrics = RequestMetrics()
+    top_k = request.labelling.topk
     waiting_bytes = options.max_body * _LARGEST_REQUESTS_WAITING
     limits = RequestLimits(options.max_files, options.max_body, options.max_waiting, waiting_bytes)
-    api = LabelApi(models, limits, request.labelling.topk, metrics)
-    parts = [api.part(), health_part(models, metrics, lambda: api.waiting_photos), page_part(limits), *further_parts]
+    api = LabelApi(models, limits, top_k, metrics)
+    parts = [
+        api.part(),
+        openapi_part(top_k, options.max_files),
+        health_part(models, metrics, lambda: api.waiting_photos),
+        page_part(limits),
+        *further_parts,
+    ]
     app = create_app(parts, ServerAccess(options.host, options.allow_host, token))
     server = _server(app)
 
@@ -210,7 +216,7 @@ async def _report(server: uvicorn.Server, notify: SdNotify, url: str) -> None:
 def _server(app: object) -> uvicorn.Server:
     import uvicorn
 
-    from jobs.serving.slow_clients import ImpatientHttpProtocol
+    from jobs.serving.slow_clients import MOST_CONNECTIONS, ImpatientHttpProtocol
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager
@@ -232,7 +238,8 @@ def _server(app: object) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,
-        limit_concurrency=_MOST_REQUESTS,
+        # Of requests at work, since further idle connections make room: uvicorn answers 503 from here on.
+        limit_concurrency=MOST_CONNECTIONS + 1,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_STOP_PATIENCE_S,
     )

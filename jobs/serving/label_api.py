@@ -100,7 +100,7 @@ class LabelApi:
         return answer
 
     async def _label(self, request: Request) -> Response:
-        self._refuse_if_full(int(request.headers.get("content-length", "0")))
+        self._refuse_if_full(self._declared_bytes(request))
         body = await self._read(request)
         try:
             labeller = self._labeller_of(body)
@@ -130,10 +130,14 @@ class LabelApi:
         ):
             raise RefusedRequestError(503, "too many photos are waiting: try again in a moment")
 
+    def _declared_bytes(self, request: Request) -> int:
+        """Return how many bytes the body will have at most, so that all bodies together stay within the bound."""
+        largest = self._limits.body_bytes
+        return min(int(request.headers.get("content-length", largest)), largest)
+
     async def _read(self, request: Request) -> LabelRequestBody:
         limits = self._limits
-        # Without a declared length the largest one is reserved, so that all bodies together stay within the bound.
-        reserved = min(int(request.headers.get("content-length", limits.body_bytes)), limits.body_bytes)
+        reserved = self._declared_bytes(request)
         self._reading_bytes += reserved
         try:
             return await read_uploads(request.headers, request.stream(), limits.files, limits.body_bytes)
@@ -141,9 +145,9 @@ class LabelApi:
             self._reading_bytes -= reserved
 
     def _labeller_of(self, body: LabelRequestBody) -> LiveLabeller:
-        if not self._models.is_loadable(body.model):
+        if not self._models.is_loadable(body.model or None):
             raise RefusedRequestError(503, "as many models are loaded as may be: choose one of those, see /v1/models")
-        labeller = self._models.find(body.model)
+        labeller = self._models.find(body.model or None)
         if labeller is None:
             raise RefusedRequestError(404, f"no model {body.model} here: /v1/models lists those that are")
         if (problem := labeller.problem) is not None:

@@ -23,7 +23,6 @@ MODEL_FIELD = "model"
 GRACE_S = 20.0
 SLOWEST_BYTES_PER_S = 20_000.0
 _LARGEST_FIELD_BYTES = 200
-_MOST_FIELDS = 8
 
 
 class RefusedRequestError(Exception):
@@ -58,6 +57,8 @@ async def read_uploads(
         RefusedRequestError: the body is no form, holds no photo or too many, is too large or too slow.
         ClientDisconnect: the client has left.
     """
+    if int(headers.get("content-length", "0")) > most_bytes:
+        raise _too_large(most_bytes)
     form = _Form(headers, most_files)
     try:
         await _feed(form, chunks, most_bytes)
@@ -75,9 +76,7 @@ async def _feed(form: _Form, chunks: AsyncIterator[bytes], most_bytes: int) -> N
             async for chunk in chunks:
                 received += len(chunk)
                 if received > most_bytes:
-                    raise RefusedRequestError(
-                        413, f"a request has at most {most_bytes} bytes: send fewer photos in one"
-                    )
+                    raise _too_large(most_bytes)
                 form.write(chunk)
                 deadline.reschedule(began_s + GRACE_S + received / SLOWEST_BYTES_PER_S)
         form.end()
@@ -85,6 +84,10 @@ async def _feed(form: _Form, chunks: AsyncIterator[bytes], most_bytes: int) -> N
         raise RefusedRequestError(408, "the photos came too slowly") from error
     except FormParserError as error:
         raise RefusedRequestError(400, "the body is no sound multipart/form-data") from error
+
+
+def _too_large(most_bytes: int) -> RefusedRequestError:
+    return RefusedRequestError(413, f"a request has at most {most_bytes} bytes")
 
 
 class _Form:
@@ -97,7 +100,6 @@ class _Form:
             raise RefusedRequestError(415, "send multipart/form-data, as `curl -F photo=@cat.jpg` does")
         self.body = LabelRequestBody()
         self._most_files = most_files
-        self._fields = 0
         self._name = self._value = b""
         self._disposition = b""
         self._upload: Upload | None = None
@@ -145,17 +147,20 @@ class _Form:
         self._name = self._value = b""
 
     def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
+        kind, options = parse_options_header(self._disposition)
+        if kind != b"form-data":
+            raise RefusedRequestError(400, "a part of the form does not say what it is")
         self._field = options.get(b"name", b"").decode("utf-8", "backslashreplace")
         if b"filename" not in options:
-            self._fields += 1
-            if self._fields > _MOST_FIELDS:
-                raise RefusedRequestError(400, "the form has too many fields")
+            if self._field != MODEL_FIELD or self.body.model is not None:
+                raise RefusedRequestError(
+                    400, f"a form has one field {MODEL_FIELD} and files in the field {PHOTO_FIELD}"
+                )
             return
         if self._field != PHOTO_FIELD:
             raise RefusedRequestError(400, f"a file in another field than {PHOTO_FIELD}")
         if len(self.body.uploads) >= self._most_files:
-            raise RefusedRequestError(413, f"a request has at most {self._most_files} photos: send more requests")
+            raise RefusedRequestError(400, f"a request has at most {self._most_files} photos: send more requests")
         self._upload = Upload(options[b"filename"].decode("utf-8", "backslashreplace"))
         self.body.uploads.append(self._upload)
 
