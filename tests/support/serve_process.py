@@ -115,8 +115,7 @@ class LabelServe:
 
     def workers(self) -> list[psutil.Process]:
         """Return the living decode and classifier processes, and the fork server."""
-        found = psutil.Process(self.process.pid).children(recursive=True)
-        return [process for process in found if "resource_tracker" not in " ".join(process.cmdline())]
+        return [child for child in psutil.Process(self.process.pid).children(recursive=True) if _is_worker(child)]
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal to end the process, and return its exit code."""
@@ -133,3 +132,10 @@ class LabelServe:
             except FileNotFoundError:
                 continue
         return names
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "resource_tracker" not in " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return False
