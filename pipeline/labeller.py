@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 
 from models.artifact import Artifact, Thresholds
 from pipeline.decoding.decode import DecodeRules
@@ -47,6 +48,7 @@ class Labeller:
 
     def __init__(self, artifact: Artifact, plan: LabellerPlan) -> None:
         self._artifact = artifact
+        self._plan = plan
         asked = plan.min_probability
         self._thresholds = artifact.thresholds if asked is None else Thresholds(asked, -1.0)
         self._slab = Slab.sized(plan.slots, plan.batch_size, artifact.preprocessing.crop.crop_size)
@@ -83,6 +85,21 @@ class Labeller:
         self._is_warm = True
 
     @property
+    def model_id(self) -> str:
+        """The model's name and digest, as in rows."""
+        return self._artifact.model_id
+
+    @property
+    def decode_workers(self) -> int:
+        """How many decode workers there are."""
+        return self._plan.loader.workers
+
+    @property
+    def batch_size(self) -> int:
+        """How many photos a batch holds."""
+        return self._plan.batch_size
+
+    @property
     def restarts(self) -> int:
         """How often workers had to be restarted."""
         return self._pool.restarts + self._loader.restarts
@@ -110,17 +127,40 @@ class Labeller:
             if batch is None:
                 # The caller makes finished rows durable, which must not wait for a photo that takes long.
                 self._on_wait()
-            elif batch.photo_count:
-                self._pool.submit(batch)
             else:
-                self._done.append(Classified(batch, ()))
-                self._free.append(batch.slot)
+                self._classify(batch)
             self._collect(0.0)
             yield from self._finished_rows()
         while self._pool.busy:
             self._collect(_WAIT_S)
             yield from self._finished_rows()
         yield from self._finished_rows()
+
+    def start_live_pass(self, refs: Iterator[FileRef]) -> None:
+        """Start a pass without an end for `rows_now`: `refs` may end whenever there are no files for the moment.
+
+        A batch is cut where `refs` end. Raises as `rows` does.
+        """
+        if self._in_pass:
+            self._discard_pass()
+        if not self._is_warm:
+            self.warm_up()
+        self._in_pass = True
+        self._loader.start_live_pass(_WhileSlotsAreFree(self._free, refs), self._acquire_slot)
+
+    def rows_now(self) -> list[Row]:
+        """Hand the files that the live pass has to the workers, and return the rows that are finished by now.
+
+        Never waits for a photo. Raises as `rows` does.
+        """
+        for batch in self._loader.decoded_now():
+            self._classify(batch)
+        self._collect(0.0)
+        return list(self._finished_rows())
+
+    def wait_for_workers(self, wake: int, timeout_s: float) -> None:
+        """Return when `rows_now` has something to do, when descriptor `wake` is readable, or after `timeout_s`."""
+        wait([*self._loader.busy_connections, *self._pool.connections, wake], timeout_s)
 
     def close(self) -> None:
         """End all workers and release the slab."""
@@ -137,6 +177,13 @@ class Labeller:
         self._pool.discard_batches()
         self._done.clear()
         self._free = list(range(self._slab.slots))
+
+    def _classify(self, batch: Batch) -> None:
+        if batch.photo_count:
+            self._pool.submit(batch)
+        else:
+            self._done.append(Classified(batch, ()))
+            self._free.append(batch.slot)
 
     def _acquire_slot(self) -> int:
         while not self._free:
@@ -186,3 +233,16 @@ class Labeller:
         least = self._thresholds
         is_probable = prediction.probabilities[0] >= least.min_probability
         return not is_probable or prediction.familiarity < least.min_familiarity
+
+
+class _WhileSlotsAreFree(Iterator[FileRef]):
+    """Yields `refs` while a slot is free, so that a live pass never waits for one; unlike a generator, goes on."""
+
+    def __init__(self, free: list[int], refs: Iterator[FileRef]) -> None:
+        self._free = free
+        self._refs = refs
+
+    def __next__(self) -> FileRef:
+        if not self._free:
+            raise StopIteration
+        return next(self._refs)

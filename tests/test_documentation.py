@@ -37,6 +37,7 @@ COMMANDS = {
     "label-models": ("jobs.label_models", "command"),
     "label-report": ("jobs.label_report", "command"),
     "label-show": ("jobs.label_show", "command"),
+    "label-serve": ("jobs.label_serve", "command"),
 }
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 REPOSITORY_PATH = re.compile(

@@ -52,7 +52,7 @@ def label_dir(request: LabelRequest) -> RunSummary:
     """Run `request` with a progress bar and signals; raises what `pipeline.run.run` and the model cache raise."""
     refuse_wrong_arguments(request)
     artifact = model_of(request)
-    plan = _plan(request.options, artifact)
+    plan = plan_of(request.options, artifact)
     progress = _Progress(request)
     with contextlib.ExitStack() as stack:
         # A first run certainly has photos to label: its processes start while this one imports Arrow.
@@ -86,7 +86,7 @@ def refuse_wrong_arguments(request: LabelRequest) -> None:
 def run_request(request: LabelRequest) -> RunRequest:
     """Return the run that `request` asks for, with its model built or found; raises what the model cache raises."""
     artifact = model_of(request)
-    return _run_request(request, artifact, _plan(request.options, artifact))
+    return _run_request(request, artifact, plan_of(request.options, artifact))
 
 
 def photos_of(request: LabelRequest) -> Iterator[FileRef]:
@@ -114,8 +114,12 @@ def settings_of(options: LabellingOptions, artifact: Artifact) -> Settings:
 
 def model_of(request: LabelRequest) -> Artifact:
     """Return the model that the request names, built or found; raises what the model cache raises."""
-    options = request.options
-    level = logging.INFO if request.quiet else logging.WARNING
+    return artifact_of(request.options, request.quiet)
+
+
+def artifact_of(options: LabellingOptions, quiet: bool) -> Artifact:
+    """Return the model that `options` name, built or found; raises what the model cache raises."""
+    level = logging.INFO if quiet else logging.WARNING
     artifact = ensure_artifact(options.model, lambda notice: logger.log(level, "%s", notice), options.engine)
     if options.topk > len(artifact.labels):
         raise UsageError(f"--topk {options.topk}: the model {artifact.name} has {len(artifact.labels)} labels")
@@ -126,7 +130,8 @@ def _is_first_run(request: LabelRequest) -> bool:
     return (request.fresh or not request.out.exists()) and request.photos.is_dir()
 
 
-def _plan(options: LabellingOptions, artifact: Artifact) -> LabellerPlan:
+def plan_of(options: LabellingOptions, artifact: Artifact) -> LabellerPlan:
+    """Return the plan by `options`; what they leave open is as tuned on this machine, or else the default."""
     machine = this_machine()
     tuned = read_tuned(tuned_path(artifact.model_id, artifact.engine, machine))
     return plan_for(machine, settings_of(options, artifact), tuned)

@@ -2,7 +2,6 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const total = data.names.length;
 const first = data.probs.length ? data.probs[0] : [];
-const byId = (id) => document.getElementById(id);
 const inputs = { text: byId("text"), label: byId("label"), min: byId("min"), max: byId("max"), sort: byId("sort") };
 const unsure = new Set(data.unsure);
 const sheet = byId("sheet");
@@ -11,17 +10,9 @@ let shown = [];
 let page = 0;
 let open = -1;
 
-const element = (tag, className, text) => {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-};
-const percent = (permyriad) => (permyriad / 100).toFixed(permyriad < 9950 && permyriad >= 50 ? 0 : 1) + "%";
 const labelOf = (index, rank) => { const id = data.ids[rank][index]; return id < 0 ? "" : data.labels[id]; };
 const reviewedId = (index) => (data.reviewed === null ? -1 : data.reviewed[index]);
 const reviewedLabel = (index) => (reviewedId(index) < 0 ? "" : data.labels[reviewedId(index)]);
-const counted = (number) => number.toLocaleString("en");
 
 /* Thumbnails are chunks of base64 lines that the browser parses after this script; the latest chunks stay split. */
 const chunks = new Map();

@@ -28,13 +28,6 @@ for (const bar of document.querySelectorAll("[data-bin]")) {
     toPhotos();
   });
 }
-const theme = byId("theme");
-const themes = ["auto", "light", "dark"];
-theme.addEventListener("click", () => {
-  const following = themes[(themes.indexOf(document.documentElement.dataset.theme || "auto") + 1) % themes.length];
-  document.documentElement.dataset.theme = following;
-  theme.textContent = "Theme: " + following;
-});
 
 /* The page's HTML has the first failed photos; a button adds the others. */
 const more = byId("more-failures");
@@ -65,5 +58,4 @@ const options = [...used].filter(([id]) => id >= 0).map(([id, count]) => {
 options.sort((a, b) => collator.compare(a.textContent, b.textContent));
 inputs.label.append(...options);
 filters.hidden = total === 0;
-theme.hidden = false;
 refresh();

@@ -39,8 +39,8 @@ class Failure:
 class Photos:
     """The labelled photos, least certain first; `labels` and `permyriads` (of 10,000) hold one list per rank.
 
-    `unsure` holds the indices of those whose label is below a threshold. `reviewed_labels` holds what persons said, None
-    where they said nothing.
+    `unsure` holds the indices of those whose label is below a threshold. `reviewed_labels` holds what persons said,
+    None where they said nothing.
     """
 
     names: list[str]

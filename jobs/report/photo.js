@@ -20,29 +20,12 @@ const show = (index) => {
   if (original === null) fallBack(); else image.src = original;
   link.hidden = original === null;
   if (original !== null) link.href = original;
-  byId("photo-labels").replaceChildren(...data.ids.map((_, rank) => labelBar(index, rank)));
+  byId("photo-labels").replaceChildren(...data.ids.map((_, rank) => labelBar(labelOf(index, rank), data.probs[rank][index])));
   byId("photo-facts").replaceChildren(...facts(index));
   const position = shown.indexOf(index);
   byId("photo-previous").disabled = position <= 0;
   byId("photo-next").disabled = position < 0 || position >= shown.length - 1;
   if (!dialog.open) dialog.showModal();
-};
-const labelBar = (index, rank) => {
-  const item = element("li", "bar");
-  const probability = data.probs[rank][index];
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 100 10");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  for (const [name, width] of [["track", 100], ["fill", probability / 100]]) {
-    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    rect.setAttribute("class", name);
-    rect.setAttribute("width", width);
-    rect.setAttribute("height", 10);
-    svg.append(rect);
-  }
-  item.append(element("span", "bar-name", labelOf(index, rank)), element("span", "bar-count", percent(probability)), svg);
-  return item;
 };
 const facts = (index) => {
   const size = data.bytes[index];

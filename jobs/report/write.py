@@ -32,7 +32,7 @@ _PHOTOS_PER_PAGE = THUMBNAILS_PER_CHUNK
 # The more photos, the smaller their thumbnails: the page must stay one file that a browser opens at once.
 _SIDES_BY_COUNT = ((4_000, 192), (16_000, 128))
 _SMALLEST_SIDE = 96
-_SCRIPTS = ("data.js", "sheet.js", "photo.js", "events.js")
+_SCRIPTS = ("elements.js", "data.js", "sheet.js", "photo.js", "events.js")
 _REST_OF_THUMBNAILS = "<!--thumbnails-->"
 _GENERATOR = "label-report of label-dir"
 # The second mark is that of pages of earlier versions.

@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -46,6 +47,8 @@ _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 _STANDARD_DESCRIPTORS = {0, 1, 2}
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _forking_pid = 0
+# Two threads that start children at once would restore each other's environment.
+_starting = threading.RLock()
 
 
 def _note_forking_pid() -> None:
@@ -169,8 +172,15 @@ def starting_children(has_own_threads: bool = False) -> Iterator[None]:
     A child's libraries use one thread, unless it `has_own_threads`. Ctrl-C is held back meanwhile: it reaches this
     process when the block ends.
     """
-    # The resource tracker lifts the mask when it starts, so it must run before.
-    resource_tracker.ensure_running()
+    with _starting:
+        # The resource tracker lifts the mask when it starts, so it must run before.
+        resource_tracker.ensure_running()
+        with _child_environment(has_own_threads):
+            yield
+
+
+@contextlib.contextmanager
+def _child_environment(has_own_threads: bool) -> Iterator[None]:
     # A child that knows this process's main module imports it, and a command line is not for children.
     main = vars(sys.modules["__main__"])
     main_origin: dict[str, object] = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}

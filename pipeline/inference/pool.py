@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 
 from models.engines import import_engine
 from models.system.watchdog import TICK_S, Fault, Watchdog
@@ -68,6 +68,11 @@ class Pool:
     def busy(self) -> bool:
         """Whether a submitted batch has not come back yet."""
         return self._jobs > 0
+
+    @property
+    def connections(self) -> list[Connection]:
+        """What becomes readable when a worker has answered or ended."""
+        return [worker.worker.connection for worker in self._workers]
 
     def wait_until_warm(self) -> None:
         """Return when every worker has loaded its model and classified a first batch of its own.

@@ -58,7 +58,12 @@ class BatchSampler:
 
     def finish(self, slot: int) -> tuple[FileRef, ...]:
         """Note that the Work of `slot` is finished, and return its files."""
-        return self._unfinished.pop(slot).refs
+        refs = self._unfinished.pop(slot).refs
+        if self._crashes:
+            # A later file may have the path of a finished one: the descriptor of an upload is used again.
+            finished = {ref.path for ref in refs}
+            self._crashes = {key: count for key, count in self._crashes.items() if key[0] not in finished}
+        return refs
 
     def requeue_unfinished(self) -> None:
         """Yield the unfinished Works again, before any others."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 
 from models.system.watchdog import TICK_S
@@ -28,7 +29,7 @@ class Decoded:
 
 
 class NotDecoded(Enum):
-    """Why a take has no slot: none was decoded within a tick, all are, or a worker failed or has ended."""
+    """Why a take has no slot: none was decoded in time, all are, or a worker failed or has ended."""
 
     PENDING = auto()
     EXHAUSTED = auto()
@@ -85,11 +86,21 @@ class DataLoader:
         self.prepare()
         self._is_exhausted = False
 
-    def take(self) -> Decoded | NotDecoded:
-        """Return the next slot that was decoded, waiting at most a tick, or why there is none."""
+    @property
+    def processes(self) -> list[BaseProcess]:
+        """The workers' processes."""
+        return [decoder.worker.process for decoder in self._decoders]
+
+    @property
+    def busy_connections(self) -> list[Connection]:
+        """The pipes through which workers that have Works will answer."""
+        return [decoder.worker.connection for decoder in self._decoders if decoder.sent_bytes]
+
+    def take(self, timeout_s: float = TICK_S) -> Decoded | NotDecoded:
+        """Return the next slot that was decoded, waiting at most `timeout_s`, or why there is none."""
         try:
             self._hand_out()
-            if not self._decoded and not self._receive():
+            if not self._decoded and not self._receive(timeout_s):
                 return NotDecoded.EXHAUSTED
         except WORKER_GONE:
             return NotDecoded.WORKER_GONE
@@ -120,10 +131,10 @@ class DataLoader:
             with _killed_on_failure(decoder.worker):
                 decoder.worker.connection.send_bytes(content)
 
-    def _receive(self) -> bool:
-        """Wait a tick for slots; False where no worker is at work."""
+    def _receive(self, timeout_s: float) -> bool:
+        """Wait for slots; False where no worker is at work."""
         busy = {decoder.worker.connection: decoder for decoder in self._decoders if decoder.sent_bytes}
-        for connection in wait(list(busy), TICK_S) if busy else ():
+        for connection in wait(list(busy), timeout_s) if busy else ():
             decoder = busy[connection]  # type: ignore[index]  # wait() returns what it was given
             with _killed_on_failure(decoder.worker):
                 self._decoded.append(int.from_bytes(decoder.worker.connection.recv_bytes(_ANSWER_BYTES)))

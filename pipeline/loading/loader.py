@@ -10,8 +10,10 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 from models.system.installed import require_packages
+from models.system.watchdog import TICK_S
 from pipeline.decoding.decode import DecodeRules
 from pipeline.errors import WorkerDiedError
 from pipeline.loading.batch_sampler import BatchSampler
@@ -88,7 +90,7 @@ class Loader:
         # The pass tries again, and reports a second failure.
         with contextlib.suppress(OSError):
             self._data_loader.prepare()
-        self._monitor.note_started()
+        self._monitor.note_started(self._data_loader.processes)
 
     def batches(self, refs: Iterator[FileRef], acquire_slot: Callable[[], int]) -> Iterator[Batch | None]:
         """Decode `refs`, pulled as slots come free, and yield batches in the order they are finished.
@@ -102,13 +104,41 @@ class Loader:
             WorkerDiedError: decode workers die faster than restarting them makes sense.
         """
         self._sampler.start_pass(refs, acquire_slot)
+        self._take_up()
+        yield from self._batches(TICK_S)
+
+    def start_live_pass(self, refs: Iterator[FileRef], acquire_slot: Callable[[], int]) -> None:
+        """Start a pass without an end for `decoded_now`: `refs` may end whenever there are no files for the moment."""
+        self._sampler.start_pass(refs, acquire_slot)
+
+    def decoded_now(self) -> Iterator[Batch]:
+        """Hand out the files that the live pass has, and yield the batches that are decoded by now, without waiting.
+
+        Raises:
+            WorkerDiedError: decode workers die faster than restarting them makes sense.
+        """
+        self._take_up()
+        for batch in self._batches(0.0):
+            if batch is None:
+                return
+            yield batch
+
+    @property
+    def busy_connections(self) -> list[Connection]:
+        """What becomes readable when a batch of the live pass is decoded, or its worker ends."""
+        return self._data_loader.busy_connections
+
+    def _take_up(self) -> None:
+        """Let the workers ask the sampler for Works, also after it had none."""
         if not self._start_pass():
             self._restart()
+
+    def _batches(self, timeout_s: float) -> Iterator[Batch | None]:
         while True:
             crashed = self._monitor.kill_faulty()
             if crashed or self._monitor.has_dead_worker():
                 self._restart(crashed)
-            taken = self._data_loader.take()
+            taken = self._data_loader.take(timeout_s)
             if isinstance(taken, Decoded):
                 self._fruitless_restarts = 0
                 files = self._sampler.finish(taken.slot)
@@ -140,7 +170,7 @@ class Loader:
             self._raise_sampler_failure()
             return False
         finally:
-            self._monitor.note_started()
+            self._monitor.note_started(self._data_loader.processes)
         return True
 
     def _raise_sampler_failure(self) -> None:
@@ -169,5 +199,5 @@ class Loader:
 
     def _end_workers(self) -> None:
         kill_suspended_fork_server()
-        self._monitor.kill_all()
+        self._monitor.kill_all(self._data_loader.processes)
         self._data_loader.discard()

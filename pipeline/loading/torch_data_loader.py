@@ -8,6 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from models.system.watchdog import TICK_S
@@ -59,8 +60,16 @@ class TorchDataLoader(DataLoader):
         with _without_advice(), starting_children():
             self._source = iter(self._loader)
 
-    def take(self) -> Decoded | NotDecoded:
-        """Return the next slot that was decoded, waiting at most a tick, or why there is none."""
+    @property
+    def processes(self) -> list[BaseProcess]:
+        """All processes of the fork server: torch does not tell which are its own."""
+        return list(forked_processes())
+
+    def take(self, timeout_s: float = TICK_S) -> Decoded | NotDecoded:
+        """Return the next slot that was decoded, waiting at most a tick, or why there is none.
+
+        torch fixes the timeout when its DataLoader is made, so `timeout_s` changes nothing here.
+        """
         assert self._source is not None
         began_s = time.monotonic()
         try:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 
 from models.system.process_state import cause_of_end, is_alive, kill_and_wait
 from models.system.watchdog import Fault, Watchdog
 from pipeline.loading.decode_worker import BOARD_PID, BOARD_POSITION, IDLE
-from pipeline.loading.fork_server import forked_processes
 from pipeline.records import ErrorClass
 from pipeline.system.shared_array import SharedArray
 
@@ -38,7 +37,7 @@ class CrashedPhoto:
 
 
 class WorkerMonitor:
-    """Watches the processes that the fork server started.
+    """Watches the decode workers of one loader.
 
     `timeout_s` bounds one photo, `recycle_bytes` the resident memory of an idle worker.
     """
@@ -49,11 +48,11 @@ class WorkerMonitor:
         self._watchdog = Watchdog(timeout_s, recycle_bytes)
         self._asked_s = 0.0
         self._killed: dict[int, str] = {}
-        self._processes: list[ForkServerProcess] = []
+        self._processes: list[BaseProcess] = []
 
-    def note_started(self) -> None:
+    def note_started(self, processes: Sequence[BaseProcess]) -> None:
         """Watch the workers that have been started, also those that have not written to the board yet."""
-        self._processes = forked_processes()
+        self._processes = list(processes)
 
     def kill_faulty(self) -> list[CrashedPhoto]:
         """Once a tick, kill workers that are late, suspended or grown; return the photos that took too long."""
@@ -92,9 +91,9 @@ class WorkerMonitor:
             if position != IDLE:
                 yield CrashedPhoto(slot, position, ErrorClass.WORKER_CRASH, f"decode workers died with it ({cause})")
 
-    def kill_all(self) -> None:
+    def kill_all(self, processes: Sequence[BaseProcess]) -> None:
         """Kill the workers and wait until they are gone."""
-        self.note_started()
+        self.note_started(processes)
         kill_and_wait(self._pids())
         self._processes = []
         self._killed.clear()

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.records import Row
 from pipeline.tables.arrow import pa
+from pipeline.tables.cells import cells_of
 
 FORMAT_KEY = b"label_dir"
 FORMAT_VERSION = b"1"
@@ -42,27 +43,9 @@ def schema(top_k: int, extra: Sequence[pa.Field[Any]] = ()) -> pa.Schema:
 
 def to_batch(rows: Sequence[Row], top_k: int) -> pa.RecordBatch:
     """Return `rows`, at least one, sorted by file name as one Arrow batch."""
-    cells = [_cells(row, top_k) for row in sorted(rows, key=lambda row: row.file_name)]
+    cells = [cells_of(row, top_k) for row in sorted(rows, key=lambda row: row.file_name)]
     table_schema = schema(top_k)
     arrays = [
         pa.array(column, type=field.type) for column, field in zip(zip(*cells, strict=True), table_schema, strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=table_schema)
-
-
-def _cells(row: Row, top_k: int) -> tuple[object, ...]:
-    missing = [None] * (top_k - len(row.labels))
-    pairs = zip([*row.labels, *missing], [*row.probabilities, *missing], strict=True)
-    return (
-        row.file_name,
-        "error" if row.error else "unsure" if row.is_unsure else "ok",
-        str(row.error) if row.error else None,
-        *(cell for pair in pairs for cell in pair),
-        row.width,
-        row.height,
-        row.size_bytes,
-        row.mtime_us,
-        row.sha256,
-        row.model,
-        row.labelled_at_us,
-    )

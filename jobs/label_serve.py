@@ -1,0 +1,90 @@
+"""The command `label-serve`: a page on which photos are dropped, and an HTTP interface that answers with rows."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import click
+
+from jobs.cli.options import (
+    LabellingOptions,
+    context_settings,
+    log_format_option,
+    quiet_option,
+    take_options,
+    with_options,
+)
+from jobs.serving.serve_options import ServeOptions
+
+_EPILOG = """\b
+Examples:
+  label-serve                                    then open http://127.0.0.1:8080/ and drop photos
+  label-serve -m shelf -m efficientnet_lite0     these models, the first by default
+  curl -F photo=@cat.jpg http://127.0.0.1:8080/v1/label
+  label-serve --host 0.0.0.0 --token-file token  for other computers too
+  label-serve --print-unit > /etc/systemd/system/label-serve.service
+
+\b
+Signals: SIGTERM and Ctrl-C finish the requests at work and end with 0; SIGHUP loads the models again.
+Exit codes: 0 ended as requested; 2 usage; 66 model or token file missing; 74 the address can't be used.
+
+Every option can be set by an environment variable: LABEL_DIR_PORT=80 is --port 80.
+"""
+_CONTEXT = context_settings("LABEL_DIR")
+_NOT_HERE = ("model", "include", "exclude", "follow_links", "loader", "max_bytes")
+
+
+def _print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
+    if is_asked:
+        from importlib import resources
+
+        from jobs.cli.standard_streams import print_text
+
+        unit = resources.files("jobs").joinpath("units", "label-serve.service").read_text("utf-8")
+        print_text(unit.rstrip("\n"))
+        context.exit()
+
+
+@click.command(epilog=_EPILOG, context_settings=_CONTEXT)
+@click.option(
+    "-m", "--model", "models", multiple=True, help="A model's name or .onnx file, the default first.  [default: all]"
+)
+@with_options(ServeOptions)
+@with_options(LabellingOptions, *_NOT_HERE)
+@quiet_option
+@log_format_option
+@click.option(
+    "--print-unit", is_flag=True, is_eager=True, expose_value=False, callback=_print_unit, help="For systemd."
+)
+@click.version_option(package_name="label-dir")
+def command(models: tuple[str, ...], quiet: bool, log_format: str, **parsed: Any) -> int:
+    """Serve a page on which photos are dropped and get their labels, and an interface for other programs.
+
+    Photos are kept in memory alone, and forgotten with their answer. Prints the address of the page.
+    """
+    # Imported here, because child processes import this module again and need none of these.
+    from jobs.cli.logging_setup import log_to_stderr
+    from jobs.serving.build_server import ServeRequest, serve
+
+    log_to_stderr("label-serve", level=logging.ERROR if quiet else logging.INFO, log_format=log_format)
+    options = take_options(ServeOptions, parsed)
+    labelling = take_options(LabellingOptions, parsed)
+    return serve(ServeRequest(options, labelling, models, quiet))
+
+
+def main() -> None:
+    """Run the command line."""
+    from jobs.cli.signals import end_at_once_by_signal
+
+    end_at_once_by_signal()
+    # numpy would start threads, and a process with threads cannot fork the fork server of the decode workers.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from jobs.cli.entry_point import end_with_exit_code
+
+    end_with_exit_code(command, "label-serve")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""uvicorn's HTTP protocol with limits of its own for clients that hold a connection and send no request."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.events import TimerHandle
+from typing import ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_TIMEOUT_S = 10.0
+MOST_CONNECTIONS = 1000
+
+
+class ImpatientHttpProtocol(HttpToolsProtocol):
+    """Closes a connection on which no head of a request is complete within 10 s of its start or of its first byte.
+
+    Beyond 1,000 connections the one that has waited longest for a head makes room for the new one. uvicorn itself
+    waits for ever for the first request of a connection, so idle connections would use up the server's. The time for a
+    body is limited where the body is read, that between two requests by `timeout_keep_alive`.
+    """
+
+    # In the order in which they began to wait.
+    _without_head: ClassVar[dict[ImpatientHttpProtocol, TimerHandle]] = {}
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._await_head()
+        if len(self.connections) > MOST_CONNECTIONS:
+            next(iter(self._without_head)).give_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self not in self._without_head:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def give_up(self) -> None:
+        """Close the connection."""
+        self._stop_waiting()
+        self.transport.abort()
+
+    def _await_head(self) -> None:
+        self._without_head[self] = self.loop.call_later(HEAD_TIMEOUT_S, self.give_up)
+
+    def _stop_waiting(self) -> None:
+        timer = self._without_head.pop(self, None)
+        if timer is not None:
+            timer.cancel()
