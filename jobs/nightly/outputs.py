@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -97,6 +98,8 @@ def _refuse_summary_of_another(summary: Path, job_file: Path) -> None:
         content = json.loads(_beginning(summary))
         is_summary = isinstance(content["tasks"], list)
         owner = Path(content["job"])
+        # Neither half a surrogate pair nor a NUL names a file.
+        is_summary = is_summary and "\0" not in os.fsdecode(os.fsencode(owner))
     except (ValueError, RecursionError, TypeError, KeyError):
         is_summary, owner = False, job_file
     if not is_summary:

@@ -7,13 +7,17 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from models.system.atomic_file import replacing
 from pipeline.tables.arrow import arrow_file, pa, pq
 
 _LISTED = 200
 _COLUMNS = ("file_name", "status", "label_1")
+_ROWS = pa.schema([(name, pa.string()) for name in _COLUMNS])
 _KEY = b"label_dir_report"
+# The year 5138.
+_LATEST_S = 10**11
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +107,34 @@ def _digest(rows: pa.Table) -> str:
 
 
 def _last_report(memory: Path) -> _LastReport | None:
+    """Return what the last page was of; None where nothing is kept, or nothing that a page could show."""
     try:
-        rows = pq.read_table(arrow_file(memory))
-        note = json.loads((rows.schema.metadata or {})[_KEY])
-        changes = Changes(**note["changes"]) if note["changes"] else None
-        return _LastReport(str(note["digest"]), int(note["written_at_s"]), changes, rows.select(list(_COLUMNS)))
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        table = pq.read_table(arrow_file(memory))
+        note = json.loads((table.schema.metadata or {})[_KEY])
+        changes = _known_changes(note["changes"]) if note["changes"] else None
+        rows = table.select(list(_COLUMNS)).cast(_ROWS)
+        rows.validate(full=True)
+        return _LastReport(str(note["digest"]), _time(note["written_at_s"]), changes, rows)
+    except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError, RecursionError):
         return None
+
+
+def _known_changes(kept: dict[str, Any]) -> Changes:
+    """Return the changes that a note holds. Raises errors of any of the classes above for anything else."""
+    # JSON can hold half a surrogate pair, which no page can.
+    json.dumps(kept, ensure_ascii=False).encode()
+    counts = {name: value for name, value in kept.items() if name.endswith("_count")}
+    names = {name: kept[name] for name in ("added", "gone", "newly_failed")}
+    relabelled = [tuple(entry) for entry in kept["relabelled"]]
+    texts = [text for listed in (*names.values(), *relabelled) for text in listed]
+    if not all(type(count) is int for count in counts.values()) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("no counts and names")
+    if any(len(entry) != 3 for entry in relabelled) or not all(isinstance(listed, list) for listed in names.values()):
+        raise ValueError("no lists of changes")
+    return Changes(_time(kept["since_s"]), **counts, **names, relabelled=relabelled)
+
+
+def _time(value: object) -> int:
+    if type(value) is not int or not 0 <= value < _LATEST_S:
+        raise ValueError("no time that a page could show")
+    return value

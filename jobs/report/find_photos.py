@@ -38,7 +38,8 @@ def find_photos(table: Path, names: Sequence[str]) -> Path | None:
     if not sample:
         return None
     for folder in _candidates(table.resolve().parent):
-        if sum((folder / file_system_name(name)).is_file() for name in sample) * 2 > len(sample):
+        # os.path.isfile is false for a name that no file system takes, where Path.is_file raises.
+        if sum(os.path.isfile(folder / file_system_name(name)) for name in sample) * 2 > len(sample):
             return folder
     return None
 

@@ -86,7 +86,7 @@ def _lines(status: dict[str, Any], is_running: bool) -> list[tuple[str, object]]
         ("waiting", f"{status['queue_depth']}, the oldest for {status['oldest_unlabelled_s']:.0f} s"),
         ("rows not on disk", status["rows_not_durable"]),
         ("mean lag", f"{status['mean_lag_s']:.1f} s"),
-        ("last rows", _time(status["last_success_at"])),
+        ("last rows", _time(status.get("last_success_at"))),
         ("found by rescan", status["rescan_finds"]),
         ("processes replaced", status["process_restarts"]),
         ("observers replaced", status["observer_restarts"]),

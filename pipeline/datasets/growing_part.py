@@ -52,7 +52,8 @@ class GrowingPart:
 
     def _merged(self, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
         """Return the rows of `batches` in groups of 8,192 rows; the last group may have fewer."""
-        rows = pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches])
+        plain = self._schema.remove_metadata()
+        rows = pa.Table.from_batches([batch.replace_schema_metadata(None) for batch in batches], plain)
         merged: list[pa.RecordBatch] = []
         for begin in range(0, rows.num_rows, ROWS_PER_GROUP):
             group = rows.slice(begin, ROWS_PER_GROUP).combine_chunks()

@@ -57,10 +57,11 @@ def days_taken(paths_by_sha256: Mapping[str, str], cache: Path, processes: int) 
 
 def _cached(cache: Path) -> dict[str, str | None]:
     try:
-        table = pq.read_table(arrow_file(cache), schema=_SCHEMA)
-    except (OSError, pa.ArrowException):
+        rows = pq.read_table(arrow_file(cache), schema=_SCHEMA).to_pylist()
+    except (OSError, pa.ArrowException, UnicodeDecodeError):
         return {}
-    return {str(row["sha256"]): row["day"] for row in table.to_pylist()}
+    # A day becomes a part of a path; what is no day is read from the photo again.
+    return {str(row["sha256"]): day for row in rows if (day := row["day"]) is None or _day_of(day) == day}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.system.atomic_file import sync_folder
+from models.system.outside_text import terminal_text
 from pipeline.errors import LockedError
 from pipeline.system.ownership import (
     MARKER_NAME,
@@ -158,6 +159,6 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _holder(descriptor: int) -> str:
     try:
         note = json.loads(os.pread(descriptor, 4096, 0))
-        return f"process {int(note['pid'])} on {note['host']} since {note['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        return terminal_text(f"process {int(note['pid'])} on {note['host']} since {note['since']}")
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "another process"

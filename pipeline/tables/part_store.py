@@ -149,8 +149,10 @@ class PartStore:
         if name is None or name[2] != _digest(path.read_bytes()):
             return None
         try:
-            return _part(path) if pq.read_schema(arrow_file(path)).equals(schema(self._top_k)) else None
-        except pa.ArrowException:
+            found = pq.read_schema(arrow_file(path))
+            is_ours = found.equals(schema(self._top_k)) and _FIRST_NAME_KEY in (found.metadata or {})
+            return _part(path) if is_ours else None
+        except (pa.ArrowException, UnicodeDecodeError):
             return None
 
 

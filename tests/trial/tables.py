@@ -44,7 +44,9 @@ def odd_parquet(draw: st.DrawFn, valid: pa.Table) -> bytes:
 def _other_cells(draw: st.DrawFn, table: pa.Table) -> pa.Table:
     at = draw(st.integers(0, table.num_columns - 1))
     field = table.schema.field(at)
-    values = table.column(at).to_pylist()
+    column = table.column(at).combine_chunks()
+    # Text that is no UTF-8 can be read as bytes only.
+    values: list[Any] = (column.view(pa.binary()) if pa.types.is_string(field.type) else column).to_pylist()
     for row in draw(st.lists(st.integers(0, max(0, len(values) - 1)), max_size=3)) if values else ():
         values[row] = draw(_CELLS)
     return _with_column(table, at, field.name, _array(values, field.type))
