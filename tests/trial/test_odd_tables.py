@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from jobs.report.facts import facts_of
 from jobs.report.table_query import Query, show
+from pipeline.reviews.reviewed_labels import read_reviewed_rows
 from pipeline.tables.gone_guard import GoneLimit
 from pipeline.tables.reader import read_rows, rows_in
 from tests.support.bytes_labeller import bring_up_to_date, put
@@ -59,7 +60,7 @@ def check_commands(content: bytes, suffix: str) -> None:
 
 
 def shown(out: Path) -> None:
-    rows = read_rows(out)
+    rows = read_reviewed_rows(out)
     json.dumps(asdict(facts_of(rows)))
     for query in (Query(), Query(errors=True), Query(errors=True, count=True), Query(sort="prob"), Query(label="x")):
         list(show(rows, query)[0])

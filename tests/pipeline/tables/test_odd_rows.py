@@ -11,6 +11,7 @@ import pytest
 from jobs.report.facts import facts_of
 from jobs.report.table_query import Query, show
 from pipeline.errors import OutputError
+from pipeline.reviews.reviewed_labels import read_reviewed_rows
 from pipeline.tables.reader import read_rows
 from tests.support.bytes_labeller import bring_up_to_date, put
 
@@ -91,7 +92,7 @@ def test_a_label_without_a_probability_is_not_reused_and_harms_nothing(out: Path
 def test_odd_times_reasons_and_probabilities_are_shown(out: Path) -> None:
     for column, cell in (("labelled_at", 2**62), ("prob_1", float("inf")), ("status", "error")):
         with_cell(out, column, cell)
-        rows = read_rows(out)
+        rows = read_reviewed_rows(out)
         assert list(show(rows, Query())[0])
         assert list(show(rows, Query(errors=True))[0])
         assert facts_of(rows).photo_count == 10
