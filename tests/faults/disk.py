@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 FaultKind = Literal["none", "kill", "enospc", "eio"]
+_THROUGH_FOLDER = re.compile(r"(?P<folder>/proc/(?:self|[0-9]+)/fd/[0-9]+)/(?P<name>.*)", re.DOTALL)
 _ERRNO = {"enospc": errno.ENOSPC, "eio": errno.EIO}
 
 
@@ -54,7 +56,7 @@ class FailingDisk:
     def install(self) -> None:
         """Put this disk under the process, for good."""
         self._wrap("replace", lambda source, target: Step("rename", _text(source), other=_text(target)))
-        self._wrap("unlink", lambda path, **_: Step("unlink", _text(path)))
+        self._wrap("unlink", lambda path, dir_fd=None: Step("unlink", _text(path, dir_fd)))
         self._wrap("rmdir", lambda path, **_: Step("unlink", _text(path)))
         self._wrap("mkdir", lambda path, *_, **__: Step("mkdir", _text(path)))
         os.fsync = lambda fd: self.step(Step("fsync", os.readlink(f"/proc/self/fd/{fd}")))
@@ -92,5 +94,10 @@ class _File(io.FileIO):
         return write(data)
 
 
-def _text(path: Any) -> str:
-    return os.fsdecode(path) if not isinstance(path, Path) else str(path)
+def _text(path: Any, folder: int | None = None) -> str:
+    """Return the path of a file, also of one below an open folder, as a text that begins with the folder's name."""
+    text = os.fsdecode(path) if not isinstance(path, Path) else str(path)
+    if folder is not None:
+        text = f"/proc/self/fd/{folder}/{text}"
+    through = _THROUGH_FOLDER.fullmatch(text)
+    return f"{os.readlink(through['folder'])}/{through['name']}" if through else text
