@@ -154,14 +154,20 @@ def export(name: str, file: Path) -> int:
 @click.option("--photos", type=_FOLDER, metavar="PHOTOS", help="Photos to compare on.  [default: generated images]")
 @with_options(CertificateOptions)
 def certify(name: str, photos: Path | None, **parsed: Any) -> int:
-    """Measure NAME on this CPU, int8 against fp32: agreement, accuracy where labels are known, speed, size, memory.
+    """Measure NAME on this CPU, int8 against fp32: agreement, accuracy where labels are known, speed, size, memory;
+    then each installed engine, of which label-dir --engine auto runs the fastest that passes.
 
     The true labels come from photos.csv or PHOTOS.csv (file_name, class_index or category), or from names of folders.
     """
     _require_build("certifying a model")
+    from jobs.cli.standard_streams import print_text
     from jobs.workshop.building import certify_again
 
-    return _print_certificate(certify_again(name, photos, take_options(CertificateOptions, parsed), _notify))
+    certificate, survey = certify_again(name, photos, take_options(CertificateOptions, parsed), _notify)
+    exit_code = _print_certificate(certificate)
+    if survey is not None:
+        print_text("\n".join(aligned(survey.lines())))
+    return exit_code
 
 
 @command.command(

@@ -57,7 +57,7 @@ def measured_rows(
 def _subject(engine: str, int8: Artifact, fp32: Artifact) -> Subject:
     """Return the artifact that an engine loads, and the size of the file it runs."""
     kind = engine_kind(engine)
-    artifact = int8 if kind == "onnxruntime" else fp32
+    artifact = int8 if kind in ("onnxruntime", "openvino") else fp32
     if kind == "torch":
         file = fp32.path.parent / state_file_name(fp32.name, fp32.source["weights_sha256"])
     elif kind == "torch-int8":

@@ -15,6 +15,8 @@ from models.artifact import Artifact, read_artifact
 from models.cache import RANDOM_SUFFIX, ensure_artifact, ensure_built
 from models.certification.certificate import MEGABYTE, Certificate, read_certificate, write_certificate
 from models.certification.certify import certify
+from models.certification.engine_choice import Choice, survey_again, survey_path
+from models.certification.engine_survey import EngineSurvey, read_survey
 from models.errors import InputMissingError, UsageError
 from models.manifest import (
     Manifest,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from models.networks.onnx_import import ImportRequest
 
 SAMPLE_SEED = 11
-LISTED_COLUMNS = ("name", "classes", "pixels", "id", "int8 MB", "fp32 MB", "certificate")
+LISTED_COLUMNS = ("name", "classes", "pixels", "id", "int8 MB", "fp32 MB", "auto runs", "certificate")
 
 
 def check_own_name(name: str) -> str:
@@ -88,8 +90,11 @@ def import_onnx(request: ImportRequest, quantization: QuantizationOptions, notif
         return _quantize(request.name, fp32, "", quantization, notify)
 
 
-def certify_again(name: str, folder: Path | None, options: CertificateOptions, notify: Notify) -> Certificate:
-    """Certify a built model on photos that did not calibrate it; if refused, try other recipes."""
+def certify_again(
+    name: str, folder: Path | None, options: CertificateOptions, notify: Notify
+) -> tuple[Certificate, EngineSurvey | None]:
+    """Certify a built model on photos that did not calibrate it; if refused, try other recipes. Then measure every
+    installed engine that can run it; None where only onnxruntime is installed."""
     manifest = ensure_built(name, notify)
     int8 = read_artifact(cache_folder() / manifest.int8)
     calibration = _kept_calibration(cache_folder() / manifest.calibration, name)
@@ -103,7 +108,9 @@ def certify_again(name: str, folder: Path | None, options: CertificateOptions, n
         certificate = _other_recipes(name, manifest, request, notify) or certificate
     manifest = read_manifest(name) or manifest
     _keep_certificate(name, manifest.int8, certificate, notify)
-    return certificate
+    int8, fp32 = (read_artifact(cache_folder() / file) for file in (manifest.int8, manifest.fp32))
+    choice = Choice(int8, fp32, certificate, bool(manifest.state))
+    return certificate, survey_again(choice, photos, options.terms, notify)
 
 
 def _kept_calibration(path: Path, name: str) -> Calibration:
@@ -145,16 +152,22 @@ def _other_names(notify: Notify) -> list[str]:
 def _listed(name: str) -> tuple[str, ...]:
     manifest = read_manifest(name)
     if manifest is None:
-        return name, "1000", str(SPECS[name].preprocessing.crop.crop_size), "", "", "", "not built"
+        return name, "1000", str(SPECS[name].preprocessing.crop.crop_size), "", "", "", "", "not built"
     try:
         int8 = read_artifact(cache_folder() / manifest.int8)
         sizes = [(cache_folder() / file).stat().st_size / MEGABYTE for file in (manifest.int8, manifest.fp32)]
     except (InputMissingError, OSError):
-        return name, "", "", "", "", "", "damaged"
+        return name, "", "", "", "", "", "", "damaged"
     certificate = read_certificate(certificate_path(int8))
     verdict = certificate.verdict() if certificate else "not measured on this CPU"
-    pixels = str(int8.preprocessing.crop.crop_size)
-    return name, str(len(int8.labels)), pixels, int8.model_id, *(f"{size:.2f}" for size in sizes), verdict
+    pixels, megabytes = str(int8.preprocessing.crop.crop_size), [f"{size:.2f}" for size in sizes]
+    return name, str(len(int8.labels)), pixels, int8.model_id, *megabytes, _auto_runs(int8), verdict
+
+
+def _auto_runs(int8: Artifact) -> str:
+    """Return the engine that `--engine auto` runs on this CPU, and how fast it is."""
+    survey = read_survey(survey_path(int8))
+    return f"{survey.choice} ({survey.speedup(survey.choice):.2f}x)" if survey else ""
 
 
 def _quantize(name: str, fp32: str, state: str, quantization: QuantizationOptions, notify: Notify) -> Certificate:

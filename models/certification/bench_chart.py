@@ -24,7 +24,10 @@ def write_chart(path: Path, title: str, rows: list[BenchRow]) -> None:
     ran = sorted((row for row in rows if row.images_per_s), key=lambda row: row.images_per_s[0])
     figure = Figure(figsize=(9, 0.42 * len(ran) + 1.4), layout="constrained")
     axes = figure.subplots()
-    colours = [INT8_COLOUR if row.engine == "onnxruntime" or "int8" in row.engine else FLOAT_COLOUR for row in ran]
+    colours = [
+        INT8_COLOUR if row.engine in ("onnxruntime", "openvino") or "int8" in row.engine else FLOAT_COLOUR
+        for row in ran
+    ]
     bars = axes.barh([row.engine for row in ran], [row.images_per_s[0] for row in ran], color=colours)
     texts = [
         f"{row.images_per_s[0]:.0f}/s, {row.file_megabytes:.1f} MB, {row.resident_megabytes:.0f} MB" for row in ran

@@ -57,10 +57,12 @@ def chosen_engine(choice: Choice, asked: str, notify: Notify) -> str:
     versions = installed_versions(_candidates(choice))
     if list(versions) == [DEFAULT_ENGINE]:
         return DEFAULT_ENGINE
-    survey = _kept_survey(choice, versions, notify) or survey_engines(choice, versions, None, Terms(), notify)
+    kept, name = _kept_survey(choice, versions, notify), choice.int8.name
+    survey = kept or _measured(choice, versions, None, Terms(), notify)
     if asked == AUTO_ENGINE:
+        if kept is None:
+            notify(f"{name} is run by {survey.choice} from now on: {survey.verdict(survey.choice)}")
         return survey.choice
-    name = choice.int8.name
     if asked == DEFAULT_ENGINE:
         if survey.speedup(survey.choice) >= WORTH_TELLING:
             faster = f"{survey.choice} is {survey.speedup(survey.choice):.2f} times as fast as {asked}"
@@ -76,17 +78,20 @@ def survey_again(choice: Choice, photos: Photos | None, terms: Terms, notify: No
     """Measure every installed engine again, on photos where there are some; None where only onnxruntime is
     installed."""
     versions = installed_versions(_candidates(choice))
-    return None if list(versions) == [DEFAULT_ENGINE] else survey_engines(choice, versions, photos, terms, notify)
+    if list(versions) == [DEFAULT_ENGINE]:
+        return None
+    choice.survey_path.unlink(missing_ok=True)
+    return _measured(choice, versions, photos, terms, notify)
 
 
-def survey_engines(
+def _measured(
     choice: Choice, versions: dict[str, str], photos: Photos | None, terms: Terms, notify: Notify
 ) -> EngineSurvey:
-    """Measure the engines in `versions`, keep their figures, and tell which engine `auto` runs."""
+    """Measure the engines in `versions` and keep their figures."""
     int8, path = choice.int8, choice.survey_path
     with lock_if_writable(int8.sha256, notify, ".engines"):
         # Another run may have measured them while this one waited for the lock.
-        if photos is None and (kept := read_survey(path)) is not None and kept.versions == versions:
+        if (kept := read_survey(path)) is not None and kept.versions == versions:
             return kept
         notify(f"measuring the engines of {int8.name} on this CPU, once, in some seconds: {_told(versions)}")
         if "torch-int8" in versions and choice.fp32 is not None:
@@ -95,8 +100,6 @@ def survey_engines(
         survey = isolated_call(measure_engines, notify, subject, versions, terms)
         with kept_if_writable(notify):
             write_survey(path, survey)
-    for engine in versions:
-        notify(f"{int8.name} by {engine}: {survey.verdict(engine)}")
     return survey
 
 

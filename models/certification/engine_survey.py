@@ -105,6 +105,11 @@ class EngineSurvey:
         speed = f"{figures.images_per_s:.1f} images/s, {self.speedup(engine):.2f} times onnxruntime"
         return f"certified: {agreement}relative error {figures.arithmetic_error:.3%}, {speed}"
 
+    def lines(self) -> list[tuple[str, str]]:
+        """A line for each engine and the choice, for people to read, as pairs of a name and a text."""
+        verdicts = [(f"by {engine} {version}", self.verdict(engine)) for engine, version in self.versions.items()]
+        return [*verdicts, ("--engine auto runs", self.choice)]
+
 
 def write_survey(path: Path, survey: EngineSurvey) -> None:
     """Write a survey as JSON. Raises OutputError."""

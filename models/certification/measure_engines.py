@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.artifact import Artifact, read_artifact
@@ -20,73 +20,80 @@ from models.spec import DEFAULT_ENGINE, DEFAULT_TOP_K
 from models.system.cpu_kind import this_cpu
 from models.system.isolated_call import Notify, isolated_call
 
-# In place of a figure that is none: kernels may answer NaN.
 _NOTHING_LIKE_IT = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A model to measure: its int8 artifact, and where they are known its fp32 artifact, the certificate of int8 by
-    onnxruntime, and photos. Without photos, generated images show the arithmetic."""
+    onnxruntime, and the photos of that certificate. Without photos, generated images show the arithmetic."""
 
     int8: Path
     fp32: Path | None = None
     certificate: Certificate | None = None
     photos: Photos | None = None
 
+    @property
+    def certified_agreement(self) -> Certificate | None:
+        """The certificate where its agreement holds for each engine that runs the artifact exactly: it was measured on
+        other photos than there are now, by kernels that are exact themselves."""
+        certificate = self.certificate
+        return certificate if certificate and certificate.is_exact and self.photos is None else None
+
 
 def measure_engines(notify: Notify, subject: Subject, versions: Mapping[str, str], terms: Terms) -> EngineSurvey:
     """The figures of the engines in `versions`, which are installed in these versions.
 
-    An engine that runs the artifact itself, and exactly, answers as onnxruntime does; so without photos the agreement
-    in its certificate holds for that engine too. Raises LabelDirError where the artifact cannot be read.
+    Raises LabelDirError where the artifact cannot be read.
     """
     measured = [_figures(notify, subject, engine, version, terms) for engine, version in versions.items()]
     running = [figures for figures in measured if not figures.failure]
-    engines: list[Engine] = [_loaded(subject, figures.engine, terms) for figures in running]
-    if subject.fp32 is not None:
-        engines.append(load_engine("onnxruntime-fp32", subject.fp32, terms.threads, 1))
+    engines = [_loaded(subject, figures.engine, terms) for figures in running]
     speeds = engine_speeds(engines, read_artifact(subject.int8), terms)
-    by_engine = dict(zip([figures.engine for figures in running], speeds, strict=False))
-    required = subject.certificate.required_agreement if subject.certificate else terms.required_agreement
+    by_engine = dict(zip([figures.engine for figures in running], speeds, strict=True))
+    certificate = subject.certificate
     return EngineSurvey(
         cpu=str(this_cpu()),
         threads=terms.threads,
         batch_size=terms.batch_size,
-        required_agreement=required,
-        fp32_images_per_s=speeds[-1] if subject.fp32 is not None else 0.0,
-        engines=tuple(_with_speed(figures, by_engine.get(figures.engine, 0.0)) for figures in measured),
+        required_agreement=certificate.required_agreement if certificate else terms.required_agreement,
+        fp32_images_per_s=by_engine.get(DEFAULT_ENGINE, 0.0) / certificate.speedup if certificate else 0.0,
+        engines=tuple(replace(figures, images_per_s=by_engine.get(figures.engine, 0.0)) for figures in measured),
     )
 
 
 def _figures(notify: Notify, subject: Subject, engine: str, version: str, terms: Terms) -> EngineFigures:
     """The arithmetic and agreement of one engine, in a process of its own, which an engine may crash."""
-    artifact = read_artifact(subject.int8)
-    photos = subject.photos or generated_photos(GENERATED_IMAGES, artifact)
+    certificate = subject.certificate
+    if engine == DEFAULT_ENGINE and certificate is not None:
+        figures = certificate.arithmetic_error, certificate.top1_agreement, certificate.images
+        return EngineFigures(engine, version, *figures)
     try:
-        error, agreed = isolated_call(answers_of, notify, engine, subject, photos.pixels, terms.threads)
+        error, agreed, images = isolated_call(answers_of, notify, engine, subject, terms.threads)
     except LabelDirError as failure:
         return EngineFigures(engine, version, failure=str(failure).strip().splitlines()[-1])
-    images = photos.description
-    certificate = subject.certificate
-    if subject.photos is None and certificate is not None and certificate.is_exact and engine != "torch-int8":
-        agreed, images = certificate.top1_agreement, certificate.images
-    return EngineFigures(engine, version, error, agreed, images if agreed is not None else "")
+    return EngineFigures(engine, version, error, agreed, images)
 
 
-def answers_of(
-    notify: Notify, engine: str, subject: Subject, pixels: Pixels, threads: int
-) -> tuple[float, float | None]:
-    """The relative error of an engine's int8 kernels, and the share of photos with the label of fp32 where the fp32
-    form is known; to be run in a process of its own."""
+def answers_of(notify: Notify, engine: str, subject: Subject, threads: int) -> tuple[float, float | None, str]:
+    """The relative error of an engine's int8 kernels; the share of photos with the label of fp32, None where that is
+    not known; and which photos. To be run in a process of its own."""
+    certificate = subject.certified_agreement if engine != "torch-int8" else None
+    count = ARITHMETIC_IMAGES if certificate else GENERATED_IMAGES
+    photos = subject.photos or generated_photos(count, read_artifact(subject.int8))
     if engine == "torch-int8":
-        logits, exact = _torch_logits(subject, pixels)
+        logits, exact = _torch_logits(subject, photos.pixels)
     else:
-        exact = logits_of(subject.int8, pixels[:ARITHMETIC_IMAGES], threads, as_int8=False)
-        logits = engine_logits(engine, subject.int8, pixels, threads)
+        exact = logits_of(subject.int8, photos.pixels[:ARITHMETIC_IMAGES], threads, as_int8=False)
+        logits = engine_logits(engine, subject.int8, photos.pixels, threads)
     error = relative_error(logits[:ARITHMETIC_IMAGES], exact[:ARITHMETIC_IMAGES])
-    agreed = agreement(logits, logits_of(subject.fp32, pixels, threads)).top1 if subject.fp32 else None
-    return (error if math.isfinite(error) else _NOTHING_LIKE_IT), agreed
+    # Kernels may answer NaN.
+    error = error if math.isfinite(error) else _NOTHING_LIKE_IT
+    if certificate is not None:
+        return error, certificate.top1_agreement, certificate.images
+    if subject.fp32 is None:
+        return error, None, ""
+    return error, agreement(logits, logits_of(subject.fp32, photos.pixels, threads)).top1, photos.description
 
 
 def engine_logits(engine: str, int8: Path, pixels: Pixels, threads: int) -> Logits:
@@ -115,15 +122,3 @@ def _loaded(subject: Subject, engine: str, terms: Terms) -> Engine:
 def _top_k(artifact: Artifact) -> int:
     # As a run does by default, so that a run finds the compiled form that was made here.
     return min(DEFAULT_TOP_K, len(artifact.labels))
-
-
-def _with_speed(figures: EngineFigures, images_per_s: float) -> EngineFigures:
-    return EngineFigures(
-        figures.engine,
-        figures.version,
-        figures.arithmetic_error,
-        figures.top1_agreement,
-        figures.images,
-        images_per_s,
-        figures.failure,
-    )
