@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,14 +34,17 @@ _CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 _HEADERS = {
-    "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "content-security-policy": _CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
+# As ASGI has headers, so that no answer has to encode them again.
+_RAW_HEADERS = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+_CACHE_CONTROL = b"cache-control"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,10 @@ class SecurityMiddleware:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-store")
+                headers = [*message["headers"], *_RAW_HEADERS]
+                if not any(name == _CACHE_CONTROL for name, _ in headers):
+                    headers.append((_CACHE_CONTROL, b"no-store"))
+                message["headers"] = headers
             await send(message)
 
         refusal = self._refusal(scope)
@@ -112,6 +116,7 @@ def refused(status: int, sentence: str) -> JSONResponse:
     return JSONResponse({"error": sentence}, status, {"Connection": "close"})
 
 
+@functools.lru_cache(maxsize=256)
 def _is_known_host(host: str, rules: AccessRules) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname
