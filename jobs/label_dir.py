@@ -20,6 +20,7 @@ from jobs.cli.options import (
     take_options,
     with_options,
 )
+from pipeline.loading.loader_kind import LoaderKind
 from pipeline.tables.gone_guard import GoneLimit
 
 _EPILOG = """\b
@@ -83,7 +84,7 @@ def command(
     """
     # Imported here, because child processes import this module again and need none of these.
     options = take_options(LabellingOptions, parsed)
-    if (fresh or not out.exists()) and photos.is_dir():
+    if options.loader is LoaderKind.PIPES and (fresh or not out.exists()) and photos.is_dir():
         _start_fork_server_early(options)
     from jobs.cli.logging_setup import log_result, log_to_stderr
     from jobs.cli.standard_streams import print_text

@@ -9,19 +9,22 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from models.artifact import ID_DIGITS, Artifact
 from models.certification.certificate import Certificate
-from models.certification.certify import Terms
 from models.certification.engine_survey import WORTH_TELLING, EngineSurvey, read_survey, write_survey
-from models.certification.measure_engines import Subject, measure_engines
 from models.engines import AUTO_ENGINE, INT8_ENGINES, installed_versions
 from models.manifest import cache_folder, torch_int8_name
 from models.model_lock import kept_if_writable, lock_if_writable, model_lock
-from models.samples import Photos
 from models.spec import DEFAULT_ENGINE
 from models.system.cpu_kind import this_cpu
 from models.system.isolated_call import Notify, isolated_call
+
+# Every run asks for an engine; only one that measures needs numpy and onnxruntime for that.
+if TYPE_CHECKING:
+    from models.certification.certify import Terms
+    from models.samples import Photos
 
 QUANTIZE_SECONDS_USUAL = 20
 
@@ -58,7 +61,7 @@ def chosen_engine(choice: Choice, asked: str, notify: Notify) -> str:
     if list(versions) == [DEFAULT_ENGINE]:
         return DEFAULT_ENGINE
     kept, name = _kept_survey(choice, versions, notify), choice.int8.name
-    survey = kept or _measured(choice, versions, None, Terms(), notify)
+    survey = kept or _measured(choice, versions, None, None, notify)
     if asked == AUTO_ENGINE:
         if kept is None:
             notify(f"{name} is run by {survey.choice} from now on: {survey.verdict(survey.choice)}")
@@ -85,7 +88,7 @@ def survey_again(choice: Choice, photos: Photos | None, terms: Terms, notify: No
 
 
 def _measured(
-    choice: Choice, versions: dict[str, str], photos: Photos | None, terms: Terms, notify: Notify
+    choice: Choice, versions: dict[str, str], photos: Photos | None, terms: Terms | None, notify: Notify
 ) -> EngineSurvey:
     """Measure the engines in `versions` and keep their figures."""
     int8, path = choice.int8, choice.survey_path
@@ -96,8 +99,11 @@ def _measured(
         notify(f"measuring the engines of {int8.name} on this CPU, once, in some seconds: {_told(versions)}")
         if "torch-int8" in versions and choice.fp32 is not None:
             ensure_torch_int8(choice.fp32, "torch-int8", notify)
+        from models.certification.certify import Terms
+        from models.certification.measure_engines import Subject, measure_engines
+
         subject = Subject(int8.path, choice.fp32.path if choice.fp32 else None, choice.certificate, photos)
-        survey = isolated_call(measure_engines, notify, subject, versions, terms)
+        survey = isolated_call(measure_engines, notify, subject, versions, terms or Terms())
         with kept_if_writable(notify):
             write_survey(path, survey)
     return survey

@@ -220,10 +220,13 @@ def _reason(error: Exception) -> str:
 
 def _csv_batches(out: Path, table_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Stream rows as they were before they were written: `./=1.jpg` is `=1.jpg` again, the order that of the table."""
-    with csv_reader(out, {field.name: field.type for field in table_schema}) as reader:
+    # Where a column has empty cells pandas writes its integers as floats, as in `40.0`.
+    types = {field.name: pa.float64() if pa.types.is_integer(field.type) else field.type for field in table_schema}
+    with csv_reader(out, types) as reader:
         for batch in reader:
             cells = from_csv_cells(batch)
-            yield _checked(pa.RecordBatch.from_arrays(cells.columns, schema=table_schema), table_schema)
+            columns = [column.cast(field.type) for column, field in zip(cells.columns, table_schema, strict=True)]
+            yield _checked(pa.RecordBatch.from_arrays(columns, schema=table_schema), table_schema)
 
 
 def _table(
