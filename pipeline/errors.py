@@ -5,6 +5,7 @@ from __future__ import annotations
 from models.errors import ExitCode, InputMissingError, LabelDirError, ModelError, OutputError, UsageError, output_errors
 
 __all__ = [
+    "AnotherFolderError",
     "ExitCode",
     "InputMissingError",
     "Interrupted",
@@ -13,6 +14,7 @@ __all__ = [
     "ModelError",
     "ModelNotLoadedError",
     "OutputError",
+    "PersonDecidesError",
     "PhotosGoneError",
     "UsageError",
     "WorkerDiedError",
@@ -20,10 +22,25 @@ __all__ = [
 ]
 
 
-class PhotosGoneError(LabelDirError):
-    """So many photos of the last table are gone that their folder is more likely away; a person decides."""
+class PersonDecidesError(LabelDirError):
+    """A table was left as it was until a person decides: `fact` is what was found, `advice` how to go on."""
+
+    def __init__(self, fact: str, advice: str) -> None:
+        super().__init__(f"{fact}; {advice}")
+        self.fact = fact
+        self.advice = advice
+
+
+class PhotosGoneError(PersonDecidesError):
+    """So many photos of the last table are gone that their folder is more likely away."""
 
     exit_code = ExitCode.PHOTOS_GONE
+
+
+class AnotherFolderError(PersonDecidesError, UsageError):
+    """The table holds the labels of another folder of photos."""
+
+    exit_code = ExitCode.USAGE
 
 
 class LockedError(LabelDirError):

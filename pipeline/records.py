@@ -156,7 +156,8 @@ class RunSummary:
     `unsure` counts those of the `labelled` photos whose label is below a threshold. `copied` counts photos that took
     the labels of a row with the same bytes. `failed` counts error rows made in this run; `kept_failed_by_class` counts
     the error rows among the `kept` rows. `has_new_reviews` tells that persons have said something of the table's photos
-    since its last run.
+    since its last run. `unread_kinds` counts, among the `skipped` files, those that may be photos of a kind that is not
+    decoded, by ending.
     """
 
     labelled: int
@@ -175,6 +176,7 @@ class RunSummary:
     unsure: int = 0
     kept_failed_by_class: Mapping[str, int] = field(default_factory=dict)
     has_new_reviews: bool = False
+    unread_kinds: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def has_failures(self) -> bool:

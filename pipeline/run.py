@@ -212,6 +212,7 @@ class _Run:
             copied=self._reused,
             unsure=self._unsure,
             kept_failed_by_class=dict(update.kept_failed.most_common()),
+            unread_kinds=dict(self._counts.unread_kinds.most_common()),
         )
 
     def _previous_tables(self) -> tuple[list[SortedTable], list[SortedTable]]:

@@ -73,7 +73,8 @@ def sentence(summary: RunSummary) -> str:
         parts.append(f"{summary.copied} known by their bytes")
     by_class = ", ".join(f"{count} {name}" for name, count in summary.failed_by_class.items())
     parts.append(f"{summary.failed} failed" + (f" ({by_class})" if by_class else ""))
-    parts.append(f"{summary.skipped} skipped")
+    unread = ", ".join(f"{count} {kind}" for kind, count in summary.unread_kinds.items())
+    parts.append(f"{summary.skipped} skipped" + (f" (kinds that are not decoded: {unread})" if unread else ""))
     if summary.skipped_links:
         parts.append(f"{summary.skipped_links} links skipped (--follow-links)")
     if summary.removed:

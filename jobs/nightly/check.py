@@ -10,7 +10,8 @@ from pathlib import Path
 
 from jobs.nightly.job import Job, Task
 from jobs.nightly.outputs import refuse_files_of_others
-from jobs.nightly.task import request_of
+from jobs.nightly.task import request_of, words_of_a_job
+from jobs.report.write import refuse_foreign_page
 from pipeline.dry_run import preview
 from pipeline.errors import LabelDirError
 
@@ -45,7 +46,8 @@ def _about_task(task: Task) -> Iterator[Finding]:
         yield from problems
         return
     try:
-        found = preview(request_of(task))
+        with words_of_a_job(task):
+            found = preview(request_of(task))
     except LabelDirError as error:
         yield _problem(f"{task.name}: {error}.")
         return
@@ -76,6 +78,11 @@ def _problems(task: Task) -> Iterator[str]:
         yield f"the folder of photos {task.photos} does not exist."
     elif not os.access(task.photos, os.R_OK | os.X_OK):
         yield f"the folder of photos {task.photos} cannot be read."
+    if task.report is not None:
+        try:
+            refuse_foreign_page(task.report)
+        except LabelDirError as error:
+            yield f"{error}."
     for path, is_folder in ((task.output, task.partition_by is not None), (task.report, False)):
         if path is not None and not _is_writable(path, is_folder):
             yield f"{path} cannot be written."

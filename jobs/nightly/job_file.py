@@ -22,6 +22,24 @@ from pipeline.sources.arguments import OUT_SUFFIXES
 
 _VARIABLE = re.compile(r"\$(?:(\$)|\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})")
 _REPORT_SUFFIX = ".html"
+_PLAIN_BY_TYPE = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    "finite_number": "must be a finite number",
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be text",
+    "path_type": "must be a path, as text",
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "dataclass_type"), "must be a table of keys"),
+    "literal_error": "must be {expected}",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must not be empty",
+    "string_pattern_mismatch": "must be letters, digits, dots, dashes and underscores, the first a letter or digit",
+}
 _VALUE_ERROR = "Value error, "
 # tomllib and pydantic call themselves for each level; a job file has three.
 _DEEPEST_NESTING = 50
@@ -171,8 +189,14 @@ def _mistake(details: Mapping[str, Any], lines: Mapping[Place, int]) -> Mistake:
         sentence = f"a task needs the key {key!r}"
     else:
         names = ".".join(str(part) for part in place if not isinstance(part, int) and part != "task")
-        sentence = f"{names or key}: {_lowered(details['msg'])}, not {_quoted(details['input'])}"
+        sentence = f"{names or key}: {_plain(details)}, not {_quoted(details['input'])}"
     return Mistake(line_of(place, lines), sentence)
+
+
+def _plain(details: Mapping[str, Any]) -> str:
+    """Return what pydantic says of a wrong value in words of the job file, which knows neither Python nor its types."""
+    pattern = _PLAIN_BY_TYPE.get(str(details["type"]))
+    return pattern.format(**details.get("ctx", {})) if pattern else _lowered(details["msg"])
 
 
 def _quoted(value: object) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import logging
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,10 @@ from jobs.labelling.label_folder import LabelRequest, run_request
 from jobs.labelling.results import Outcome, TaskResult, sentence
 from jobs.nightly.job import Task
 from jobs.report.write import write_report
+from models.system.outside_text import terminal_text
 from pipeline.datasets.partitioned_dataset import Published, days_by_exif, days_by_time, publish
 from pipeline.decoding.capture_date import days_taken
-from pipeline.errors import ExitCode, output_errors
+from pipeline.errors import AnotherFolderError, ExitCode, PhotosGoneError, output_errors
 from pipeline.records import RunSummary
 from pipeline.reviews.review_file import reviews_path
 from pipeline.run import Hooks, RunRequest, run
@@ -47,13 +49,35 @@ def run_task(task: Task, hooks: Hooks) -> TaskResult:
             with output_errors(task.output):
                 stack.enter_context(_dataset_state(task.output))
         request = request_of(task)
-        summary = run(request, hooks)
+        with words_of_a_job(task):
+            summary = run(request, hooks)
         published = _publish(task, request.out) if task.partition_by is not None else None
     result = _result(task, summary, published)
     has_changed = summary.has_new_reviews or _has_changed(result, published)
     if task.report is not None and (has_changed or not task.report.exists()):
         _write_report(task, task.report, published)
     return dataclasses.replace(result, elapsed_s=round(time.monotonic() - began_s, 3))
+
+
+@contextlib.contextmanager
+def words_of_a_job(task: Task) -> Iterator[None]:
+    """Run a block that asks a person to decide; how to go on is said in keys of a job file, not in options."""
+    try:
+        yield
+    except PhotosGoneError as error:
+        raise PhotosGoneError(
+            error.fact,
+            'if they were deleted, give the task max_gone = "100%" for one run, otherwise look whether the folder is '
+            "mounted and the keys include and exclude are meant",
+        ) from error
+    except AnotherFolderError as error:
+        if task.partition_by is None:
+            command = shlex.join(["label-dir", "--adopt", str(task.photos), str(task.output)])
+            advice = f"give the task another output, or, if the folder was moved, run {terminal_text(command)} once"
+        else:
+            state = terminal_text(str(state_folder(task.output.resolve())))
+            advice = f"give the task another output, or move the dataset and {state} away to label again"
+        raise AnotherFolderError(error.fact, advice) from error
 
 
 @contextlib.contextmanager

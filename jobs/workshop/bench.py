@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import itertools
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -70,8 +72,8 @@ def _subject(engine: str, int8: Artifact, fp32: Artifact) -> Subject:
 def _pixels(artifact: Artifact, photos: Path | None) -> Pixels:
     if photos is None:
         return generated_images(GENERATED_IMAGES, artifact.preprocessing.crop.crop_size, GENERATED_SEED)
-    sample = zip(range(200), decoded_sample(photos, artifact.preprocessing.crop, SAMPLE_SEED), strict=False)
-    return np.stack([photo.pixels for _, photo in sample])
+    with contextlib.closing(decoded_sample(photos, artifact.preprocessing.crop, SAMPLE_SEED)) as sample:
+        return np.stack([photo.pixels for photo in itertools.islice(sample, 200)])
 
 
 def as_text(rows: list[BenchRow], output_format: str) -> str:

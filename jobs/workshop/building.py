@@ -176,8 +176,9 @@ def _quantize(name: str, fp32: str, state: str, quantization: QuantizationOption
     artifact = read_artifact(cache_folder() / fp32)
     photos = held_out = None
     if quantization.calibrate is not None:
-        sample = decoded_sample(quantization.calibrate, artifact.preprocessing.crop, SAMPLE_SEED)
-        drawn = list(itertools.islice(sample, 2 * quantization.samples))
+        crop = artifact.preprocessing.crop
+        with contextlib.closing(decoded_sample(quantization.calibrate, crop, SAMPLE_SEED)) as sample:
+            drawn = list(itertools.islice(sample, 2 * quantization.samples))
         split = min(quantization.samples, (len(drawn) + 1) // 2)
         photos = photos_of(drawn[:split], quantization.calibrate, "", artifact.labels)
         held_out = photos_of(drawn[split:], quantization.calibrate, " kept out of calibration", artifact.labels)
@@ -200,7 +201,8 @@ def _keep_certificate(name: str, int8: str, certificate: Certificate, notify: No
 def _check_photos(quantization: QuantizationOptions) -> None:
     """Raise InputMissingError for a folder without photos before the network is exported, not minutes later."""
     if quantization.calibrate is not None:
-        next(decoded_sample(quantization.calibrate, Crop(8, 8, "bilinear"), SAMPLE_SEED))
+        with contextlib.closing(decoded_sample(quantization.calibrate, Crop(8, 8, "bilinear"), SAMPLE_SEED)) as sample:
+            next(sample)
 
 
 def _unseen(folder: Path, samples: int, calibration: Calibration, artifact: Artifact, notify: Notify) -> Photos:

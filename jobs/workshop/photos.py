@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from pipeline.decoding.decode import DecodeRules, decode_file
 from pipeline.records import FileRef, ItemError
 from pipeline.sources.read_file import ReadLimits
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
+from pipeline.system.cpus import this_machine, usable_cores
+from pipeline.system.process_map import process_map
+
+PHOTO_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +32,50 @@ class DecodedPhoto:
     digest: str
 
 
-def decoded_sample(folder: Path, crop: Crop, seed: int) -> Iterator[DecodedPhoto]:
+def decoded_sample(folder: Path, crop: Crop, seed: int) -> Generator[DecodedPhoto]:
     """Yield the photos below a folder in an order drawn by `seed`, without those that cannot be decoded.
+
+    They are decoded in processes that may crash, as many as there are cores.
 
     Raises InputMissingError where there is no photo at all.
     """
     refs = photo_files(folder)
-    rules = DecodeRules(crop, ReadLimits())
+    order = np.random.default_rng(seed).permutation(len(refs))
+    orders = (_Order(place, refs[int(index)], crop) for place, index in enumerate(order))
+    processes = min(usable_cores(this_machine()), len(refs))
     found = False
-    for index in np.random.default_rng(seed).permutation(len(refs)):
-        ref = refs[int(index)]
-        pixels = np.empty((crop.crop_size, crop.crop_size, 3), np.uint8)
-        facts = decode_file(ref, rules, pixels)
-        if not isinstance(facts, ItemError):
-            found = True
-            yield DecodedPhoto(ref.name, pixels, facts.sha256.hex())
+    with contextlib.closing(process_map(_decoded, orders, processes, PHOTO_TIMEOUT_S)) as results:
+        for photo in _in_order(results):
+            if photo is not None:
+                found = True
+                yield photo
     if not found:
         raise InputMissingError(f"none of the {len(refs)} photos in {folder} can be decoded")
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """A photo to be decoded, and its place in the order of the sample."""
+
+    place: int
+    ref: FileRef
+    crop: Crop
+
+
+def _decoded(order: _Order) -> DecodedPhoto | None:
+    pixels = np.empty((order.crop.crop_size, order.crop.crop_size, 3), np.uint8)
+    facts = decode_file(order.ref, DecodeRules(order.crop, ReadLimits()), pixels)
+    return None if isinstance(facts, ItemError) else DecodedPhoto(order.ref.name, pixels, facts.sha256.hex())
+
+
+def _in_order(results: Iterable[tuple[_Order, DecodedPhoto | None]]) -> Iterator[DecodedPhoto | None]:
+    waiting: dict[int, DecodedPhoto | None] = {}
+    place = 0
+    for order, photo in results:
+        waiting[order.place] = photo
+        while place in waiting:
+            yield waiting.pop(place)
+            place += 1
 
 
 def photo_files(folder: Path) -> list[FileRef]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.workshop.photos import photo_files
+from jobs.workshop.photos import PHOTO_TIMEOUT_S, photo_files
 from models.errors import InputMissingError, OutputError
 from models.spec import Crop
 from models.teaching.photo_set import UNKNOWN, Moment, PhotoSet
@@ -22,8 +22,6 @@ from pipeline.decoding.decode import DecodeRules, decode_bytes
 from pipeline.records import ErrorClass, FileRef, ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.system.process_map import process_map
-
-PHOTO_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,10 @@ class DecodeRules:
     resize: Callable[[Image.Image, Crop], NDArray[np.uint8]] | None = None
 
 
+# A format that Pillow does not decode by itself -> the package that does.
+_PLUGINS = {"HEIF": "pillow-heif"}
+
+
 def decode_file(ref: FileRef, rules: DecodeRules, pixels: NDArray[np.uint8]) -> PhotoFacts | ItemError:
     """Read and decode `ref` into `pixels` (uint8 [crop_size, crop_size, 3], RGB); return its facts or the error.
 
@@ -83,7 +87,10 @@ def _decode(
     content: bytes, format_name: str, rules: DecodeRules, pixels: NDArray[np.uint8]
 ) -> tuple[int, int] | ItemError:
     if not _has_decoder(format_name):
-        return ItemError(ErrorClass.UNSUPPORTED_FORMAT, f"{format_name} needs a Pillow plugin that is not installed")
+        return ItemError(
+            ErrorClass.UNSUPPORTED_FORMAT,
+            f"{format_name} is decoded by {_PLUGINS.get(format_name, 'a Pillow plugin')}, which is not installed",
+        )
     with Image.open(io.BytesIO(content), formats=(format_name,)) as image:
         width, height = image.size
         if width * height > rules.limits.pixels:

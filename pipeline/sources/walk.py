@@ -8,6 +8,7 @@ import math
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,13 @@ from pipeline.sources.file_names import display_name
 
 _IMAGE_SUFFIXES = ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .bmp .dib .gif .tif .tiff .avif .heic .heif"
 IMAGE_SUFFIXES = frozenset(_IMAGE_SUFFIXES.split())
+# Photos of cameras and programs whose formats are not decoded; files without an ending may be photos as well.
+_RAW_SUFFIXES = (
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .srw .x3f"
+)
+_OTHER_SUFFIXES = ".jxl .jp2 .j2k .jpf .jpx .jxr .wdp .hdp .bpg .flif .exr .hdr .psd .psb .xcf .svg .eps"
+_UNREAD_SUFFIXES = frozenset(f"{_RAW_SUFFIXES} {_OTHER_SUFFIXES}".split())
+WITHOUT_ENDING = "without an ending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +46,13 @@ class WalkRules:
 
 @dataclass(slots=True)
 class WalkCounts:
-    """How much the walk has entered and skipped so far."""
+    """How much the walk has entered and skipped so far.
+
+    `unread_kinds` counts, among the skipped files, those that may be photos of a kind that is not decoded, by ending.
+    """
 
     skipped: int = 0
+    unread_kinds: Counter[str] = field(default_factory=Counter)
     skipped_links: int = 0
     folders: int = 0
     unreadable_folders: list[str] = field(default_factory=list)
@@ -106,6 +118,7 @@ class _Scanner:
         self._counts = counts
         self._note_hidden = note_hidden
         self._wanted = name_filter(rules)
+        self._excludes = _matcher(rules.exclude) or (lambda name: False)
 
     def scan(self, folder: _Folder) -> Iterator[FileRef | _Folder]:
         """List one folder at once, so that a failure raises here; its files and folders then come in row order."""
@@ -158,7 +171,9 @@ class _Scanner:
             row_name = prefix + shown
             path = f"{folder_path}/{name}"
             if not wanted(row_name, is_folder) or path in avoid:
-                counts.skipped += not is_folder
+                if not is_folder:
+                    counts.skipped += 1
+                    self._note_kind(row_name, path)
                 continue
             if is_folder:
                 identity = self.identity(path)
@@ -185,6 +200,21 @@ class _Scanner:
                 yield FileRef(row_name, path, facts.st_size, mtime_us, facts.st_ino, facts.st_ctime_ns)
             else:
                 counts.skipped += 1
+
+    def _note_kind(self, row_name: str, path: str) -> None:
+        """Count a skipped file that may be a photo and that no rule of the user skips."""
+        kind = unread_kind(row_name)
+        if kind and not self._rules.include and path not in self._rules.avoid and not self._excludes(row_name):
+            self._counts.unread_kinds[kind] += 1
+
+
+def unread_kind(name: str) -> str:
+    """Return what a file is told as that may be a photo of a kind that is not decoded; "" for any other."""
+    last_part = name[name.rfind("/") + 1 :]
+    if "." not in last_part:
+        return WITHOUT_ENDING
+    suffix = last_part[last_part.rfind(".") :].lower()
+    return suffix if suffix in _UNREAD_SUFFIXES else ""
 
 
 def _is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection, wait
@@ -31,7 +31,7 @@ class _Task(Generic[Item]):
 
 def process_map(
     function: Callable[[Item], Result], items: Iterable[Item], processes: int, timeout_s: float
-) -> Iterator[tuple[Item, Result | None]]:
+) -> Generator[tuple[Item, Result | None]]:
     """Yield each item with `function(item)` as they are finished; None where its process died or took `timeout_s`.
 
     `function` is of a module's top level and does not raise; items and results are small and can be pickled.

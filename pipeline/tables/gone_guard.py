@@ -61,6 +61,7 @@ def refuse_if_gone(limit: GoneLimit, gone: int, total: int, photos: Path, out: P
         return
     raise PhotosGoneError(
         f"{gone} of the {total} photos in {terminal_text(str(out))} are not in {terminal_text(str(photos))} any more; "
-        "the table is left as it was; if they were deleted, run again with --max-gone 100%, otherwise look whether the "
-        "folder is mounted and the rules (--include, --exclude) are meant"
+        "the table is left as it was",
+        "if they were deleted, run again with --max-gone 100%, otherwise look whether the folder is mounted and the "
+        "rules (--include, --exclude) are meant",
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from models.system.atomic_file import replacing
 from models.system.outside_text import terminal_text
-from pipeline.errors import UsageError
+from pipeline.errors import AnotherFolderError
 from pipeline.sources.file_names import display_name
 from pipeline.tables.arrow import arrow_file, pq
 
@@ -100,14 +100,15 @@ def refuse_another_folder(out: Path, recorded: TableSource | None, source: Table
     """Leave a table alone that is of another folder than the one a run is of.
 
     Raises:
-        UsageError: the table `out` is of another folder.
+        AnotherFolderError: the table `out` is of another folder.
     """
     if recorded is None or recorded.is_same_folder(source):
         return
-    raise UsageError(
+    raise AnotherFolderError(
         f"{terminal_text(str(out))} holds the labels of {terminal_text(recorded.photos)}, not of "
-        f"{terminal_text(source.photos)}; choose another name, replace the table with --fresh, or, if the folder was "
-        "moved, continue the table with --adopt"
+        f"{terminal_text(source.photos)}",
+        "choose another name, replace the table with --fresh, or, if the folder was moved, continue the table with "
+        "--adopt",
     )
 
 

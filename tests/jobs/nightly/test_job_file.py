@@ -41,7 +41,7 @@ def test_all_mistakes_are_reported_at_once_each_with_its_line(tmp_path: Path) ->
         "line 1: unknown key 'sumary'; did you mean 'summary'?",
         "line 2: deadline: must be a time of day such as 06:00, not '25:00'",
         "line 6: the environment has no variable NOWHERE_SET",
-        "line 8: topk: input should be a valid integer, unable to parse string as an integer, not 'three'",
+        "line 8: topk: must be a whole number, not 'three'",
         "line 11: name 'a' is already used by the task in line 5",
         "line 13: output 'b.tiff' must end in .parquet or .csv, or be a folder with partition_by",
         "line 17: unknown key 'modle'; did you mean 'model'?",
@@ -59,7 +59,7 @@ def test_all_mistakes_are_reported_at_once_each_with_its_line(tmp_path: Path) ->
             "line 4: output 'o.csv' is a table",
         ),
         ('[[task]]\nphotos = "p"\noutput = "o.csv"\n', "line 1: a task needs the key 'name'"),
-        ('[[task]]\nname = "../a"\nphotos = "p"\noutput = "o.csv"\n', "line 2: name: string should match"),
+        ('[[task]]\nname = "../a"\nphotos = "p"\noutput = "o.csv"\n', "line 2: name: must be letters, digits"),
     ],
 )
 def test_an_invalid_job_file_is_refused_in_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:

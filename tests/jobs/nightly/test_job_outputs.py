@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from jobs.nightly.job_file import load_job
 from jobs.nightly.run import lock_of, seconds_until
 from models.artifact import Artifact
 from pipeline.tables.gone_guard import GoneLimit
-from tests.conftest import write_photos
+from tests.conftest import run_label_dir, write_photos
 from tests.support.job_helpers import label_job, run_job, summary_of, write_job
 
 TASK = '[[task]]\nname = "a"\nphotos = "p"\noutput = "a.parquet"\n'
@@ -136,6 +138,15 @@ def test_a_deadline_equal_to_now_is_now() -> None:
         (TASK + "timeout = inf", "line 5: timeout: "),
         (TASK + "topk = " + "9" * 5000, "exceeds the limit"),
         (TASK + 'max_gone = "many"', "line 5: max_gone: must be text"),
+        (TASK + 'topk = "many"', "line 5: topk: must be a whole number, not 'many'"),
+        (TASK + "topk = 0", "line 5: topk: must be at least 1, not 0"),
+        (TASK + 'timeout = "long"', "line 5: timeout: must be a number, not 'long'"),
+        (TASK + 'follow_links = "maybe"', "line 5: follow_links: must be true or false, not 'maybe'"),
+        (TASK + 'include = "*.jpg"', "line 5: include: must be a list, not '*.jpg'"),
+        (TASK + "report = 3", "line 5: report: must be a path, as text, not 3"),
+        (SET.replace('"run"', '"day"'), "line 5: partition_by: must be 'mtime', 'exif' or 'run', not 'day'"),
+        ("on_success = []\n" + TASK, "line 1: on_success: must not be empty, not []"),
+        ("task = 3", "line 1: task: must be a list, not 3"),
     ],
 )
 def test_an_odd_job_file_is_one_sentence_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
@@ -164,7 +175,47 @@ def test_a_job_that_would_remove_too_many_rows_stops_with_69(tiny_model: Artifac
     before = (tmp_path / "a.parquet").read_bytes()
     for name in names[:12]:
         (tmp_path / "p" / name).unlink()
-    assert run_job(job).returncode == 69
+    stopped = run_job(job)
+    assert stopped.returncode == 69
+    assert 'give the task max_gone = "100%" for one run' in stopped.stderr
+    assert "--" not in stopped.stderr
+    checked = label_job("check", str(job))
+    assert "12 of the 30 photos" in checked.stdout + checked.stderr
     assert (tmp_path / "a.parquet").read_bytes() == before
     job.write_text(job.read_text().replace("30%", "50%"))
     assert run_job(job).returncode == 0
+
+
+def test_a_job_whose_table_is_of_another_folder_is_told_in_words_of_a_job_how_to_go_on(
+    tiny_model: Artifact, tmp_path: Path
+) -> None:
+    """A job file has no options: the sentence names its keys, or a command to run once."""
+    write_photos(tmp_path / "p", 2)
+    job = write_job(tmp_path, tiny_model.path, {"a": 'photos = "p"\noutput = "a.parquet"'})
+    assert run_job(job).returncode == 0
+    (tmp_path / "p").rename(tmp_path / "q")
+    job.write_text(job.read_text().replace('"p"', '"q"'))
+    for done in (run_job(job), label_job("check", str(job))):
+        told = done.stdout + done.stderr
+        assert done.returncode == 2, told
+        assert "give the task another output, or, if the folder was moved, run label-dir --adopt" in told
+        assert "--fresh" not in told
+    adopted = shlex.split(re.findall("run (label-dir --adopt .*) once", told)[0])
+    assert run_label_dir(tiny_model, *adopted[1:]).returncode == 0
+    assert run_job(job).returncode == 0
+
+
+def test_a_report_that_would_replace_a_page_of_others_is_found_by_check_and_fails_its_task_alone(
+    tiny_model: Artifact, tmp_path: Path
+) -> None:
+    """Case 11: files that are not ours."""
+    write_photos(tmp_path / "p", 2)
+    (tmp_path / "page.html").write_text("<title>My diary</title>")
+    lines = 'photos = "p"\noutput = "a.parquet"\nreport = "page.html"'
+    job = write_job(tmp_path, tiny_model.path, {"a": lines, "b": 'photos = "p"\noutput = "b.parquet"'})
+    for verb in ("check", "run"):
+        done = label_job(verb, str(job))
+        assert done.returncode == 2
+        assert "page.html is no page of label-report" in done.stdout + done.stderr
+    assert (tmp_path / "page.html").read_text() == "<title>My diary</title>"
+    assert all((tmp_path / name).exists() for name in ("a.parquet", "b.parquet"))
