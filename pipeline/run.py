@@ -182,7 +182,7 @@ class _Run:
         self._refuse_if_gone(update)
         has_changed = self._labelled or self._reused or self._failed or update.removed or parts
         derived = self._derived_columns()
-        has_new_reviews = is_any_outdated((batch for one in table for batch in one.batches()), derived)
+        has_new_reviews = bool(table) and is_any_outdated(self._out, derived)
         with output_errors(self._out):
             is_adopted = self._request.adopt and recorded_source(self._out) != self._source
             if has_changed or has_new_reviews or is_adopted or not self._out.exists():

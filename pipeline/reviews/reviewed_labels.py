@@ -47,7 +47,7 @@ def reviewed_label_column(reviews: Path) -> DerivedColumn | None:
     def values(rows: pa.RecordBatch) -> pa.Array[Any]:
         return labels.take(pc.index_in(rows.column("sha256"), value_set=sha256s))
 
-    return DerivedColumn(REVIEWED_LABEL, values)
+    return DerivedColumn(REVIEWED_LABEL, ("sha256",), values)
 
 
 def read_reviewed_rows(table: Path) -> pa.Table:

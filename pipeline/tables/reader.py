@@ -171,7 +171,7 @@ def _parquet_fields(out: Path) -> tuple[list[pa.Field[Any]], bool]:
 
 def _batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:
     """Stream the rows sorted by name, each name once; a table that is not so is read whole."""
-    with _read_errors(out):
+    with read_errors(out):
         if found.is_ours and is_sorted_by_name(out):
             yield from _stored_batches(out, found)
         else:
@@ -181,7 +181,7 @@ def _batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:
 
 def _stored_batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:
     table_schema = found.table_schema
-    with _read_errors(out):
+    with read_errors(out):
         if not found.is_ours:
             yield from _checked(read_foreign(out, table_schema), table_schema).to_batches()
         elif out.suffix.lower() == ".csv":
@@ -192,7 +192,8 @@ def _stored_batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:
 
 
 @contextlib.contextmanager
-def _read_errors(out: Path) -> Iterator[None]:
+def read_errors(out: Path) -> Iterator[None]:
+    """Run a block that reads `out`; an error of it becomes an OutputError with path and reason."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
