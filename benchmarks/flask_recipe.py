@@ -34,7 +34,6 @@ def create_app(model: str) -> Flask:
     transform = transforms.Compose([*steps, transforms.Normalize(_MEAN, _STD)])
     app = Flask(__name__)
 
-    @app.post("/v1/label")
     def predict() -> Response:
         photo = Image.open(request.files["photo"].stream).convert("RGB")
         with torch.no_grad():
@@ -45,6 +44,7 @@ def create_app(model: str) -> Flask:
             [{"label": label, "prob": prob} for label, prob in zip(labels, best.values.tolist(), strict=True)]
         )
 
+    app.add_url_rule("/v1/label", view_func=predict, methods=["POST"])
     return app
 
 
