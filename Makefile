@@ -24,7 +24,7 @@ check: $(VENV)/installed-check $(VENV)/installed-test
 	$(BIN)/lint-imports --no-cache
 # The whole fault suite, of which `make test` runs a part; about a quarter of an hour.
 faults: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "faults or not faults" --timeout 900 -s tests/faults
+	$(BIN)/python -m pytest -m "faults or not faults" --timeout 900 -s tests/faults tests/jobs/serving/test_limits.py
 bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/peers.py
