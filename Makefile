@@ -24,7 +24,7 @@ check: $(VENV)/installed-check $(VENV)/installed-test
 	$(BIN)/lint-imports --no-cache
 # The whole fault suite, of which `make test` runs a part; about a quarter of an hour.
 faults: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "faults or not faults" --timeout 900 -s tests/faults
+	$(BIN)/python -m pytest -m "faults or not faults" --timeout 900 -s tests/faults tests/jobs/serving/test_limits.py
 bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/peers.py
@@ -33,9 +33,10 @@ soak: $(VENV)/installed-test
 	WATCH_TEST_SCALE=15 $(BIN)/python -m pytest --timeout 3600 tests/jobs/watching/test_watch_faults.py tests/jobs/watching/test_watch_scenarios.py
 	$(BIN)/python benchmarks/watch_soak.py
 	$(BIN)/python benchmarks/watch_lag.py
-# The picture of a report in the README; needs Chromium and its driver.
+# The pictures of a report and of the page of label-serve; needs Chromium and its driver.
 screenshot: $(VENV)/installed-test
 	PYTHONPATH=. $(BIN)/python benchmarks/report_screenshot.py docs --readme
+	PYTHONPATH=. $(BIN)/python benchmarks/serve_screenshot.py docs --manual
 
 # A fresh environment without torch, measured beside this one: size, first labels, rate, tables.
 runner: $(VENV)/installed-demo

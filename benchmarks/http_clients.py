@@ -74,6 +74,27 @@ def load(port: int, requests: Sequence[PreparedRequest], clients: int, count: in
     return _Clients(port, requests, count, checks_digest).run(clients)
 
 
+class SingleClient:
+    """One connection that is kept, as a program's or a browser's is."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def post(self, request: PreparedRequest) -> float:
+        """Seconds from sending `request` to its whole answer."""
+        began_s = time.perf_counter()
+        self._connection.sendall(request.content)
+        answer = bytearray()
+        while not _is_complete(answer):
+            piece = self._connection.recv(65536)
+            assert piece, "the server closed the connection"
+            answer += piece
+        seconds = time.perf_counter() - began_s
+        assert request.sha256 in answer
+        return seconds
+
+
 class _Clients:
     def __init__(self, port: int, requests: Sequence[PreparedRequest], count: int, checks_digest: bool) -> None:
         self._port, self._requests, self._count, self._checks_digest = port, requests, count, checks_digest

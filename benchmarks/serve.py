@@ -24,7 +24,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from http_clients import Load, PreparedRequest, load, prepared
+from http_clients import Load, PreparedRequest, SingleClient, load, prepared
 from process_tree import tree_pss_bytes
 from sample_photos import make_folder, source_photos
 
@@ -116,11 +116,12 @@ def single_client(port: int, photos: Sequence[Path], count: int) -> tuple[list[f
     pixels = np.zeros((1, side, side, 3), np.uint8)
     contents = [photo.read_bytes() for photo in photos]
     requests: list[PreparedRequest] = [prepared(port, content) for content in contents]
+    client = SingleClient(port)
     served: list[float] = []
     in_process: list[float] = []
     for number in range(count):
         index = number % len(contents)
-        served += load(port, [requests[index]], 1, 1).latencies_s
+        served.append(client.post(requests[index]))
         began_s = time.perf_counter()
         decode_bytes(contents[index], rules, pixels[0])
         classifier.classify(pixels)

@@ -145,11 +145,12 @@ class LabelApi:
             self._reading_bytes -= reserved
 
     def _labeller_of(self, body: LabelRequestBody) -> LiveLabeller:
-        if not self._models.is_loadable(body.model or None):
-            raise RefusedRequestError(503, "as many models are loaded as may be: choose one of those, see /v1/models")
-        labeller = self._models.find(body.model or None)
+        name = body.model or None
+        if not self._models.is_offered(name):
+            raise RefusedRequestError(404, f"no model {name} here: /v1/models lists those that are")
+        labeller = self._models.find(name)
         if labeller is None:
-            raise RefusedRequestError(404, f"no model {body.model} here: /v1/models lists those that are")
+            raise RefusedRequestError(503, "as many models are loaded as may be: choose one of those, see /v1/models")
         if (problem := labeller.problem) is not None:
             raise RefusedRequestError(503, f"photos cannot be labelled at the moment: {problem}")
         return labeller

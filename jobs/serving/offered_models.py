@@ -59,24 +59,24 @@ class OfferedModels:
         """The loaded models, also those being loaded, by name."""
         return self._loaded
 
+    def is_offered(self, name: str | None) -> bool:
+        """Whether a client may give this name, or none."""
+        return name is None or name in self._loaded or name in self.names
+
     def find(self, name: str | None) -> LiveLabeller | None:
-        """Return the labeller of the model `name`, None: the default's; None where that name is not offered.
+        """Return the labeller of an offered model, None: of the default; None where no more models may be loaded.
 
         A model that is not loaded yet is loaded meanwhile; photos may be submitted at once.
         """
         wanted = self.default if name is None else name
         if wanted in self._loaded:
             return self._loaded[wanted]
-        if wanted not in self.names:
+        if self._others is None and len(self._loaded) >= MOST_LOADED:
             return None
         labeller = self._new(wanted)
         self._loaded[wanted] = labeller
         labeller.start()
         return labeller
-
-    def is_loadable(self, name: str | None) -> bool:
-        """Whether the model is loaded, or one more may be."""
-        return name is None or name in self._loaded or self._others is not None or len(self._loaded) < MOST_LOADED
 
     def request_reload(self) -> None:
         """Load every loaded model again, each when its photos at work are finished."""

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with limits of its own for clients that hold a connection and send no request."""
+"""uvicorn's HTTP protocol with limits of its own for clients that hold a connection and send or read nothing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import ClassVar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_TIMEOUT_S = 10.0
+# How long a client may read nothing of an answer that does not fit into the buffers.
+READ_TIMEOUT_S = 60.0
 MOST_CONNECTIONS = 1000
 
 
@@ -20,6 +22,7 @@ class ImpatientHttpProtocol(HttpToolsProtocol):
     body is limited where the body is read, that between two requests by `timeout_keep_alive`.
     """
 
+    _read_timer: TimerHandle | None = None
     # In the order in which they began to wait.
     _without_head: ClassVar[dict[ImpatientHttpProtocol, TimerHandle]] = {}
 
@@ -31,6 +34,7 @@ class ImpatientHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self._stop_read_timer()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -42,6 +46,14 @@ class ImpatientHttpProtocol(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._read_timer = self.loop.call_later(READ_TIMEOUT_S, self.give_up)
+
+    def resume_writing(self) -> None:
+        self._stop_read_timer()
+        super().resume_writing()
+
     def give_up(self) -> None:
         """Close the connection."""
         self._stop_waiting()
@@ -49,6 +61,11 @@ class ImpatientHttpProtocol(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         self._without_head[self] = self.loop.call_later(HEAD_TIMEOUT_S, self.give_up)
+
+    def _stop_read_timer(self) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
 
     def _stop_waiting(self) -> None:
         timer = self._without_head.pop(self, None)

@@ -98,3 +98,8 @@ def test_killed_workers_cost_no_request_and_mix_no_labels(tiny_model: Artifact, 
         wait_until(lambda: server.request("GET", "/readyz").status == 200, "a server that is ready")
         assert server.label(("a.png", photo(1))).rows[0]["label_1"] == "white"
         assert [name for name in server.descriptors() if "label-serve" in name] == []
+        workers = server.workers()
+        server.process.kill()
+        # Reaped here, or it would stay the parent of its workers as a zombie.
+        server.process.wait()
+        wait_until(lambda: not any(worker.is_running() for worker in workers), "the end of the killed server's workers")

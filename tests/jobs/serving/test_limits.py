@@ -16,7 +16,9 @@ import pytest
 from starlette.datastructures import Headers
 
 from jobs.serving import read_uploads
+from jobs.serving.build_server import bound_socket
 from jobs.serving.read_uploads import RefusedRequestError
+from jobs.serving.serve_options import ServeOptions
 from models.artifact import Artifact
 from tests.support.serve_process import BOUNDARY, FORM_HEADERS, LabelServe, form
 from tests.support.watch_process import photo, wait_until
@@ -62,6 +64,23 @@ def png_bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
+
+
+def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements() -> None:
+    async def has_no_delay() -> bool:
+        found: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        class Accepted(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                accepted = transport.get_extra_info("socket")
+                found.set_result(bool(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+
+        with bound_socket(ServeOptions(port=0)) as listener:
+            async with await asyncio.get_running_loop().create_server(Accepted, sock=listener):
+                with socket.create_connection(listener.getsockname()):
+                    return await found
+
+    assert asyncio.run(has_no_delay())
 
 
 def test_a_body_beyond_the_limit_is_refused_with_and_without_a_declared_length(server: LabelServe) -> None:

@@ -131,3 +131,12 @@ def test_every_answer_tells_browsers_to_load_nothing_from_elsewhere(server: Labe
         assert "server" not in headers
     preflight = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
     assert "access-control-allow-origin" not in server.request("OPTIONS", "/v1/label", headers=preflight).headers
+
+
+def test_an_address_that_is_taken_or_impossible_is_said_in_words(server: LabelServe) -> None:
+    done = _run("--port", str(server.port))
+    assert (done.returncode, done.stdout) == (74, "")
+    assert f"port {server.port} of 127.0.0.1 cannot be used" in done.stderr
+    assert _run("--host", "no.such.host.invalid", "--token", TOKEN).returncode == 74
+    assert _run("-m", "no/such/model", "--port", "0").returncode == 2
+    assert _run("-m", "missing.onnx", "--port", "0").returncode == 66
