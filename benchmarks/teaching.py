@@ -27,7 +27,7 @@ import teaching_folders as folders
 
 from jobs.workshop.photos import decoded_sample
 from jobs.workshop.teaching import TaughtModel, TeachOptions, teach_model
-from jobs.workshop.teaching_photos import folder_labels
+from jobs.workshop.teaching_files import folder_labels
 from models.artifact import read_artifact
 from models.certification.certify import Terms
 from models.manifest import cache_folder, read_manifest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.workshop.teaching_photos import folder_labels
+from jobs.workshop.teaching_files import folder_labels
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 
 SHARE_MISLABELLED = 0.05

@@ -226,6 +226,9 @@ def bench(
 @click.argument("photos", type=_FOLDER)
 @click.option("--name", required=True, help="What to call the model, for label-dir -m NAME.")
 @click.option("--labels", type=_FOLDER, metavar="CSV", help="file_name,label.  [default: folders are the classes]")
+@click.option(
+    "--reviews", type=_FOLDER, metavar="FILE", help="What persons confirmed: OUT.reviews.sqlite of label-serve."
+)
 @click.option("--held-out", type=_FOLDER, metavar="DIR", help="Photos to judge by.  [default: some of PHOTOS]")
 @click.option("--unknown", type=_FOLDER, metavar="DIR", help="Photos of none of the classes.")
 @click.option(
@@ -251,6 +254,7 @@ def teach(
     photos: Path,
     name: str,
     labels: Path | None,
+    reviews: Path | None,
     held_out: Path | None,
     unknown: Path | None,
     base: str,
@@ -286,6 +290,7 @@ def teach(
         terms=take_options(CertificateTerms, parsed).terms,
         memory_mb=memory,
         labels=labels,
+        reviews=reviews,
         held_out=held_out,
         unknown=unknown,
         fresh=fresh,

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.workshop.teaching_build import BuiltModel, built, may_replace, put_in_place
-from jobs.workshop.teaching_photos import DecodedPhotos, decoded, labelled_files
+from jobs.workshop.teaching_files import labelled_files
+from jobs.workshop.teaching_photos import DecodedPhotos, decoded
 from jobs.workshop.teaching_stop import TeachingStop
 from models.certification.certificate import Certificate
 from models.certification.certify import Terms
@@ -50,6 +51,7 @@ class TeachOptions:
     terms: Terms
     memory_mb: float = 2000.0
     labels: Path | None = None
+    reviews: Path | None = None
     held_out: Path | None = None
     unknown: Path | None = None
     fresh: bool = False
@@ -95,7 +97,9 @@ def teach_model(
         raise UsageError(f"there is no base {options.base}: {', '.join(SPECS)}")
     find_weights(SPECS[options.base].weights)
     cores = usable_cores(this_machine())
-    files, unlabelled = labelled_files(options.folder, options.labels, options.held_out, options.unknown)
+    files, unlabelled = labelled_files(
+        options.folder, options.labels, options.held_out, options.unknown, options.reviews
+    )
     with model_lock(options.name, notify), _scratch(options.name) as scratch:
         if stop is not None:
             stop.file = scratch.stop_file

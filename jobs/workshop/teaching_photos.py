@@ -1,44 +1,26 @@
-"""Folders of classes, or a table of labels -> decoded photos for teaching, in a file; broken ones as a list."""
+"""Labelled files -> decoded photos for teaching, in a file; broken ones as a list."""
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from jobs.workshop.photos import PHOTO_TIMEOUT_S, photo_files
+from jobs.workshop.photos import PHOTO_TIMEOUT_S
+from jobs.workshop.teaching_files import BrokenPhoto, LabelledFile
 from models.errors import InputMissingError, OutputError
 from models.spec import Crop
 from models.teaching.photo_set import UNKNOWN, Moment, PhotoSet
 from pipeline.decoding.capture_moment import moment_in_exif
 from pipeline.decoding.decode import DecodeRules, decode_bytes
-from pipeline.records import ErrorClass, FileRef, ItemError
+from pipeline.records import ErrorClass, ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.system.process_map import process_map
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledFile:
-    """A file, its label (None: of none of the classes), and whether it must be kept out of training (None: open)."""
-
-    ref: FileRef
-    label: str | None
-    held_out: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenPhoto:
-    """A file that nothing could be learnt from, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,48 +46,6 @@ class _Found:
     moment: tuple[str, float] | None
 
 
-def labelled_files(
-    folder: Path, table: Path | None, held_out: Path | None, unknown: Path | None
-) -> tuple[list[LabelledFile], list[BrokenPhoto]]:
-    """The photos to teach with, and those of them that have no label. Raises InputMissingError."""
-    refs = photo_files(folder)
-    labels = _table_labels(table) if table is not None else folder_labels([ref.name for ref in refs])
-    open_choice = None if held_out is None else False
-    files = [LabelledFile(ref, labels[ref.name], open_choice) for ref in refs if ref.name in labels]
-    why = "not in the table of labels" if table is not None else "lies in no folder of a class"
-    broken = [BrokenPhoto(ref.name, why) for ref in refs if ref.name not in labels]
-    if held_out is not None:
-        taught = {file.label for file in files}
-        kept = photo_files(held_out)
-        kept_labels = folder_labels([ref.name for ref in kept])
-        for ref in kept:
-            name = f"{held_out.name}/{ref.name}"
-            if kept_labels.get(ref.name) in taught:
-                files.append(LabelledFile(ref._replace(name=name), kept_labels[ref.name], True))
-            else:
-                broken.append(BrokenPhoto(name, "is of no class that is taught"))
-    if unknown is not None:
-        refs = [ref._replace(name=f"{unknown.name}/{ref.name}") for ref in photo_files(unknown)]
-        files.extend(LabelledFile(ref, None, open_choice) for ref in refs)
-    if not any(file.label is not None for file in files):
-        raise InputMissingError(f"no photo in {folder} has a label: put each class into a folder of its own")
-    return files, broken
-
-
-def folder_labels(names: Sequence[str]) -> dict[str, str]:
-    """Row name -> label: the name of the folder a photo lies in, with those above it where two folders share it.
-
-    Photos in no folder have no label.
-    """
-    folders = sorted({name.rpartition("/")[0] for name in names} - {""})
-    shared = Counter(folder.rpartition("/")[2] for folder in folders)
-    label_of = {}
-    for folder in folders:
-        last = folder.rpartition("/")[2]
-        label_of[folder] = last if shared[last] == 1 else folder
-    return {name: label_of[name.rpartition("/")[0]] for name in names if "/" in name}
-
-
 def decoded(
     files: Sequence[LabelledFile],
     broken: Iterable[BrokenPhoto],
@@ -123,7 +63,9 @@ def decoded(
     found: list[_Found | None] = [None] * len(files)
     failed = list(broken)
     for done, (order, result) in enumerate(process_map(_decode, orders, processes, PHOTO_TIMEOUT_S), 1):
-        if isinstance(result, _Found):
+        if isinstance(result, _Found) and files[order.row].sha256 not in (None, result.digest):
+            failed.append(BrokenPhoto(files[order.row].ref.name, "has changed since it was reviewed"))
+        elif isinstance(result, _Found):
             found[order.row] = result
         else:
             reason = (
@@ -205,17 +147,3 @@ def _decode(order: _Order) -> _Found | ItemError:
     except OSError as error:
         return ItemError(ErrorClass.IO, error.strerror or str(error))
     return _Found(hashlib.sha256(content.content).hexdigest(), moment_in_exif(content.content))
-
-
-def _table_labels(table: Path) -> dict[str, str]:
-    """Row name -> label of a CSV file with the columns file_name and label. Raises InputMissingError."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"file_name", "label"} <= set(reader.fieldnames or ()):
-                raise InputMissingError(f"{table} has no columns file_name and label")
-            return {row["file_name"]: row["label"] for row in reader if row["file_name"] and row["label"]}
-    except OSError as error:
-        raise InputMissingError(f"cannot read the labels {table}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputMissingError(f"the labels {table} are no CSV file in UTF-8") from error

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs.workshop.teaching_photos import decoded, folder_labels, labelled_files
+from jobs.workshop.teaching_files import folder_labels, labelled_files
+from jobs.workshop.teaching_photos import decoded
 from models.artifact import read_artifact
 from models.errors import OutputError
 from models.samples import generated_images
