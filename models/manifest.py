@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
-import platformdirs
-
 from models.artifact import ID_DIGITS, Artifact
 from models.errors import UsageError, output_errors
 from models.system.atomic_file import write_atomically
 from models.system.cpu_kind import this_cpu
 from models.system.outside_text import is_path_part
+from models.system.user_cache import user_cache
 
 # What decides the bytes of a model built by its name alone: a change of any of these files builds the model again. The
 # versions of torch, onnx and onnxruntime are not among them: the canonical form of graphs makes up for the exporter's,
@@ -54,14 +53,7 @@ class Manifest:
 def cache_folder() -> Path:
     """The folder of built models: below $XDG_CACHE_HOME, or where this system keeps caches. Raises UsageError for a
     user without a home folder."""
-    try:
-        folder = platformdirs.user_cache_path("label-dir")
-    except (RuntimeError, KeyError):
-        folder = Path()
-    # Without a home folder the path begins with "~", and a folder of that name would be made here.
-    if not folder.is_absolute():
-        raise UsageError("there is no folder for models, because this user has no home: set HOME or XDG_CACHE_HOME")
-    return folder / "models"
+    return user_cache() / "models"
 
 
 def checked_name(model: str) -> str:

@@ -11,13 +11,13 @@ from enum import Enum
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 from PIL import Image
 
 from models.spec import Crop
 from models.system.atomic_file import replace_quickly
 from models.system.outside_text import is_sha256
+from models.system.user_cache import user_cache
 from pipeline.decoding.decode import DecodeRules, decode_bytes
 from pipeline.records import ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
@@ -48,8 +48,12 @@ class ThumbnailOrder:
 
 
 def cache_folder() -> Path:
-    """Return the folder of cached thumbnails: below $XDG_CACHE_HOME, or where this system keeps caches."""
-    return platformdirs.user_cache_path("label-dir") / "thumbnails"
+    """Return the folder of cached thumbnails.
+
+    Raises:
+        UsageError: this user has no folder for caches.
+    """
+    return user_cache() / "thumbnails"
 
 
 def cached_path(sha256: str, side: int) -> Path:

@@ -211,3 +211,38 @@ def test_reviews_beside_a_dataset_are_in_its_partitions_after_the_next_run(
         second: "",
     }
     assert (tmp_path / "page.html").stat().st_mtime_ns > before
+
+
+def test_photos_of_one_time_that_swap_names_are_in_their_partition_under_their_new_names(
+    tiny_model: Artifact, tmp_path: Path
+) -> None:
+    # Case 6: the digest of the partition left the names out.
+    photos = tmp_path / "photos"
+    first, second = write_photos(photos, 2)
+    lines = 'photos = "photos"\noutput = "set"\npartition_by = "mtime"'
+    job = write_job(tmp_path, tiny_model.path, {"s": lines})
+    (photos / second).write_bytes((photos / second).read_bytes() + b"longer")
+    for swap in (False, True):
+        if swap:
+            (photos / first).rename(photos / "spare")
+            (photos / second).rename(photos / first)
+            (photos / "spare").rename(photos / second)
+        for name in (first, second):
+            _set_day(photos / name, "2024-03-04")
+        assert run_job(job).returncode == 0
+        rows = pd.read_parquet(tmp_path / "set" / "date=2024-03-04")
+        assert list(rows["label_1"]) == (["white", "black"] if swap else ["black", "white"])
+
+
+def test_a_day_that_no_calendar_has_makes_no_partition(tiny_model: Artifact, tmp_path: Path) -> None:
+    # Case 40: pandas refused to read the dataset.
+    photos = tmp_path / "photos"
+    (name,) = write_photos(photos, 1, ".jpg")
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = "2021:02:31 10:00:00"
+    Image.open(photos / name).save(photos / name, exif=exif)
+    _set_day(photos / name, "2024-03-04")
+    job = write_job(tmp_path, tiny_model.path, {"s": 'photos = "photos"\noutput = "s"\npartition_by = "exif"'})
+    assert run_job(job).returncode == 0
+    assert _partitions(tmp_path / "s") == {"2024-03-04": [name]}
+    assert len(pd.read_parquet(tmp_path / "s")) == 1
