@@ -25,7 +25,7 @@ from pathlib import Path
 import click
 import numpy as np
 from http_clients import Load, PreparedRequest, SingleClient, load, prepared
-from process_tree import tree_pss_bytes
+from process_tree import tree_private_bytes, tree_pss_bytes
 from sample_photos import make_folder, source_photos
 
 from models.cache import ensure_artifact
@@ -130,12 +130,12 @@ def single_client(port: int, photos: Sequence[Path], count: int) -> tuple[list[f
 
 
 def memory_over(pid: int, port: int, photos: Sequence[Path], requests: int) -> list[float]:
-    """Megabytes of the server's processes after each tenth of `requests`."""
+    """Private megabytes of the server's processes after each tenth of `requests`."""
     found: list[float] = []
     for _ in range(_MEMORY_SAMPLES):
         answers = clients(port, photos, requests // _MEMORY_SAMPLES)
         assert answers.wrong == 0, f"{answers.wrong} wrong answers"
-        found.append(tree_pss_bytes(pid) / 1e6)
+        found.append(tree_private_bytes(pid) / 1e6)
     return found
 
 
@@ -185,7 +185,7 @@ def serve(photos: Path | None, rounds: int, count: int, flask_count: int, single
         _report_single(port, some, single)
         if memory:
             found = memory_over(pid, port, some, memory)
-            click.echo(f"memory over {memory} requests: {', '.join(f'{mb:.0f}' for mb in found)} MB")
+            click.echo(f"private memory over {memory} requests: {', '.join(f'{mb:.0f}' for mb in found)} MB")
 
 
 def _report_single(port: int, photos: Sequence[Path], count: int) -> None:

@@ -90,9 +90,9 @@ class Labeller:
         return self._artifact.model_id
 
     @property
-    def decode_workers(self) -> int:
-        """How many decode workers there are."""
-        return self._plan.loader.workers
+    def idle_decode_workers(self) -> int:
+        """How many decode workers have nothing to decode in a live pass."""
+        return self._plan.loader.workers - len(self._loader.busy_connections)
 
     @property
     def batch_size(self) -> int:

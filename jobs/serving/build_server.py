@@ -123,7 +123,10 @@ def _offered_models(request: ServeRequest, answers: _Answers) -> OfferedModels:
             max_bytes=request.options.max_body,
         )
         artifact = artifact_of(options, request.quiet)
-        labeller = Labeller(artifact, plan_of(options, artifact)).__enter__()
+        plan = plan_of(options, artifact)
+        # Photos wait here, and not in the pipe of a decode worker, so that those that come together share a batch.
+        plan = dataclasses.replace(plan, loader=dataclasses.replace(plan.loader, prefetch=1))
+        labeller = Labeller(artifact, plan).__enter__()
         try:
             labeller.warm_up()
         except BaseException:

@@ -154,7 +154,7 @@ class LiveLabeller:
         if labeller is not self._in_pass:
             labeller.start_live_pass(queue)
             self._in_pass = labeller
-        queue.plan(labeller.decode_workers, labeller.batch_size, is_paused=self._reload_requested)
+        queue.plan(labeller.idle_decode_workers, labeller.batch_size, is_paused=self._reload_requested)
         answers = [queue.finish(row) for row in labeller.rows_now()]
         if answers:
             supervisor.reset_backoff()
@@ -211,10 +211,10 @@ class _TaskQueue(Iterator[FileRef]):
         """Whether no task waits and none is at work."""
         return not self.waiting and not self.at_work
 
-    def plan(self, decode_workers: int, batch_size: int, is_paused: bool) -> None:
+    def plan(self, idle_workers: int, batch_size: int, is_paused: bool) -> None:
         """Decide how many files a Work has from now on; while paused there are none."""
         self._batch_size = batch_size
-        self._share = self._left = max(1, min(batch_size, math.ceil(len(self.waiting) / decode_workers)))
+        self._share = self._left = max(1, min(batch_size, math.ceil(len(self.waiting) / max(1, idle_workers))))
         self._is_paused = is_paused
 
     def __next__(self) -> FileRef:
