@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +71,37 @@ def csv_reader(out: Path, types: dict[str, pa.DataType], columns: list[str] | No
             null_values=[""],
         ),
     )
+
+
+def csv_batches(out: Path, table_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Stream the rows of a CSV file as they were before they were written: `./=1.jpg` is `=1.jpg` again.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file cannot be read, or a cell is not of its column's type.
+    """
+    are_times = [pa.types.is_timestamp(field.type) for field in table_schema]
+    types = {
+        field.name: pa.string() if is_time else field.type
+        for field, is_time in zip(table_schema, are_times, strict=True)
+    }
+    with csv_reader(out, types) as reader:
+        for batch in reader:
+            cells = zip(from_csv_cells(batch).columns, are_times, strict=True)
+            columns = [utc_times(column) if is_time else column for column, is_time in cells]
+            yield pa.RecordBatch.from_arrays(columns, schema=table_schema)
+
+
+def utc_times(column: Any) -> Any:
+    """Return the times, in microseconds and UTC, of text in ISO 8601 with or without a time zone.
+
+    Raises:
+        pyarrow.ArrowInvalid: a cell is no time.
+    """
+    utc = pa.timestamp("us", tz="UTC")
+    with contextlib.suppress(pa.ArrowInvalid):
+        return column.cast(utc)
+    # pyarrow writes nanoseconds in a CSV file.
+    column = pc.replace_substring_regex(column, r"(\.[0-9]{6})[0-9]{1,3}", r"\1")
+    with contextlib.suppress(pa.ArrowInvalid):
+        return column.cast(utc)
+    return pc.assume_timezone(column.cast(pa.timestamp("us")), "UTC")
