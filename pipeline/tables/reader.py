@@ -13,7 +13,6 @@ from pipeline.errors import InputMissingError, OutputError, UsageError
 from pipeline.tables.arrow import arrow_file, pa, pq
 from pipeline.tables.csv_cells import csv_batches
 from pipeline.tables.foreign_format import (
-    BYTE_ORDER_MARK,
     csv_header,
     is_label_column,
     read_foreign,
@@ -157,8 +156,9 @@ def top_k_of_rows(rows: pa.Table) -> int:
 def _csv_fields(out: Path) -> tuple[list[pa.Field[Any]], bool]:
     names, separator = csv_header(out)
     with out.open("rb") as stream:
-        has_mark = stream.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
-    return [pa.field(name, pa.string()) for name in names], separator == "," and not has_mark
+        # Neither a byte order mark nor a header without quotes, as pandas and DuckDB write it.
+        is_quoted = stream.read(1) == b'"'
+    return [pa.field(name, pa.string()) for name in names], separator == "," and is_quoted
 
 
 def _parquet_fields(out: Path) -> tuple[list[pa.Field[Any]], bool]:
@@ -171,12 +171,12 @@ def _parquet_fields(out: Path) -> tuple[list[pa.Field[Any]], bool]:
 
 def _batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:
     """Stream the rows sorted by name, each name once; a table that is not so is read whole."""
+    table_schema = found.table_schema
     with _read_errors(out):
         if found.is_ours and is_sorted_by_name(out):
             yield from _stored_batches(out, found)
         else:
-            rows = pa.Table.from_batches(_stored_batches(out, found), found.table_schema)
-            yield from newest_of_each_name(rows).to_batches()
+            yield from newest_of_each_name(_checked(read_foreign(out, table_schema), table_schema)).to_batches()
 
 
 def _stored_batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:

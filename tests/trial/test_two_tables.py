@@ -115,7 +115,7 @@ class TwoTables(RuleBasedStateMachine):
 
     @rule(out=OUTS)
     def record_of_the_folder_is_damaged(self, out: str) -> None:
-        if sidecar_of(self.folder / out).exists():
+        if (self.folder / out).exists() and sidecar_of(self.folder / out).exists():
             sidecar_of(self.folder / out).write_bytes(b'{"photos": ')
             self.is_record_damaged[out] = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
@@ -58,6 +59,17 @@ def test_a_table_whose_record_is_damaged_is_replaced_only_when_told(tmp_path: Pa
     assert source_folder(path) is None
     assert bring_up_to_date(tmp_path / "2023", path, adopt=True).kept == 1
     assert bring_up_to_date(tmp_path / "2023", path).kept == 1
+
+
+def test_a_csv_file_that_pandas_saved_again_in_the_same_order_is_continued(tmp_path: Path) -> None:
+    """pandas writes 40.0 where a column has empty cells, and such a table was called damaged."""
+    put(tmp_path / "photos" / "a.jpg", b"one")
+    put(tmp_path / "photos" / "empty.jpg", b"")
+    out = tmp_path / "labels.csv"
+    bring_up_to_date(tmp_path / "photos", out)
+    pd.read_csv(out).to_csv(out, index=False)
+    assert b",1.0,1.0," in out.read_bytes()
+    assert bring_up_to_date(tmp_path / "photos", out).kept == 2
 
 
 def test_a_csv_file_that_pyarrow_saved_again_is_continued(tmp_path: Path) -> None:
