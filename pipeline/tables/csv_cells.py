@@ -79,16 +79,20 @@ def csv_batches(out: Path, table_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     Raises:
         OSError, pyarrow.ArrowException: the file cannot be read, or a cell is not of its column's type.
     """
-    are_times = [pa.types.is_timestamp(field.type) for field in table_schema]
-    types = {
-        field.name: pa.string() if is_time else field.type
-        for field, is_time in zip(table_schema, are_times, strict=True)
-    }
-    with csv_reader(out, types) as reader:
+    with csv_reader(out, {field.name: _lenient(field.type) for field in table_schema}) as reader:
         for batch in reader:
-            cells = zip(from_csv_cells(batch).columns, are_times, strict=True)
-            columns = [utc_times(column) if is_time else column for column, is_time in cells]
+            cells = zip(from_csv_cells(batch).columns, table_schema, strict=True)
+            columns = [
+                utc_times(column) if pa.types.is_timestamp(field.type) else column.cast(field.type)
+                for column, field in cells
+            ]
             yield pa.RecordBatch.from_arrays(columns, schema=table_schema)
+
+
+def _lenient(kind: pa.DataType) -> pa.DataType:
+    """Return the type by which a cell is read, so that what other programs write for the same value is that value."""
+    # Where a column has empty cells pandas writes its integers as floats, as in `40.0`.
+    return pa.string() if pa.types.is_timestamp(kind) else pa.float64() if pa.types.is_integer(kind) else kind
 
 
 def utc_times(column: Any) -> Any:
