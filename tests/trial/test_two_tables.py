@@ -205,4 +205,4 @@ class TwoTables(RuleBasedStateMachine):
 
 
 TestTwoTables = TwoTables.TestCase
-TestTwoTables.settings = steps(60, 30)
+TestTwoTables.settings = steps(150, 30)
