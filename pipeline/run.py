@@ -180,7 +180,7 @@ class _Run:
         if stop := self._hooks.stop_requested():
             raise Interrupted(stop)
         self._refuse_if_gone(update)
-        has_changed = self._labelled or self._reused or self._failed or update.removed or parts
+        has_changed = self._labelled or self._reused or self._failed or update.removed or parts or self._request.fresh
         derived = self._derived_columns()
         has_new_reviews = bool(table) and is_any_outdated(self._out, derived)
         with output_errors(self._out):

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.errors import OutputError
 from pipeline.sources.file_names import file_system_name
 from pipeline.tables.arrow import pa
-from pipeline.tables.source import TableSource, recorded_source
+from pipeline.tables.source import UNREADABLE, TableSource, recorded_source
 
 _SAMPLE = 20
 
@@ -26,7 +26,9 @@ def source_folder(table: Path) -> Path | None:
         source = recorded_source(table)
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"{table} cannot be read: {error}") from error
-    return None if source is None else next(filter(os.path.isdir, _places_of(table, source)), None)
+    if source is None or source == UNREADABLE:
+        return None
+    return next(filter(os.path.isdir, _places_of(table, source)), None)
 
 
 def find_photos(table: Path, names: Sequence[str]) -> Path | None:

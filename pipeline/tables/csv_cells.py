@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +71,41 @@ def csv_reader(out: Path, types: dict[str, pa.DataType], columns: list[str] | No
             null_values=[""],
         ),
     )
+
+
+def csv_batches(out: Path, table_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Stream the rows of a CSV file as they were before they were written: `./=1.jpg` is `=1.jpg` again.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file cannot be read, or a cell is not of its column's type.
+    """
+    with csv_reader(out, {field.name: _lenient(field.type) for field in table_schema}) as reader:
+        for batch in reader:
+            cells = zip(from_csv_cells(batch).columns, table_schema, strict=True)
+            columns = [
+                utc_times(column) if pa.types.is_timestamp(field.type) else column.cast(field.type)
+                for column, field in cells
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=table_schema)
+
+
+def _lenient(kind: pa.DataType) -> pa.DataType:
+    """Return the type by which a cell is read, so that what other programs write for the same value is that value."""
+    # Where a column has empty cells pandas writes its integers as floats, as in `40.0`.
+    return pa.string() if pa.types.is_timestamp(kind) else pa.float64() if pa.types.is_integer(kind) else kind
+
+
+def utc_times(column: Any) -> Any:
+    """Return the times, in microseconds and UTC, of text in ISO 8601 with or without a time zone.
+
+    Raises:
+        pyarrow.ArrowInvalid: a cell is no time.
+    """
+    utc = pa.timestamp("us", tz="UTC")
+    with contextlib.suppress(pa.ArrowInvalid):
+        return column.cast(utc)
+    # pyarrow writes nanoseconds in a CSV file.
+    column = pc.replace_substring_regex(column, r"(\.[0-9]{6})[0-9]{1,3}", r"\1")
+    with contextlib.suppress(pa.ArrowInvalid):
+        return column.cast(utc)
+    return pc.assume_timezone(column.cast(pa.timestamp("us")), "UTC")

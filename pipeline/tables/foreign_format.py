@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.tables.arrow import arrow_file, pa, pa_csv, pc, pq
-from pipeline.tables.csv_cells import from_csv_cells
+from pipeline.tables.csv_cells import from_csv_cells, utc_times
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SEPARATORS = (",", ";", "\t")
@@ -75,14 +75,7 @@ def _converted(column: Any, field: pa.Field[Any], decimal_comma: bool) -> Any:
         # Where a column has empty cells pandas writes its integers as floats.
         column = column.cast(pa.float64())
     if pa.types.is_timestamp(field.type) and pa.types.is_string(column.type):
-        column = _times(column)
+        column = utc_times(column)
     elif pa.types.is_timestamp(field.type) and pa.types.is_timestamp(column.type) and column.type.tz is None:
         column = pc.assume_timezone(column, "UTC")
     return column.cast(field.type)
-
-
-def _times(column: Any) -> Any:
-    try:
-        return column.cast(pa.timestamp("us", tz="UTC"))
-    except pa.ArrowInvalid:
-        return pc.assume_timezone(column.cast(pa.timestamp("us")), "UTC")

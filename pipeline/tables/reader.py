@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 from models.system.outside_text import terminal_text
 from pipeline.errors import InputMissingError, OutputError, UsageError
 from pipeline.tables.arrow import arrow_file, pa, pq
-from pipeline.tables.csv_cells import csv_reader, from_csv_cells
+from pipeline.tables.csv_cells import csv_batches
 from pipeline.tables.foreign_format import (
-    BYTE_ORDER_MARK,
     csv_header,
     is_label_column,
     read_foreign,
@@ -157,8 +156,9 @@ def top_k_of_rows(rows: pa.Table) -> int:
 def _csv_fields(out: Path) -> tuple[list[pa.Field[Any]], bool]:
     names, separator = csv_header(out)
     with out.open("rb") as stream:
-        has_mark = stream.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK
-    return [pa.field(name, pa.string()) for name in names], separator == "," and not has_mark
+        # Neither a byte order mark nor a header without quotes, as pandas and DuckDB write it.
+        is_quoted = stream.read(1) == b'"'
+    return [pa.field(name, pa.string()) for name in names], separator == "," and is_quoted
 
 
 def _parquet_fields(out: Path) -> tuple[list[pa.Field[Any]], bool]:
@@ -171,12 +171,12 @@ def _parquet_fields(out: Path) -> tuple[list[pa.Field[Any]], bool]:
 
 def _batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:
     """Stream the rows sorted by name, each name once; a table that is not so is read whole."""
+    table_schema = found.table_schema
     with read_errors(out):
         if found.is_ours and is_sorted_by_name(out):
             yield from _stored_batches(out, found)
         else:
-            rows = pa.Table.from_batches(_stored_batches(out, found), found.table_schema)
-            yield from newest_of_each_name(rows).to_batches()
+            yield from newest_of_each_name(_checked(read_foreign(out, table_schema), table_schema)).to_batches()
 
 
 def _stored_batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:
@@ -185,7 +185,8 @@ def _stored_batches(out: Path, found: TableFormat) -> Iterator[pa.RecordBatch]:
         if not found.is_ours:
             yield from _checked(read_foreign(out, table_schema), table_schema).to_batches()
         elif out.suffix.lower() == ".csv":
-            yield from _csv_batches(out, table_schema)
+            for batch in csv_batches(out, table_schema):
+                yield _checked(batch, table_schema)
         else:
             for batch in read_parquet(out):
                 yield _checked(batch, table_schema).cast(table_schema)
@@ -217,17 +218,6 @@ def _checked(rows: Batch, table_schema: pa.Schema) -> Batch:
 
 def _reason(error: Exception) -> str:
     return terminal_text(str(error).splitlines()[0]) if str(error) else type(error).__name__
-
-
-def _csv_batches(out: Path, table_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Stream rows as they were before they were written: `./=1.jpg` is `=1.jpg` again, the order that of the table."""
-    # Where a column has empty cells pandas writes its integers as floats, as in `40.0`.
-    types = {field.name: pa.float64() if pa.types.is_integer(field.type) else field.type for field in table_schema}
-    with csv_reader(out, types) as reader:
-        for batch in reader:
-            cells = from_csv_cells(batch)
-            columns = [column.cast(field.type) for column, field in zip(cells.columns, table_schema, strict=True)]
-            yield _checked(pa.RecordBatch.from_arrays(columns, schema=table_schema), table_schema)
 
 
 def _table(

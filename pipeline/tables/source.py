@@ -38,6 +38,10 @@ class TableSource:
         return self.photos == other.photos or self.relative == other.relative
 
 
+# Of a table whose record is there and cannot be read: the same folder as no other.
+UNREADABLE = TableSource("a folder that its damaged record does not name", "")
+
+
 def source_of(photos: Path, out: Path) -> TableSource:
     """Return the source of a table `out` that is made of the folder `photos`."""
     folder = photos.resolve()
@@ -48,6 +52,8 @@ def source_of(photos: Path, out: Path) -> TableSource:
 
 def recorded_source(out: Path) -> TableSource | None:
     """Return the source that the table `out` records; None where `out` is not there or says nothing of its source.
+
+    The source is `UNREADABLE` where the record is damaged.
 
     Raises:
         OSError: the table, or the file beside it, cannot be read.
@@ -92,7 +98,10 @@ def recording_source(out: Path, source: TableSource | None) -> Iterator[None]:
 
 
 def parsed_source(metadata: dict[bytes, bytes] | None) -> TableSource | None:
-    """Return the source that the metadata of a Parquet file records, None where they say nothing of it."""
+    """Return the source that the metadata of a Parquet file records, None where they say nothing of it.
+
+    The source is `UNREADABLE` where the record is damaged.
+    """
     return _parsed((metadata or {}).get(SOURCE_KEY))
 
 
@@ -104,6 +113,11 @@ def refuse_another_folder(out: Path, recorded: TableSource | None, source: Table
     """
     if recorded is None or recorded.is_same_folder(source):
         return
+    if recorded == UNREADABLE:
+        raise AnotherFolderError(
+            f"{terminal_text(str(out))} does not say any more of which folder it is, because that record is damaged",
+            f"continue the table with --adopt if it is of {terminal_text(source.photos)}, or replace it with --fresh",
+        )
     raise AnotherFolderError(
         f"{terminal_text(str(out))} holds the labels of {terminal_text(recorded.photos)}, not of "
         f"{terminal_text(source.photos)}",
@@ -121,12 +135,13 @@ def _sidecar_content(path: Path) -> bytes | None:
 
 
 def _parsed(content: bytes | None) -> TableSource | None:
-    """Return what was recorded; None also where the record is damaged: the rows themselves are still right."""
     if content is None:
         return None
     try:
         document = json.loads(content)
         photos, relative = document["photos"], document["relative"]
+        is_text = isinstance(photos, str) and isinstance(relative, str)
+        # Half a surrogate pair is in no path that was recorded.
+        return TableSource(photos, relative) if is_text and (photos + relative).encode() else UNREADABLE
     except (ValueError, RecursionError, TypeError, KeyError):
-        return None
-    return TableSource(photos, relative) if isinstance(photos, str) and isinstance(relative, str) else None
+        return UNREADABLE

@@ -63,7 +63,6 @@ def test_rows_of_one_name_count_once_and_the_newest_counts(out: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "cell", "reason"),
     [
-        ("file_name", None, "a row has no file_name"),
         ("labelled_at", None, "a row has no labelled_at"),
         ("model", None, "a row has no model"),
         ("file_name", b"\xff\xfe.jpg", "Invalid UTF8"),
