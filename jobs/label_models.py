@@ -247,7 +247,7 @@ def bench(
     "--memory", type=click.IntRange(500), default=2000, show_default=True, help="MB; above it, slower in less memory."
 )
 @click.option("--fresh", is_flag=True, help="Teach the whole network again, even where only a few photos are new.")
-@click.option("--qat", is_flag=True, help="End with quantization-aware training, which brought nothing where measured.")
+@click.option("--qat", is_flag=True, help="End with an epoch of quantization-aware training.")
 @click.option("--report", type=_FOLDER, metavar="HTML", help="Where the report goes.  [default: NAME-teaching.html]")
 @with_options(CertificateTerms)
 def teach(

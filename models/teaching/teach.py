@@ -25,7 +25,7 @@ from models.teaching.photo_set import UNKNOWN, Flags, Rows
 from models.teaching.plan import Plan, memory_mb, plan, recipe_of
 from models.teaching.similarity import Features, bursts, groups, near_duplicates, same_bytes
 from models.teaching.split import kept_out
-from models.teaching.training.head import retrain_head
+from models.teaching.training.head import begin_with_means, retrain_head
 from models.teaching.training.teachable_network import TeachableNetwork
 from models.teaching.training.train import Trained, computes_bfloat16, features_of, keep_freed_memory, train
 from models.zoo import SPECS, find_weights
@@ -77,6 +77,7 @@ def teach(notify: Notify, request: TeachRequest) -> Lesson:
         planned = replace(planned, epochs=request.epochs)
     trained = None
     if request.weights is None:
+        begin_with_means(network, material.features, photos, training)
         trained = _trained(notify, network, request, planned, training)
         features = _features(notify, network, request, None)
     else:

@@ -30,12 +30,19 @@ _NEVER_TRIM_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecipe:
-    """The figures of a training. `ema_decay` is of the average of the weights that is kept in the end."""
+    """The figures of a training.
+
+    A weight's learning rate is `relative_rate` times the root mean square of its tensor; that of biases and of the
+    head are absolute. `ema_decay` is of the average of the weights that is kept in the end.
+    """
 
     epochs: float = 8
     batch_size: int = 32
-    learning_rate: float = 4e-4
-    head_factor: float = 10.0
+    # Folding batch norms makes the weights of some layers twenty times those of others. With one rate for all, some
+    # layers change by a third while others stand still, and photos of another day are recognised worse.
+    relative_rate: float = 0.008
+    bias_rate: float = 4e-4
+    head_rate: float = 8e-4
     weight_decay: float = 0.02
     label_smoothing: float = 0.1
     warm_up: float = 0.1
@@ -46,7 +53,14 @@ class TrainingRecipe:
     @property
     def rounded(self) -> TrainingRecipe:
         """The quantization-aware training that follows: one epoch at a tenth of the learning rate."""
-        return replace(self, epochs=1, learning_rate=self.learning_rate / 10, head_factor=1.0, seed=self.seed + 1)
+        return replace(
+            self,
+            epochs=1,
+            relative_rate=self.relative_rate / 10,
+            bias_rate=self.bias_rate / 10,
+            head_rate=self.head_rate / 10,
+            seed=self.seed + 1,
+        )
 
 
 def computes_bfloat16() -> bool:
@@ -194,21 +208,26 @@ def _targets(classes: Rows, count: int, smoothing: float) -> Tensor:
 
 
 def _optimizer(network: TeachableNetwork, recipe: TrainingRecipe) -> torch.optim.Optimizer:
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
-            key = (name.startswith("head."), parameter.ndim > 1)
-            groups.setdefault(key, []).append(parameter)
     return torch.optim.AdamW(
         [
             {
-                "params": parameters,
-                "peak_lr": recipe.learning_rate * (recipe.head_factor if is_head else 1.0),
-                "weight_decay": recipe.weight_decay if decays else 0.0,
+                "params": [parameter],
+                "peak_lr": peak_rate(name, parameter, recipe),
+                "weight_decay": recipe.weight_decay if parameter.ndim > 1 else 0.0,
             }
-            for (is_head, decays), parameters in groups.items()
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad
         ]
     )
+
+
+def peak_rate(name: str, parameter: Tensor, recipe: TrainingRecipe) -> float:
+    """The learning rate of a parameter of a TeachableNetwork, at its highest."""
+    if name.startswith("head."):
+        return recipe.head_rate
+    if parameter.ndim == 1:
+        return recipe.bias_rate
+    return recipe.relative_rate * float(parameter.detach().square().mean().sqrt())
 
 
 def _rate(step: int, steps: int, warm_up: float) -> float:
