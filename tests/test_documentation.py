@@ -172,3 +172,13 @@ def _tree(text: str) -> Iterator[str]:
         yield "".join(folders) + name
         if name.endswith("/"):
             folders.append(name)
+
+
+def test_each_test_that_the_page_on_ownership_names_exists_and_its_cases_are_complete_and_sorted() -> None:
+    text = (ROOT / "docs" / "ownership.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    missing = [(path, name) for path, name in named if f"def {name}(" not in (ROOT / path).read_text()]
+    assert missing == []
+    numbers = [int(number) for number in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)]
+    assert numbers == sorted(numbers)
+    assert set(numbers) == set(range(1, 43))
