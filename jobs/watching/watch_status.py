@@ -18,7 +18,7 @@ from pipeline.tables.part_store import state_folder
 # Written every 2 s, but not while a model is being loaded.
 _OUT_OF_DATE_S = 60.0
 _NUMBERS = (
-    *("pid", "written_at", "started_at", "labelled", "unsure", "unchanged", "queue_depth", "oldest_unlabelled_s"),
+    *("pid", "written_at", "started_at", "labelled", "unchanged", "queue_depth", "oldest_unlabelled_s"),
     *("rows_not_durable", "mean_lag_s", "rescan_finds", "process_restarts", "observer_restarts"),
 )
 _TEXTS = ("state", "health", "mode", "model")
@@ -54,7 +54,8 @@ def show_status(labels: Path) -> int:
 def _is_status(status: object) -> bool:
     if not isinstance(status, dict) or not isinstance(status.get("failed"), dict):
         return False
-    numbers = [status.get(name) for name in _NUMBERS]
+    # A daemon of an earlier version counts no unsure photos.
+    numbers = [*(status.get(name) for name in _NUMBERS), status.get("unsure", 0)]
     if status.get("last_success_at") is not None:
         numbers.append(status["last_success_at"])
     return all(_is_number(number) for number in numbers) and all(isinstance(status.get(name), str) for name in _TEXTS)
@@ -80,7 +81,7 @@ def _lines(status: dict[str, Any], is_running: bool) -> list[tuple[str, object]]
         ("watching by", status["mode"]),
         ("model", status["model"]),
         ("since", _time(status["started_at"])),
-        ("labelled", f"{status['labelled']}" + (f", {status['unsure']} unsure" if status["unsure"] else "")),
+        ("labelled", f"{status['labelled']}" + (f", {status['unsure']} unsure" if status.get("unsure") else "")),
         ("failed", failed),
         ("unchanged", status["unchanged"]),
         ("waiting", f"{status['queue_depth']}, the oldest for {status['oldest_unlabelled_s']:.0f} s"),

@@ -48,7 +48,7 @@ def test_a_loader_has_one_name_and_one_alias(tmp_path: Path, name: str, loader: 
 def test_bounds_are_the_same_everywhere(tmp_path: Path, key: str, value: float) -> None:
     mistakes = _job(tmp_path, f"{key} = {value}")
     assert isinstance(mistakes, tuple)
-    assert str(mistakes[0]).startswith(f"line 5: {key}: input should be ")
+    assert str(mistakes[0]).startswith(f"line 5: {key}: must be ")
     for command in (label_dir.command, watch_folder.command):
         with pytest.raises(click.BadParameter, match=r"not in the range|is not between"):
             _parsed(command, f"--{key.replace('_', '-')}", str(value))
