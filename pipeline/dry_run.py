@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import InputMissingError
 from pipeline.run import RunRequest
-from pipeline.sources.walk import WalkCounts, walk
+from pipeline.sources.walk import WalkCounts
 from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.reader import previous_table
 
@@ -35,7 +35,7 @@ def preview(request: RunRequest) -> DryRun:
     update = IncrementalUpdate([previous] if previous else [], request.artifact.model_id)
     counts = WalkCounts()
     try:
-        pending = sum(1 for _ in update.pending(walk(request.photos.resolve(), request.walk_rules, counts)))
+        pending = sum(1 for _ in update.pending(request.source.list(request.walk_rules, counts)))
     except OSError as error:
         raise InputMissingError(f"{request.photos} cannot be listed: {error.strerror}") from error
     return DryRun(pending, update.kept, update.removed, counts.skipped)

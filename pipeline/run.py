@@ -19,7 +19,9 @@ from pipeline.records import FileRef, Row, RunSummary
 from pipeline.reviews.review_file import reading_reviews, reviews_path
 from pipeline.reviews.reviewed_labels import reviewed_label_column
 from pipeline.sources.arguments import checked_out, refuse_missing_folder
-from pipeline.sources.walk import WalkCounts, WalkRules, walk
+from pipeline.sources.local_files import LocalFolder
+from pipeline.sources.source import Source
+from pipeline.sources.walk import WalkCounts, WalkRules
 from pipeline.system.file_lock import held_state
 from pipeline.tables.arrow import pa
 from pipeline.tables.derived_column import DerivedColumn, is_any_outdated
@@ -68,6 +70,11 @@ class RunRequest:
         out = self.out.resolve()
         avoid = frozenset({str(out), str(state_folder(out))})
         return WalkRules(self.include, self.exclude, self.follow_links, avoid, self.modified_since_us)
+
+    @property
+    def source(self) -> Source:
+        """The photos: how they are listed and read."""
+        return LocalFolder(folder=self.photos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +159,7 @@ class _Run:
         self._running_labeller = labeller
         self._top_k = request.plan.top_k
         self._source = source
+        self._photos = request.source
         self._store = store
         self._counts = WalkCounts()
         self._extra_columns: Sequence[pa.Field[Any]] = ()
@@ -256,7 +264,7 @@ class _Run:
     def _labeller(self) -> contextlib.AbstractContextManager[Labeller]:
         if self._running_labeller is not None:
             return contextlib.nullcontext(self._running_labeller)
-        return Labeller(self._request.artifact, self._request.plan)
+        return Labeller(self._request.artifact, self._request.plan, self._photos)
 
     def _commit_if_due(self) -> None:
         if self._store.is_due:
@@ -279,7 +287,7 @@ class _Run:
 
     def _walked(self) -> Iterator[FileRef]:
         try:
-            yield from walk(self._request.photos.resolve(), self._request.walk_rules, self._counts)
+            yield from self._photos.list(self._request.walk_rules, self._counts)
             self._hooks.on_walked()
         except OSError as error:
             raise InputMissingError(f"{self._request.photos} cannot be listed: {error.strerror}") from error

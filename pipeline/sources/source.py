@@ -1,0 +1,53 @@
+"""What a run needs of the place where its photos lie: a sorted listing, and a reader in each decode worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from pipeline.records import FileRef, ItemError
+from pipeline.sources.read_file import FileBytes, ReadLimits
+from pipeline.sources.walk import WalkCounts, WalkRules
+
+
+class Reader(Protocol):
+    """Reads photos for one decode worker."""
+
+    def expect(self, refs: Sequence[FileRef]) -> None:
+        """Take note of files that are to be read soon, in this order, each once; a reader may begin to read ahead."""
+
+    def wait(self, ref: FileRef) -> None:
+        """Return when `read` of this file no longer waits for a network: the decoding of a photo is timed after."""
+
+    def read(self, ref: FileRef) -> FileBytes | ItemError:
+        """Return the content of the file, or why there is none."""
+
+
+class ReaderMaker(Protocol):
+    """Makes the reader of a decode worker, inside that worker."""
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether its readers begin to read files when they are expected, so that early notice of files helps."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory a reader maps beside the file that is being decoded."""
+
+    def open(self, limits: ReadLimits, timeout_s: float) -> Reader:
+        """Return a reader for this process, which waits at most `timeout_s` for one file."""
+
+
+class Source(ReaderMaker, Protocol):
+    """The photos of a run."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether listing and reading go over a network: nothing is then listed or read a second time."""
+
+    def list(self, rules: WalkRules, counts: WalkCounts) -> Iterator[FileRef]:
+        """Yield the photos, sorted by row name; what is skipped is counted.
+
+        Raises:
+            OSError, InputMissingError: the photos cannot be listed.
+        """
