@@ -20,7 +20,9 @@ from jobs.cli.options import (
     take_options,
     with_options,
 )
+from jobs.cli.place_type import PlaceType
 from pipeline.loading.loader_kind import LoaderKind
+from pipeline.sources.store_url import Place
 from pipeline.tables.gone_guard import GoneLimit
 
 _EPILOG = """\b
@@ -28,6 +30,7 @@ Examples:
   label-dir photos/ labels.parquet          label every photo below photos/
   label-dir photos/ labels.csv              the same as CSV
   label-dir photos/ labels.parquet          again: only new and changed photos are opened
+  label-dir s3://bucket/photos/ labels.parquet   photos of an object store (extra: cloud)
   label-dir -m resnet18 photos/ out.csv     another model (label-models list)
   label-dir --exclude 'thumbs/*' photos/ labels.parquet
   label-dir --tune photos/ labels.parquet   first find the fastest plan for this machine; later runs use it
@@ -45,7 +48,7 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
 
 
 @click.command(epilog=_EPILOG, context_settings=context_settings("LABEL_DIR"))
-@click.argument("photos", type=click.Path(readable=False, path_type=Path))
+@click.argument("photos", type=PlaceType())
 @click.argument("out", type=click.Path(readable=False, path_type=Path))
 @with_options(LabellingOptions)
 @click.option("--fresh", is_flag=True, help="Label everything again, also what has not changed.")
@@ -65,7 +68,7 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
 @log_format_option
 @click.version_option(package_name="label-dir")
 def command(
-    photos: Path,
+    photos: Place,
     out: Path,
     fresh: bool,
     adopt: bool,
@@ -77,7 +80,9 @@ def command(
     log_format: str,
     **parsed: object,
 ) -> int:
-    """Label the photos below folder PHOTOS and write one row for each to OUT (.parquet or .csv).
+    """Label the photos below PHOTOS and write one row for each to OUT (.parquet or .csv).
+
+    PHOTOS is a folder, or a URL of an object store: s3://, gs:// or az://BUCKET/PREFIX/.
 
     OUT is brought up to date with PHOTOS: new and changed photos are labelled, rows of unchanged ones are kept, rows
     of vanished ones go. Files that cannot be labelled get a row that says why.

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from pipeline.errors import InputMissingError
 from pipeline.run import RunRequest
+from pipeline.sources.arguments import refuse_missing_photos
+from pipeline.sources.source import Source
+from pipeline.sources.store_listing import UnsortedListingError
 from pipeline.sources.walk import WalkCounts
 from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.reader import previous_table
@@ -25,17 +28,22 @@ def preview(request: RunRequest) -> DryRun:
     """Return the counts of what `request` would do; nothing is written.
 
     Raises:
-        InputMissingError: `photos` is no folder, or cannot be listed.
+        InputMissingError: `photos` is no folder and no URL with objects, or cannot be listed.
         UsageError: `out` is not a table of label-dir.
         OutputError: `out` cannot be read.
     """
-    if not request.photos.is_dir():
-        raise InputMissingError(f"{request.photos} is not a folder")
-    previous = None if request.fresh else previous_table(request.out, request.plan.top_k)
-    update = IncrementalUpdate([previous] if previous else [], request.artifact.model_id)
-    counts = WalkCounts()
+    refuse_missing_photos(request.photos)
     try:
-        pending = sum(1 for _ in update.pending(request.source.list(request.walk_rules, counts)))
+        return _preview(request, request.source)
+    except UnsortedListingError:
+        return _preview(request, request.source.sorted_first())
     except OSError as error:
         raise InputMissingError(f"{request.photos} cannot be listed: {error.strerror}") from error
+
+
+def _preview(request: RunRequest, photos: Source) -> DryRun:
+    previous = None if request.fresh else previous_table(request.out, request.plan.top_k)
+    update = IncrementalUpdate([previous] if previous else [], request.artifact.model_id, by_etag=photos.is_remote)
+    counts = WalkCounts()
+    pending = sum(1 for _ in update.pending(photos.list(request.walk_rules, counts)))
     return DryRun(pending, update.kept, update.removed, counts.skipped)

@@ -229,6 +229,7 @@ class Labeller:
             model=self._artifact.model_id,
             labelled_at_us=now_us,
             is_unsure=isinstance(result, Prediction) and self._is_unsure(result),
+            etag=facts.etag if facts else ref.etag,
         )
 
     def _is_unsure(self, prediction: Prediction) -> bool:

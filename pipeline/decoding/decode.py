@@ -175,4 +175,4 @@ def _decoder_error(error: Exception, format_name: str, content: bytes) -> ItemEr
 
 def _facts(found: FileBytes, size: tuple[int, int]) -> PhotoFacts:
     digest = hashlib.sha256(found.content).digest()
-    return PhotoFacts(size[0], size[1], len(found.content), found.mtime_us, digest)
+    return PhotoFacts(size[0], size[1], len(found.content), found.mtime_us, digest, found.etag)

@@ -53,3 +53,7 @@ class LocalFolder(LocalFiles):
     def list(self, rules: WalkRules, counts: WalkCounts) -> Iterator[FileRef]:
         """Yield the files of a walk; raises as `walk` does."""
         return walk(self.folder.resolve(), rules, counts)
+
+    def sorted_first(self) -> LocalFolder:
+        """Return this source: a walk sorts each folder."""
+        return self

@@ -50,4 +50,8 @@ class Source(ReaderMaker, Protocol):
 
         Raises:
             OSError, InputMissingError: the photos cannot be listed.
+            UnsortedListingError: names come in another order; some photos have been yielded by then.
         """
+
+    def sorted_first(self) -> Source:
+        """Return a source of the same photos that sorts its whole listing before it yields the first photo."""
