@@ -173,7 +173,7 @@ class RunSummary:
     removed: int
     elapsed_s: float
     labelling_s: float
-    out: Path
+    out: Path | str
     is_cut_short: bool = False
     copied: int = 0
     unsure: int = 0

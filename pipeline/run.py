@@ -21,7 +21,7 @@ from pipeline.reviews.review_file import reading_reviews, reviews_path
 from pipeline.reviews.reviewed_labels import reviewed_label_column
 from pipeline.sources.arguments import checked_out, refuse_missing_photos
 from pipeline.sources.first_objects_guard import FirstObjectsGuard
-from pipeline.sources.source import Source
+from pipeline.sources.source import NameRange, Source
 from pipeline.sources.store_listing import UnsortedListingError
 from pipeline.sources.store_url import Place
 from pipeline.sources.stored_photos import source_at
@@ -48,7 +48,9 @@ class RunRequest:
 
     With `modified_since_us` (since 1970, UTC), only photos changed since then are in the table. `adopt` continues the
     table of another folder, which was moved or renamed. `gone_limit` bounds how many rows may be removed. `reviews` is
-    the file of what persons said, where it is not the one beside `out`.
+    the file of what persons said, where it is not the one beside `out`. With `names` the table is of the photos in a
+    range of names. `is_listing_sorted` False tells of a store without an order of names, `is_readable` of a store some
+    of whose objects have been read already.
     """
 
     photos: Place
@@ -63,6 +65,9 @@ class RunRequest:
     adopt: bool = False
     gone_limit: GoneLimit = DEFAULT_GONE_LIMIT
     reviews: Path | None = None
+    names: NameRange | None = None
+    is_listing_sorted: bool = True
+    is_readable: bool = False
 
     @property
     def reviews_path(self) -> Path:
@@ -79,7 +84,10 @@ class RunRequest:
     @property
     def source(self) -> Source:
         """The photos: how they are listed and read."""
-        return source_at(self.photos)
+        photos = source_at(self.photos)
+        if not self.is_listing_sorted:
+            photos = photos.sorted_first()
+        return photos if self.names is None else photos.within(self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +187,7 @@ class _Run:
         self._top_k = request.plan.top_k
         self._source = source
         self._photos = photos
-        self._guard = FirstObjectsGuard(request.photos) if photos.is_remote else None
+        self._guard = FirstObjectsGuard(request.photos) if photos.is_remote and not request.is_readable else None
         self._store = store
         self._counts = WalkCounts()
         self._extra_columns: Sequence[pa.Field[Any]] = ()

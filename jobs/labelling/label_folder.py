@@ -64,7 +64,7 @@ def label_dir(request: LabelRequest) -> RunSummary:
         signals = stack.enter_context(StopSignals())
         stack.callback(progress.bar.close)
         hooks = Hooks(progress.begin, lambda _, kept: progress.advance(kept), signals.requested)
-        return run(_run_request(request, artifact, plan), hooks, labeller)
+        return run(run_request_of(request, artifact, plan), hooks, labeller)
 
 
 def refuse_wrong_arguments(request: LabelRequest) -> None:
@@ -88,7 +88,7 @@ def refuse_wrong_arguments(request: LabelRequest) -> None:
 def run_request(request: LabelRequest) -> RunRequest:
     """Return the run that `request` asks for, with its model built or found; raises what the model cache raises."""
     artifact = model_of(request)
-    return _run_request(request, artifact, plan_of(request.options, artifact))
+    return run_request_of(request, artifact, plan_of(request.options, artifact))
 
 
 def photos_of(request: LabelRequest) -> Iterator[FileRef]:
@@ -143,7 +143,8 @@ def plan_of(options: LabellingOptions, artifact: Artifact) -> LabellerPlan:
     return plan_for(machine, settings_of(options, artifact), tuned)
 
 
-def _run_request(request: LabelRequest, artifact: Artifact, plan: LabellerPlan) -> RunRequest:
+def run_request_of(request: LabelRequest, artifact: Artifact, plan: LabellerPlan) -> RunRequest:
+    """Return the run that `request` asks for, with this model and plan."""
     from pipeline.run import RunRequest
 
     options = request.options

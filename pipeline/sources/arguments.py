@@ -20,7 +20,7 @@ def refuse_missing_photos(photos: Place) -> None:
         UsageError: the URL needs a package that is not installed.
     """
     if isinstance(photos, StoreUrl):
-        refuse_missing_client(photos)
+        refuse_missing_client_of(photos)
         return
     try:
         if photos.is_dir():
@@ -29,6 +29,12 @@ def refuse_missing_photos(photos: Place) -> None:
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
     raise InputMissingError(f"{terminal_text(str(photos))} {what}")
+
+
+def refuse_missing_client_of(place: Place) -> None:
+    """Check that what a URL needs is installed; raises UsageError."""
+    if isinstance(place, StoreUrl):
+        refuse_missing_client(place)
 
 
 def checked_out(out: Path) -> Path:

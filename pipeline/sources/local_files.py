@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.records import FileRef, ItemError
 from pipeline.sources.read_file import FileBytes, ReadLimits, read_file
+from pipeline.sources.source import NameRange
 from pipeline.sources.walk import WalkCounts, WalkRules, walk
 
 
@@ -49,11 +50,20 @@ class LocalFolder(LocalFiles):
 
     folder: Path = Path()
     is_remote: bool = False
+    names: NameRange | None = None
 
     def list(self, rules: WalkRules, counts: WalkCounts) -> Iterator[FileRef]:
-        """Yield the files of a walk; raises as `walk` does."""
-        return walk(self.folder.resolve(), rules, counts)
+        """Yield the files of a walk; raises as `walk` does. In a range of names nothing that is skipped is counted."""
+        if self.names is None:
+            return walk(self.folder.resolve(), rules, counts)
+        # Each range walks the whole folder, and would count again what the others have counted.
+        uncounted = WalkCounts(unreadable_folders=counts.unreadable_folders)
+        return self.names.of(walk(self.folder.resolve(), rules, uncounted))
 
     def sorted_first(self) -> LocalFolder:
         """Return this source: a walk sorts each folder."""
         return self
+
+    def within(self, names: NameRange) -> LocalFolder:
+        """Return the files in a range of names."""
+        return replace(self, names=names)

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from pipeline.records import FileRef, ItemError
 from pipeline.sources.read_file import FileBytes, ReadLimits
 from pipeline.sources.walk import WalkCounts, WalkRules
+
+
+@dataclass(frozen=True, slots=True)
+class NameRange:
+    """The names after `after` up to and with `until`; None: to the last name."""
+
+    after: str = ""
+    until: str | None = None
+
+    def of(self, refs: Iterator[FileRef], is_sorted: bool = True) -> Iterator[FileRef]:
+        """Yield those of `refs` whose names are in the range; if they come sorted, the rest is not asked for."""
+        for ref in refs:
+            if self.until is not None and ref.name > self.until:
+                if is_sorted:
+                    return
+            elif ref.name > self.after:
+                yield ref
 
 
 class Reader(Protocol):
@@ -55,3 +73,6 @@ class Source(ReaderMaker, Protocol):
 
     def sorted_first(self) -> Source:
         """Return a source of the same photos that sorts its whole listing before it yields the first photo."""
+
+    def within(self, names: NameRange) -> Source:
+        """Return the source of those of the photos whose names are in a range."""

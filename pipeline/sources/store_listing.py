@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from models.system.outside_text import terminal_text
 from pipeline.errors import InputMissingError, LabelDirError
 from pipeline.records import FileRef
-from pipeline.sources.file_names import display_name
+from pipeline.sources.file_names import display_name, file_system_name
 from pipeline.sources.store_client import error_of, opened_store
 from pipeline.sources.store_url import StoreUrl
 from pipeline.sources.walk import WalkCounts, WalkRules, name_filter
@@ -25,20 +25,20 @@ class UnsortedListingError(LabelDirError):
     """The store lists keys in no order of names, so the whole listing has to be known before the first name is used."""
 
 
-def listed(url: StoreUrl, rules: WalkRules, counts: WalkCounts) -> Iterator[FileRef]:
+def listed(url: StoreUrl, rules: WalkRules, counts: WalkCounts, after: str | None = None) -> Iterator[FileRef]:
     """Yield the photos below `url` as the store lists them, by the same rules as files of a folder.
 
     Keys with a hidden part and keys without the ending of a photo are counted in `counts` and not yielded. Keys that
-    end in a slash stand for folders.
+    end in a slash stand for folders. With `after`, the listing begins behind the photo of that name.
 
     Raises:
-        InputMissingError: there is no object, or the listing fails.
+        InputMissingError: the listing fails, or, without `after`, there is no object.
     """
     wanted = _key_filter(rules, counts)
     since_us = rules.modified_since_us
     start = len(url.prefix)
     is_empty = True
-    for chunk in _chunks(url):
+    for chunk in _chunks(url, url.prefix + file_system_name(after) if after else None):
         for entry in chunk:
             is_empty = False
             key = entry["path"]
@@ -52,7 +52,7 @@ def listed(url: StoreUrl, rules: WalkRules, counts: WalkCounts) -> Iterator[File
                 continue
             shown = name if name.isascii() and "\\" not in name else display_name(name)
             yield FileRef(shown, key, entry["size"], mtime_us, etag=entry["e_tag"])
-    if is_empty:
+    if is_empty and after is None:
         raise InputMissingError(f"{terminal_text(str(url))} holds no object")
 
 
@@ -79,12 +79,12 @@ def sorted_whole(refs: Iterator[FileRef]) -> Iterator[FileRef]:
         last = ref.name
 
 
-def _chunks(url: StoreUrl) -> Iterator[Sequence[ObjectMeta]]:
+def _chunks(url: StoreUrl, offset: str | None) -> Iterator[Sequence[ObjectMeta]]:
     store = opened_store(url, _LISTING_TIMEOUT_S)
     import obstore
 
     try:
-        yield from obstore.list(store, url.prefix or None, chunk_size=_KEYS_PER_CHUNK)
+        yield from obstore.list(store, url.prefix or None, offset=offset, chunk_size=_KEYS_PER_CHUNK)
     except (obstore.exceptions.BaseError, OSError, ValueError) as error:
         raise InputMissingError(f"{terminal_text(str(url))} cannot be listed: {error_of(error).reason}") from error
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pipeline.records import FileRef
 from pipeline.sources.local_files import LocalFolder
 from pipeline.sources.read_file import ReadLimits
-from pipeline.sources.source import Source
+from pipeline.sources.source import NameRange, Source
 from pipeline.sources.store_listing import in_order, listed, sorted_whole
 from pipeline.sources.store_reader import StoreReader
 from pipeline.sources.store_url import Place, StoreUrl
@@ -24,6 +24,7 @@ class StoredPhotos:
 
     url: StoreUrl
     is_sorted: bool = True
+    names: NameRange | None = None
     is_remote: bool = True
     reads_ahead: bool = True
     memory_bytes: int = _READER_MEMORY_BYTES
@@ -35,12 +36,19 @@ class StoredPhotos:
             InputMissingError: there is no object, or the listing fails.
             UnsortedListingError: the store does not list keys by name.
         """
-        refs = listed(self.url, rules, counts)
+        after = self.names.after if self.names is not None and self.is_sorted else None
+        refs = listed(self.url, rules, counts, after)
+        if self.names is not None:
+            refs = self.names.of(refs, self.is_sorted)
         return in_order(refs) if self.is_sorted else sorted_whole(refs)
 
     def sorted_first(self) -> StoredPhotos:
         """Return the same photos, for a store that lists keys in no order of names."""
         return replace(self, is_sorted=False)
+
+    def within(self, names: NameRange) -> StoredPhotos:
+        """Return the photos in a range of names, whose listing begins and ends there."""
+        return replace(self, names=names)
 
     def open(self, limits: ReadLimits, timeout_s: float) -> StoreReader:
         """Return a reader that has sent nothing yet."""

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import obstore
@@ -17,25 +16,10 @@ from PIL import Image
 from models.artifact import Artifact
 from models.system.process_state import is_alive
 from tests.conftest import Command, command_path, write_photos
-from tests.support.object_store import BUCKET, Fault, FaultProxy, running_store
+from tests.support.object_store import BUCKET, Fault, FaultProxy
 
 URL = f"s3://{BUCKET}/photos/"
 _SAME = ["file_name", "status", "label_1", "prob_1", "label_2", "prob_3", "width", "height", "size_bytes", "sha256"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[FaultProxy]:
-    with running_store() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def store(server: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
-    """An empty bucket, which commands find by their environment."""
-    server.clear()
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    return server
 
 
 def rows_of(table: Path) -> dict[str, dict[str, object]]:
