@@ -20,7 +20,10 @@ from jobs.cli.options import (
     take_options,
     with_options,
 )
+from jobs.cli.place_type import PlaceType
+from jobs.scaling.shard import Shard, ShardType, parts_place
 from pipeline.loading.loader_kind import LoaderKind
+from pipeline.sources.store_url import Place, StoreUrl
 from pipeline.tables.gone_guard import GoneLimit
 
 _EPILOG = """\b
@@ -28,6 +31,8 @@ Examples:
   label-dir photos/ labels.parquet          label every photo below photos/
   label-dir photos/ labels.csv              the same as CSV
   label-dir photos/ labels.parquet          again: only new and changed photos are opened
+  label-dir s3://bucket/photos/ labels.parquet   photos of an object store (extra: cloud)
+  label-dir --shard 3/16 s3://bucket/photos/ s3://bucket/labels/   a share of the parts, on one of 16 machines
   label-dir -m resnet18 photos/ out.csv     another model (label-models list)
   label-dir --exclude 'thumbs/*' photos/ labels.parquet
   label-dir --tune photos/ labels.parquet   first find the fastest plan for this machine; later runs use it
@@ -45,8 +50,8 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
 
 
 @click.command(epilog=_EPILOG, context_settings=context_settings("LABEL_DIR"))
-@click.argument("photos", type=click.Path(readable=False, path_type=Path))
-@click.argument("out", type=click.Path(readable=False, path_type=Path))
+@click.argument("photos", type=PlaceType())
+@click.argument("out", metavar="OUT")
 @with_options(LabellingOptions)
 @click.option("--fresh", is_flag=True, help="Label everything again, also what has not changed.")
 @click.option("--adopt", is_flag=True, help="Continue the table of another folder, which was moved or renamed.")
@@ -59,32 +64,52 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
 )
 @click.option("--tune", is_flag=True, help="First find the fastest plan for PHOTOS on this machine; takes a minute.")
 @click.option("--show-plan", is_flag=True, help="Print how many processes, threads and photos at a time, and why.")
+@click.option(
+    "--shard", type=ShardType(), help="Label only this share of OUT's parts: 3/16, or auto/16 from the scheduler."
+)
+@click.option(
+    "--part-rows",
+    type=click.IntRange(1),
+    default=20_000,
+    show_default=True,
+    help="Photos of a part, where OUT is a folder.",
+)
+@click.option("--errors-ok", is_flag=True, help="End with 0 also where some files have error rows.")
 @click.option("--watch", is_flag=True, help="Then keep OUT up to date with PHOTOS until told to stop.")
 @with_options(WatchTimings)
 @quiet_option
 @log_format_option
 @click.version_option(package_name="label-dir")
 def command(
-    photos: Path,
-    out: Path,
+    photos: Place,
+    out: str,
     fresh: bool,
     adopt: bool,
     max_gone: GoneLimit,
     tune: bool,
     show_plan: bool,
+    shard: Shard | None,
+    part_rows: int,
+    errors_ok: bool,
     watch: bool,
     quiet: bool,
     log_format: str,
     **parsed: object,
 ) -> int:
-    """Label the photos below folder PHOTOS and write one row for each to OUT (.parquet or .csv).
+    """Label the photos below PHOTOS and write one row for each to OUT (.parquet or .csv).
+
+    PHOTOS is a folder, or a URL of an object store: s3://, gs:// or az://BUCKET/PREFIX/. Where OUT is such a URL, or a
+    folder with a slash at its end, it gets a part for each range of names, and many processes can share the work.
 
     OUT is brought up to date with PHOTOS: new and changed photos are labelled, rows of unchanged ones are kept, rows
     of vanished ones go. Files that cannot be labelled get a row that says why.
     """
     # Imported here, because child processes import this module again and need none of these.
     options = take_options(LabellingOptions, parsed)
-    if options.loader is LoaderKind.PIPES and (fresh or not out.exists()) and photos.is_dir():
+    parts = parts_place(out, shard is not None)
+    table = Path(out) if parts is None else Path("part.parquet")
+    is_first_run = fresh or parts is not None or not table.exists()
+    if options.loader is LoaderKind.PIPES and is_first_run and (isinstance(photos, StoreUrl) or photos.is_dir()):
         _start_fork_server_early(options)
     from jobs.cli.logging_setup import log_result, log_to_stderr
     from jobs.cli.standard_streams import print_text
@@ -92,7 +117,7 @@ def command(
     from jobs.labelling.results import sentence
 
     log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
-    request = LabelRequest(photos, out, options, quiet, fresh, adopt, max_gone)
+    request = LabelRequest(photos, table, options, quiet, fresh, adopt, max_gone)
     if tune or show_plan:
         from jobs.labelling.show_plan import plan_lines, tune_and_keep
 
@@ -101,15 +126,22 @@ def command(
         if show_plan:
             print_text("\n".join(plan_lines(request)))
             return 0
+    if watch and parts is not None:
+        raise click.UsageError("--watch keeps one table up to date; OUT must end in .parquet or .csv")
     if watch:
         from jobs.watching.watch_table import watch_table
 
         return watch_table(request, take_options(WatchTimings, parsed))
-    summary = label_dir(request)
+    if parts is None:
+        summary = label_dir(request)
+    else:
+        from jobs.scaling.label_ranges import RangesRequest, label_ranges
+
+        summary = label_ranges(RangesRequest(request, parts, shard or Shard(), part_rows))
     log_result(
         sentence(summary), labelled=summary.labelled, unchanged=summary.kept, failed=summary.failed, out=str(out)
     )
-    return 3 if summary.has_failures else 0
+    return 3 if summary.has_failures and not errors_ok else 0
 
 
 def _start_fork_server_early(options: LabellingOptions) -> None:

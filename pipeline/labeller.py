@@ -15,7 +15,9 @@ from pipeline.inference.pool import Pool
 from pipeline.inference.worker import ClassifierSetup
 from pipeline.loading.loader import Loader, LoaderPlan
 from pipeline.records import Batch, Classified, FileRef, ItemError, PhotoFacts, Prediction, Row
+from pipeline.sources.local_files import LOCAL_FILES
 from pipeline.sources.read_file import ReadLimits
+from pipeline.sources.source import ReaderMaker
 from pipeline.system.cpus import CpuSet
 from pipeline.system.shared_array import Slab
 
@@ -44,9 +46,9 @@ class LabellerPlan:
 
 
 class Labeller:
-    """Decode workers and classifier workers around one slab."""
+    """Decode workers and classifier workers around one slab; files are opened through `source`."""
 
-    def __init__(self, artifact: Artifact, plan: LabellerPlan) -> None:
+    def __init__(self, artifact: Artifact, plan: LabellerPlan, source: ReaderMaker = LOCAL_FILES) -> None:
         self._artifact = artifact
         self._plan = plan
         asked = plan.min_probability
@@ -54,7 +56,7 @@ class Labeller:
         self._slab = Slab.sized(plan.slots, plan.batch_size, artifact.preprocessing.crop.crop_size)
         setup = ClassifierSetup(artifact.path, plan.engine, plan.top_k, self._slab)
         self._pool = Pool(setup, plan.cpu_sets, plan.batch_timeout_s, plan.classifier_recycle_bytes)
-        self._loader = Loader(DecodeRules(artifact.preprocessing.crop, plan.limits), self._slab, plan.loader)
+        self._loader = Loader(DecodeRules(artifact.preprocessing.crop, plan.limits), self._slab, plan.loader, source)
         self._free = list(range(plan.slots))
         self._done: deque[Classified] = deque()
         self._is_warm = False
@@ -227,6 +229,7 @@ class Labeller:
             model=self._artifact.model_id,
             labelled_at_us=now_us,
             is_unsure=isinstance(result, Prediction) and self._is_unsure(result),
+            etag=facts.etag if facts else ref.etag,
         )
 
     def _is_unsure(self, prediction: Prediction) -> bool:

@@ -62,7 +62,8 @@ def mtime_us_of(facts: os.stat_result) -> int:
 class FileRef(NamedTuple):
     """A file that the walk found: the name of its row, its path and its `stat` (`mtime_us`: since 1970, UTC).
 
-    `inode` and `ctime_ns` are 0 where they are unknown, or mean nothing on this file system.
+    `inode` and `ctime_ns` are 0 where they are unknown, or mean nothing on this file system. Of an object in a store,
+    `path` is the key, and `etag` tells its contents apart where the store gives one.
 
     A tuple, because a walk makes millions: making a frozen dataclass takes three times as long.
     """
@@ -73,6 +74,7 @@ class FileRef(NamedTuple):
     mtime_us: int
     inode: int = 0
     ctime_ns: int = 0
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class PhotoFacts:
     size_bytes: int
     mtime_us: int
     sha256: bytes
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ class Row:
     model: str
     labelled_at_us: int
     is_unsure: bool = False
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +174,7 @@ class RunSummary:
     removed: int
     elapsed_s: float
     labelling_s: float
-    out: Path
+    out: Path | str
     is_cut_short: bool = False
     copied: int = 0
     unsure: int = 0

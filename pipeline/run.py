@@ -15,11 +15,17 @@ from typing import Any
 from models.artifact import Artifact
 from pipeline.errors import InputMissingError, Interrupted, UsageError, output_errors
 from pipeline.labeller import Labeller, LabellerPlan
+from pipeline.loading.fork_server import start_fork_server_early
 from pipeline.records import FileRef, Row, RunSummary
 from pipeline.reviews.review_file import reading_reviews, reviews_path
 from pipeline.reviews.reviewed_labels import reviewed_label_column
-from pipeline.sources.arguments import checked_out, refuse_missing_folder
-from pipeline.sources.walk import WalkCounts, WalkRules, walk
+from pipeline.sources.arguments import checked_out, refuse_missing_photos
+from pipeline.sources.first_objects_guard import FirstObjectsGuard
+from pipeline.sources.source import NameRange, Source
+from pipeline.sources.store_listing import UnsortedListingError
+from pipeline.sources.store_url import Place
+from pipeline.sources.stored_photos import source_at
+from pipeline.sources.walk import WalkCounts, WalkRules
 from pipeline.system.file_lock import held_state
 from pipeline.tables.arrow import pa
 from pipeline.tables.derived_column import DerivedColumn, is_any_outdated
@@ -29,6 +35,7 @@ from pipeline.tables.label_reuse import LabelReuse
 from pipeline.tables.merge import SortedTable
 from pipeline.tables.part_store import PartStore, state_folder, state_of
 from pipeline.tables.reader import another_top_k, rows_in, sorted_table, table_format
+from pipeline.tables.schema import ETAG
 from pipeline.tables.source import TableSource, recorded_source, refuse_another_folder, source_of
 from pipeline.tables.writer import export
 
@@ -37,14 +44,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """Bring table `out` up to date with folder `photos`; `fresh` labels everything again.
+    """Bring table `out` up to date with the photos at `photos`; `fresh` labels everything again.
 
     With `modified_since_us` (since 1970, UTC), only photos changed since then are in the table. `adopt` continues the
     table of another folder, which was moved or renamed. `gone_limit` bounds how many rows may be removed. `reviews` is
-    the file of what persons said, where it is not the one beside `out`.
+    the file of what persons said, where it is not the one beside `out`. With `names` the table is of the photos in a
+    range of names. `is_listing_sorted` False tells of a store without an order of names, `is_readable` of a store some
+    of whose objects have been read already.
     """
 
-    photos: Path
+    photos: Place
     out: Path
     artifact: Artifact
     plan: LabellerPlan
@@ -56,6 +65,9 @@ class RunRequest:
     adopt: bool = False
     gone_limit: GoneLimit = DEFAULT_GONE_LIMIT
     reviews: Path | None = None
+    names: NameRange | None = None
+    is_listing_sorted: bool = True
+    is_readable: bool = False
 
     @property
     def reviews_path(self) -> Path:
@@ -68,6 +80,14 @@ class RunRequest:
         out = self.out.resolve()
         avoid = frozenset({str(out), str(state_folder(out))})
         return WalkRules(self.include, self.exclude, self.follow_links, avoid, self.modified_since_us)
+
+    @property
+    def source(self) -> Source:
+        """The photos: how they are listed and read."""
+        photos = source_at(self.photos)
+        if not self.is_listing_sorted:
+            photos = photos.sorted_first()
+        return photos if self.names is None else photos.within(self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +122,7 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
         WorkerDiedError: the processes cannot be kept alive.
     """
     out = checked_out(request.out)
-    refuse_missing_folder(request.photos)
+    refuse_missing_photos(request.photos)
     with contextlib.ExitStack() as stack:
         with output_errors(out):
             state = stack.enter_context(held_state(state_of(out), str(request.out)))
@@ -110,10 +130,23 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
         # Reviews that cannot be read are found before hours of labelling, not after.
         with reading_reviews(request.reviews_path):
             pass
-        return _Run(request, hooks, out, PartStore(state, request.plan.top_k, source), source, labeller).up_to_date()
+        photos = request.source
+        if photos.is_remote and labeller is None:
+            start_fork_server_early(request.plan.loader.kind)
+
+        def run_of(listed: Source) -> _Run:
+            store = PartStore(state, request.plan.top_k, source, listed.is_remote)
+            return _Run(request, hooks, out, store, source, listed, labeller)
+
+        try:
+            return run_of(photos).up_to_date()
+        except UnsortedListingError:
+            # The rows of the photos before that are durable parts, as after an interruption, and hold.
+            logger.info("%s does not list keys by name; the whole listing is sorted first", request.photos)
+            return run_of(photos.sorted_first()).up_to_date()
 
 
-def refuse_unusable_table(photos: Path, out: Path, top_k: int, fresh: bool, adopt: bool) -> TableSource:
+def refuse_unusable_table(photos: Place, out: Path, top_k: int, fresh: bool, adopt: bool) -> TableSource:
     """Check that a run of `photos` may bring the table `out` up to date; return the source that the table will record.
 
     Raises:
@@ -144,6 +177,7 @@ class _Run:
         out: Path,
         store: PartStore,
         source: TableSource,
+        photos: Source,
         labeller: Labeller | None,
     ) -> None:
         self._request = request
@@ -152,6 +186,8 @@ class _Run:
         self._running_labeller = labeller
         self._top_k = request.plan.top_k
         self._source = source
+        self._photos = photos
+        self._guard = FirstObjectsGuard(request.photos) if photos.is_remote and not request.is_readable else None
         self._store = store
         self._counts = WalkCounts()
         self._extra_columns: Sequence[pa.Field[Any]] = ()
@@ -168,8 +204,10 @@ class _Run:
             table, parts = self._previous_tables()
         previous, model_id = [*table, *parts], self._request.artifact.model_id
         since_us = self._request.modified_since_us
-        update = IncrementalUpdate(previous, model_id, self._counts.is_unreadable, since_us)
-        reuse = LabelReuse(previous, model_id, self._request.plan.limits, self._take_reused)
+        update = IncrementalUpdate(previous, model_id, self._counts.is_unreadable, since_us, self._photos.is_remote)
+        # To find copies by their bytes, objects would be read twice.
+        known = [] if self._photos.is_remote else previous
+        reuse = LabelReuse(known, model_id, self._request.plan.limits, self._take_reused)
         try:
             self._label(update, reuse)
         finally:
@@ -219,6 +257,8 @@ class _Run:
         """Return the old table, if there is one to bring up to date, and the parts of an interrupted run."""
         found = None if self._request.fresh else table_format(self._out)
         self._extra_columns = found.extra if found else ()
+        if self._photos.is_remote:
+            self._extra_columns = [*(field for field in self._extra_columns if field.name != ETAG.name), ETAG]
         parts = self._store.recover()
         if not (self._request.fresh or self._request.adopt):
             refuse_another_folder(self._out, self._store.recovered_source, self._source)
@@ -257,7 +297,7 @@ class _Run:
     def _labeller(self) -> contextlib.AbstractContextManager[Labeller]:
         if self._running_labeller is not None:
             return contextlib.nullcontext(self._running_labeller)
-        return Labeller(self._request.artifact, self._request.plan)
+        return Labeller(self._request.artifact, self._request.plan, self._photos)
 
     def _commit_if_due(self) -> None:
         if self._store.is_due:
@@ -270,6 +310,10 @@ class _Run:
         self._reused += 1
 
     def _take(self, row: Row) -> None:
+        if self._guard is not None and self._guard.refuses(row.error):
+            # Nothing in these rows is worth a part, which would bind OUT to a URL that may be mistyped.
+            self._store.drop()
+            raise self._guard.exception
         self._store.add(row)
         self._commit_if_due()
         if row.error is None:
@@ -280,7 +324,7 @@ class _Run:
 
     def _walked(self) -> Iterator[FileRef]:
         try:
-            yield from walk(self._request.photos.resolve(), self._request.walk_rules, self._counts)
+            yield from self._photos.list(self._request.walk_rules, self._counts)
             self._hooks.on_walked()
         except OSError as error:
             raise InputMissingError(f"{self._request.photos} cannot be listed: {error.strerror}") from error

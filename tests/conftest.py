@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
@@ -17,6 +17,9 @@ from PIL import Image
 from models.artifact import Artifact
 from tests.faults.table import pytest_terminal_summary as pytest_terminal_summary
 from tests.support.tiny_model import COLOURS, write_tiny_model
+
+if TYPE_CHECKING:
+    from tests.support.object_store import FaultProxy
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -104,3 +107,22 @@ def _build_default_model(cache: Path) -> None:
     for figures in survey["engines"]:
         figures["images_per_s"] = 220.0 if figures["engine"] == "openvino" else 200.0
     survey_path.write_text(json.dumps({**survey, "fp32_images_per_s": 100.0}))
+
+
+@pytest.fixture(scope="module")
+def store_server() -> Iterator[FaultProxy]:
+    """An S3 server for the tests of a module."""
+    # Imported here, because few tests need a store and its client.
+    from tests.support.object_store import running_store
+
+    with running_store() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def store(store_server: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultProxy:
+    """An empty bucket, which commands find by their environment."""
+    store_server.clear()
+    for name, value in store_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return store_server

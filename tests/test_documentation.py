@@ -38,6 +38,7 @@ COMMANDS = {
     "label-report": ("jobs.label_report", "command"),
     "label-show": ("jobs.label_show", "command"),
     "label-serve": ("jobs.label_serve", "command"),
+    "label-merge": ("jobs.label_merge", "command"),
 }
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 REPOSITORY_PATH = re.compile(

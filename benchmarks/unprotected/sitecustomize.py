@@ -33,7 +33,7 @@ def _decoder(module: ModuleType) -> None:
     _replace(
         module.DecodeDataset,
         "_decode_file",
-        lambda self, slot, position, ref, pixels: module.decode_file(ref, self._rules, pixels),
+        lambda self, slot, position, ref, pixels: module.decode_found(self._reader.read(ref), self._rules, pixels),
     )
 
 

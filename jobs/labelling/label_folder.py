@@ -20,9 +20,11 @@ from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.planning.plan import Settings, plan_for
 from pipeline.planning.tuning_cache import read_tuned, tuned_path
 from pipeline.records import FileRef, RunSummary
-from pipeline.sources.arguments import checked_out, refuse_missing_folder
+from pipeline.sources.arguments import checked_out, refuse_missing_photos
 from pipeline.sources.read_file import ReadLimits
-from pipeline.sources.walk import WalkCounts, WalkRules, walk
+from pipeline.sources.store_url import Place
+from pipeline.sources.stored_photos import source_at
+from pipeline.sources.walk import WalkCounts, WalkRules
 from pipeline.system.cpus import this_machine
 from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit
 
@@ -34,12 +36,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """Label the photos below folder `photos` into `out`; `fresh` labels unchanged ones again.
+    """Label the photos below `photos`, a folder or a URL, into `out`; `fresh` labels unchanged ones again.
 
     `adopt` continues the table of a folder that was moved; `max_gone` bounds how many rows may be removed.
     """
 
-    photos: Path
+    photos: Place
     out: Path
     options: LabellingOptions
     quiet: bool = False
@@ -56,13 +58,13 @@ def label_dir(request: LabelRequest) -> RunSummary:
     progress = _Progress(request)
     with contextlib.ExitStack() as stack:
         # A first run certainly has photos to label: its processes start while this one imports Arrow.
-        labeller = stack.enter_context(Labeller(artifact, plan)) if _is_first_run(request) else None
+        labeller = _first_labeller(request, artifact, plan, stack)
         from pipeline.run import Hooks, run
 
         signals = stack.enter_context(StopSignals())
         stack.callback(progress.bar.close)
         hooks = Hooks(progress.begin, lambda _, kept: progress.advance(kept), signals.requested)
-        return run(_run_request(request, artifact, plan), hooks, labeller)
+        return run(run_request_of(request, artifact, plan), hooks, labeller)
 
 
 def refuse_wrong_arguments(request: LabelRequest) -> None:
@@ -73,7 +75,7 @@ def refuse_wrong_arguments(request: LabelRequest) -> None:
         InputMissingError: PHOTOS is not a folder.
         OutputError: OUT cannot be written or read.
     """
-    refuse_missing_folder(request.photos)
+    refuse_missing_photos(request.photos)
     out = checked_out(request.out)
     # Without `fresh` the table is read first in any case. With it, the run itself refuses a file that is no table, and
     # loading Arrow for that here would keep the processes from starting meanwhile.
@@ -86,14 +88,14 @@ def refuse_wrong_arguments(request: LabelRequest) -> None:
 def run_request(request: LabelRequest) -> RunRequest:
     """Return the run that `request` asks for, with its model built or found; raises what the model cache raises."""
     artifact = model_of(request)
-    return _run_request(request, artifact, plan_of(request.options, artifact))
+    return run_request_of(request, artifact, plan_of(request.options, artifact))
 
 
 def photos_of(request: LabelRequest) -> Iterator[FileRef]:
-    """Yield the photos that `request` selects. Raises OSError."""
+    """Yield the photos that `request` selects; raises as `Source.list` does."""
     options = request.options
     rules = WalkRules(options.include, options.exclude, options.follow_links)
-    return walk(request.photos.resolve(), rules, WalkCounts())
+    return source_at(request.photos).list(rules, WalkCounts())
 
 
 def settings_of(options: LabellingOptions, artifact: Artifact) -> Settings:
@@ -126,8 +128,12 @@ def artifact_of(options: LabellingOptions, quiet: bool) -> Artifact:
     return artifact
 
 
-def _is_first_run(request: LabelRequest) -> bool:
-    return (request.fresh or not request.out.exists()) and request.photos.is_dir()
+def _first_labeller(
+    request: LabelRequest, artifact: Artifact, plan: LabellerPlan, stack: contextlib.ExitStack
+) -> Labeller | None:
+    """Start the labeller of a first run, which is closed with `stack`; None where there may be nothing to label."""
+    is_first_run = request.fresh or not request.out.exists()
+    return stack.enter_context(Labeller(artifact, plan, source_at(request.photos))) if is_first_run else None
 
 
 def plan_of(options: LabellingOptions, artifact: Artifact) -> LabellerPlan:
@@ -137,7 +143,8 @@ def plan_of(options: LabellingOptions, artifact: Artifact) -> LabellerPlan:
     return plan_for(machine, settings_of(options, artifact), tuned)
 
 
-def _run_request(request: LabelRequest, artifact: Artifact, plan: LabellerPlan) -> RunRequest:
+def run_request_of(request: LabelRequest, artifact: Artifact, plan: LabellerPlan) -> RunRequest:
+    """Return the run that `request` asks for, with this model and plan."""
     from pipeline.run import RunRequest
 
     options = request.options
@@ -165,8 +172,10 @@ class _Progress:
         self._files: int | None = None
 
     def begin(self) -> None:
-        if self.bar.is_enabled:
-            self.bar.show(0, None)
+        if not self.bar.is_enabled:
+            return
+        self.bar.show(0, None)
+        if not source_at(self._request.photos).is_remote:
             threading.Thread(target=self._count_files, daemon=True).start()
 
     def advance(self, kept: int) -> None:

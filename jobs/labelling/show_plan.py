@@ -10,6 +10,7 @@ from pipeline.errors import InputMissingError
 from pipeline.planning.autotune import tune
 from pipeline.planning.plan import explained
 from pipeline.planning.tuning_cache import read_tuned, tuned_path, write_tuned
+from pipeline.sources.stored_photos import source_at
 from pipeline.system.cpus import this_machine
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ def tune_and_keep(request: LabelRequest) -> None:
     if not refs:
         raise InputMissingError(f"{request.photos} holds no photo to try plans on")
     level = logging.INFO if request.quiet else logging.WARNING
-    sizes = tune(artifact, machine, settings, refs, lambda sentence: logger.log(level, "%s", sentence))
+    source = source_at(request.photos)
+    sizes = tune(artifact, machine, settings, refs, lambda sentence: logger.log(level, "%s", sentence), source)
     write_tuned(tuned_path(artifact.model_id, settings.engine, machine), sizes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from jobs.nightly.task import request_of, words_of_a_job
 from jobs.report.write import refuse_foreign_page
 from pipeline.dry_run import preview
 from pipeline.errors import LabelDirError
+from pipeline.sources.store_url import StoreUrl
 
 _DATE_OF = {
     "mtime": "the photo was last changed (UTC)",
@@ -74,7 +76,10 @@ def _problem(sentence: str) -> Finding:
 
 
 def _problems(task: Task) -> Iterator[str]:
-    if not task.photos.is_dir():
+    if isinstance(task.photos, StoreUrl):
+        if importlib.util.find_spec("obstore") is None:
+            yield f"{task.photos} needs the extra `cloud`: pip install 'label-dir[cloud]'."
+    elif not task.photos.is_dir():
         yield f"the folder of photos {task.photos} does not exist."
     elif not os.access(task.photos, os.R_OK | os.X_OK):
         yield f"the folder of photos {task.photos} cannot be read."

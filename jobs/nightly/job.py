@@ -8,10 +8,12 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from jobs.cli.options import LabellingOptions
+from pipeline.errors import UsageError
+from pipeline.sources.store_url import Place, StoreUrl, parsed_place
 from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit
 
 _CLOCK_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
@@ -34,6 +36,16 @@ def _beside_the_job_file(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
+def _place_in_file(value: object, info: ValidationInfo) -> Place:
+    if not isinstance(value, str):
+        raise ValueError("must be text: a folder, or a URL such as s3://BUCKET/PREFIX/")
+    try:
+        place = parsed_place(value)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+    return _beside_the_job_file(place, info) if isinstance(place, Path) else place
+
+
 def _words(value: object) -> object:
     return shlex.split(value) if isinstance(value, str) else value
 
@@ -54,16 +66,17 @@ def _gone_limit(value: object) -> object:
 
 
 PathInFile = Annotated[Path, AfterValidator(_beside_the_job_file)]
+PlaceInFile = Annotated[Path | StoreUrl, PlainValidator(_place_in_file)]
 Command = Annotated[tuple[str, ...], BeforeValidator(_words), Field(min_length=1)]
 ClockTime = Annotated[str, AfterValidator(_clock_time)]
 
 
 @pydantic_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
 class Task(LabellingOptions):
-    """One folder of photos and the table, or dataset, that is brought up to date with the folder."""
+    """One place of photos and the table, or dataset, that is brought up to date with the place."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    photos: PathInFile
+    photos: PlaceInFile
     output: PathInFile
     partition_by: Literal["mtime", "exif", "run"] | None = None
     keep_days: Annotated[int, Field(ge=1, le=_MOST_KEEP_DAYS)] | None = None

@@ -230,6 +230,9 @@ def _contradictions(values: Mapping[str, Any], lines: Mapping[Place, int]) -> It
 
 def _endings(task: Mapping[str, Any], index: int, lines: Mapping[Place, int]) -> Iterator[Mistake]:
     output, report = task.get("output"), task.get("report")
+    if task.get("partition_by") == "exif" and isinstance(task.get("photos"), str) and "://" in task["photos"]:
+        line = line_of(("task", index, "partition_by"), lines)
+        yield Mistake(line, 'partition_by "exif" reads every photo a second time, so photos must be a folder')
     if isinstance(output, str):
         is_table = output.lower().endswith(OUT_SUFFIXES)
         line = line_of(("task", index, "output"), lines)

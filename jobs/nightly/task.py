@@ -127,7 +127,8 @@ def _write_report(task: Task, report: Path, published: Published | None) -> None
     if published is not None and not published.written + published.unchanged:
         logger.warning("%s: no report, because there is no partition yet", task.name)
         return
-    write_report(task.output, report, task.photos, title=task.name)
+    # A page shows photos of this machine; of objects in a store it has the figures and the rows.
+    write_report(task.output, report, task.photos if isinstance(task.photos, Path) else None, title=task.name)
 
 
 def request_of(task: Task) -> RunRequest:
@@ -151,6 +152,7 @@ def _publish(task: Task, index: Path) -> Published:
     rows = read_rows(index, with_optional=True)
     with output_errors(task.output):
         if task.partition_by == "exif":
+            assert isinstance(task.photos, Path), "a job file with such a task is refused"
             photos = task.photos.resolve()
             names = rows.select(["sha256", "file_name"]).to_pylist()
             paths = {row["sha256"]: f"{photos}/{file_system_name(row['file_name'])}" for row in names if row["sha256"]}

@@ -66,7 +66,7 @@ def watch_folder(options: WatchOptions) -> int:
     """
     labels = options.labelling.out
     done_action = _done_action(options)
-    _refuse_nesting(options.labelling.photos.resolve(), labels.resolve())
+    _refuse_nesting(inbox_folder(options.labelling).resolve(), labels.resolve())
     stats = DaemonStats()
     # Arrow's own allocators keep the memory of a commit; over months of commits that grows without use.
     pa.set_memory_pool(pa.system_memory_pool())
@@ -99,7 +99,7 @@ def _daemon(
     request, timings = options.labelling, options.timings
     avoid = frozenset() if done_action.target is None else frozenset({str(done_action.target)})
     inbox = WatchedFolder(
-        request.photos, WalkRules(request.options.include, request.options.exclude, avoid=avoid), request.out
+        inbox_folder(request), WalkRules(request.options.include, request.options.exclude, avoid=avoid), request.out
     )
     poll_s = poll_interval(timings.poll, inbox)
     intervals = WatchIntervals(timings.settle, timings.flush, timings.rescan, poll_s, options.once)
@@ -121,10 +121,16 @@ def _daemon(
     return Daemon(event_supervisor, pending_files, row_committer, labeller_supervisor, stats, reporter, control, clock)
 
 
+def inbox_folder(request: LabelRequest) -> Path:
+    """Return the folder that is watched; only folders report changes and have a marker."""
+    assert isinstance(request.photos, Path)
+    return request.photos
+
+
 def started(request: LabelRequest) -> tuple[RunRequest, Labeller]:
     """Return the run that `request` asks for and a running, warm labeller for it; raises what `run_request` raises."""
     run = run_request(request)
-    labeller = Labeller(run.artifact, run.plan).__enter__()
+    labeller = Labeller(run.artifact, run.plan, run.source).__enter__()
     try:
         labeller.warm_up()
     except BaseException:
@@ -142,7 +148,7 @@ def poll_interval(poll_s: float | None, inbox: WatchedFolder) -> float | None:
 
 
 def _done_action(options: WatchOptions) -> DoneAction:
-    inbox = options.labelling.photos.resolve()
+    inbox = inbox_folder(options.labelling).resolve()
     owner = output_id(options.labelling.out)
     kind, _, place = options.done.partition(":")
     if options.done in ("keep", "delete"):

@@ -57,7 +57,11 @@ def decode_file(ref: FileRef, rules: DecodeRules, pixels: NDArray[np.uint8]) -> 
     The photo is turned upright by its EXIF orientation, scaled so that its shortest side is `resize_size`, and
     cropped at the centre, in one resampling step. No content of a file raises an exception.
     """
-    found = read_file(ref.path, rules.limits)
+    return decode_found(read_file(ref.path, rules.limits), rules, pixels)
+
+
+def decode_found(found: FileBytes | ItemError, rules: DecodeRules, pixels: NDArray[np.uint8]) -> PhotoFacts | ItemError:
+    """Decode what was read of a file, as `decode_file` does; an error stays as it is."""
     if isinstance(found, ItemError):
         return found
     size = decode_bytes(found.content, rules, pixels)
@@ -178,4 +182,4 @@ def _decoder_error(error: Exception, format_name: str, content: bytes) -> ItemEr
 
 def _facts(found: FileBytes, size: tuple[int, int]) -> PhotoFacts:
     digest = hashlib.sha256(found.content).digest()
-    return PhotoFacts(size[0], size[1], len(found.content), found.mtime_us, digest)
+    return PhotoFacts(size[0], size[1], len(found.content), found.mtime_us, digest, found.etag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from enum import Enum, auto
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
+from queue import SimpleQueue
 
 from models.system.watchdog import TICK_S
 from models.system.worker import WORKER_GONE, Worker, WorkerOptions, start_worker
@@ -158,7 +160,34 @@ def _serve(
     """Decode the Works that come through `connection` until its other end closes."""
     # A method of this same `dataset`: the two were pickled together.
     worker_init_fn(worker_id)
+    works = _noticed(connection, dataset) if dataset.reads_ahead else _received(connection)
+    with contextlib.suppress(ConnectionError):
+        for work in works:
+            slot = dataset.decode(work)
+            connection.send_bytes(slot.to_bytes(_ANSWER_BYTES))
+
+
+def _received(connection: Connection) -> Iterator[Work]:
+    """Yield the Works that come through `connection` until its other end closes."""
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
-            slot = dataset.decode(connection.recv())
-            connection.send_bytes(slot.to_bytes(_ANSWER_BYTES))
+            yield connection.recv()
+
+
+def _noticed(connection: Connection, dataset: DecodeDataset) -> Iterator[Work]:
+    """Yield the Works as `_received` does, each noticed by `dataset` when it arrives and not when its turn comes.
+
+    Otherwise the network would stand still while the Work before is decoded.
+    """
+    waiting: SimpleQueue[Work | None] = SimpleQueue()
+
+    def receive() -> None:
+        try:
+            for work in _received(connection):
+                dataset.expect(work)
+                waiting.put(work)
+        finally:
+            waiting.put(None)
+
+    threading.Thread(target=receive, daemon=True).start()
+    yield from iter(waiting.get, None)

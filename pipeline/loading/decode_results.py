@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.records import ErrorClass, ItemError, PhotoFacts
 from pipeline.system.shared_array import SharedArray
 
-_REASON_BYTES = 512
+_TEXT_BYTES = 512
 _RECORD = np.dtype(
     [
         ("error", np.int8),
@@ -22,7 +22,8 @@ _RECORD = np.dtype(
         ("size_bytes", np.int64),
         ("mtime_us", np.int64),
         ("sha256", "V32"),
-        ("reason", f"S{_REASON_BYTES}"),
+        # The reason of an error, or the ETag of an object that was decoded.
+        ("text", f"S{_TEXT_BYTES}"),
     ]
 )
 # An error class is stored as its place in this list, from 1.
@@ -43,17 +44,19 @@ class DecodeResults(SharedArray):
         records = self.array[slot].view(_RECORD)[:, 0]
         for position, outcome in enumerate(outcomes):
             if isinstance(outcome, ItemError):
-                reason = outcome.reason.encode("utf-8", "backslashreplace")[:_REASON_BYTES]
+                reason = outcome.reason.encode("utf-8", "backslashreplace")[:_TEXT_BYTES]
                 number = _CLASSES.index(outcome.error_class) + 1
                 records[position] = (number, 0, 0, 0, 0, _NO_DIGEST, reason)
             else:
                 facts = (outcome.width, outcome.height, outcome.size_bytes, outcome.mtime_us, outcome.sha256)
-                records[position] = (0, *facts, b"")
+                records[position] = (0, *facts, (outcome.etag or "").encode("utf-8", "backslashreplace"))
 
     def read(self, slot: int, count: int) -> tuple[PhotoFacts | ItemError, ...]:
         """Return the results of the first `count` files of `slot`."""
         records = self.array[slot, :count].view(_RECORD)[:, 0].tolist()
         return tuple(
-            ItemError(_CLASSES[error - 1], reason.decode("utf-8", "ignore")) if error else PhotoFacts(*facts)
-            for error, *facts, reason in records
+            ItemError(_CLASSES[error - 1], text.decode("utf-8", "ignore"))
+            if error
+            else PhotoFacts(*[*facts, text.decode() or None])
+            for error, *facts, text in records
         )

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.system.worker import limit_memory
-from pipeline.decoding.decode import DecodeRules, decode_file
+from pipeline.decoding.decode import DecodeRules, decode_found
 from pipeline.loading.decode_results import DecodeResults
 from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts
+from pipeline.sources.source import Reader, ReaderMaker
 from pipeline.system.cpus import CpuSet
 from pipeline.system.shared_array import SharedArray, Slab
 
@@ -30,16 +31,24 @@ class Work:
     refs: tuple[FileRef, ...]
     known_errors: tuple[ItemError | None, ...]
 
+    @property
+    def unread(self) -> list[FileRef]:
+        """The files that are to be opened, in order."""
+        return [ref for ref, known_error in zip(self.refs, self.known_errors, strict=True) if known_error is None]
+
 
 class DecodeDataset:
     """A map-style dataset in torch's sense: its "indices" are a Work, its "samples" the Work's slot.
 
-    Pixels go to `slab`, the results of files to `outcomes`, the file that is being decoded to `board`. A decode worker
-    may map `memory_bytes` beyond what it starts with; it keeps to one of `cpu_sets`, if there are any.
+    Files come from the reader that `source` makes in the worker. Pixels go to `slab`, the results of files to
+    `outcomes`, the file that is being decoded to `board`. A decode worker may map `memory_bytes` beyond what it starts
+    with; it keeps to one of `cpu_sets`, if there are any.
     """
 
     def __init__(
         self,
+        source: ReaderMaker,
+        timeout_s: float,
         rules: DecodeRules,
         slab: Slab,
         outcomes: DecodeResults,
@@ -47,6 +56,9 @@ class DecodeDataset:
         memory_bytes: int,
         cpu_sets: Sequence[CpuSet],
     ) -> None:
+        self._source = source
+        self._timeout_s = timeout_s
+        self._reader: Reader | None = None
         self._rules = rules
         self._slab = slab
         self._outcomes = outcomes
@@ -61,10 +73,23 @@ class DecodeDataset:
             os.sched_setaffinity(0, self._cpu_sets[worker_id % len(self._cpu_sets)].indices)
         self._row = worker_id
         self._board.array[worker_id] = (os.getpid(), IDLE, IDLE, time.monotonic_ns())
-        limit_memory(self._memory_bytes)
+        limit_memory(self._memory_bytes + self._source.memory_bytes)
+        self._reader = self._source.open(self._rules.limits, self._timeout_s)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether Works are to be passed to `expect` as soon as they are known."""
+        return self._source.reads_ahead
+
+    def expect(self, work: Work) -> None:
+        """Take note of a Work that is to be decoded soon; any thread may call this."""
+        assert self._reader is not None
+        self._reader.expect(work.unread)
 
     def __getitems__(self, work: Work) -> int:
-        """What torch calls: `decode`."""
+        """What torch calls, which hands over a Work when its turn comes and not before: `decode`."""
+        if self.reads_ahead:
+            self.expect(work)
         return self.decode(work)
 
     def decode(self, work: Work) -> int:
@@ -83,13 +108,19 @@ class DecodeDataset:
     def _decode_file(
         self, slot: int, position: int, ref: FileRef, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
     ) -> PhotoFacts | ItemError:
-        # The position last: the parent, which may read meanwhile, must not find it with the time of the file before.
+        reader = self._reader
+        assert reader is not None
         board = self._board.array[self._row]
+        if self._source.reads_ahead:
+            # A photo that the network has not brought yet is not being decoded, and ends no worker.
+            board[BOARD_POSITION] = IDLE
+            reader.wait(ref)
+        # The position last: the parent, which may read meanwhile, must not find it with the time of the file before.
         board[BOARD_SINCE_NS] = time.monotonic_ns()
         board[BOARD_SLOT] = slot
         board[BOARD_POSITION] = position
         try:
-            return decode_file(ref, self._rules, pixels)
+            return decode_found(reader.read(ref), self._rules, pixels)
         except MemoryError:
             return ItemError(ErrorClass.TOO_LARGE, "the photo needs more memory than a decode worker may have")
         except Exception as error:

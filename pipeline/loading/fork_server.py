@@ -49,6 +49,12 @@ def start_fork_server(kind: LoaderKind) -> None:
             forkserver.ensure_running()
 
 
+def start_fork_server_early(kind: LoaderKind) -> None:
+    """Start the fork server before this process starts threads; where that fails, it is started and reported later."""
+    with contextlib.suppress(OSError):
+        start_fork_server(kind)
+
+
 @contextlib.contextmanager
 def garbage_collector_paused() -> Iterator[None]:
     """Import something big inside the block: imported objects stay, so to collect meanwhile would cost a tenth more."""

@@ -25,6 +25,8 @@ from pipeline.loading.loader_kind import LoaderKind
 from pipeline.loading.torch_data_loader import TorchDataLoader
 from pipeline.loading.worker_monitor import CrashedPhoto, WorkerMonitor
 from pipeline.records import Batch, FileRef
+from pipeline.sources.local_files import LOCAL_FILES
+from pipeline.sources.source import ReaderMaker
 from pipeline.system.cpus import CpuSet
 from pipeline.system.crash_limit import CrashLimit
 from pipeline.system.shared_array import Slab
@@ -52,15 +54,17 @@ class LoaderPlan:
 
 
 class Loader:
-    """Decode workers over one batch sampler; they live on from pass to pass."""
+    """Decode workers over one batch sampler; they live on from pass to pass, and open files through `source`."""
 
-    def __init__(self, rules: DecodeRules, slab: Slab, plan: LoaderPlan) -> None:
+    def __init__(self, rules: DecodeRules, slab: Slab, plan: LoaderPlan, source: ReaderMaker = LOCAL_FILES) -> None:
         if plan.kind is LoaderKind.TORCH:
             require_packages("--loader torch", "torch")
         self._kind = plan.kind
         self._monitor = WorkerMonitor(plan.workers, plan.timeout_s, plan.recycle_bytes)
         self._outcomes = DecodeResults.sized(slab.slots, slab.batch_size)
-        dataset = DecodeDataset(rules, slab, self._outcomes, self._monitor.board, plan.memory_bytes, plan.cpu_sets)
+        dataset = DecodeDataset(
+            source, plan.timeout_s, rules, slab, self._outcomes, self._monitor.board, plan.memory_bytes, plan.cpu_sets
+        )
         self._sampler = BatchSampler(slab.batch_size)
         make = TorchDataLoader if plan.kind is LoaderKind.TORCH else DataLoader
         self._data_loader = make(

@@ -11,6 +11,8 @@ from models.artifact import Artifact
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.planning.plan import Settings, Sizes, default_sizes, plan_for
 from pipeline.records import FileRef
+from pipeline.sources.local_files import LOCAL_FILES
+from pipeline.sources.source import ReaderMaker
 from pipeline.system.cpus import Machine, usable_cores
 
 _SECONDS_PER_TRIAL = 3.0
@@ -22,7 +24,14 @@ Measure = Callable[[Sizes], float]
 Tell = Callable[[str], None]
 
 
-def tune(artifact: Artifact, machine: Machine, settings: Settings, refs: Sequence[FileRef], tell: Tell) -> Sizes:
+def tune(
+    artifact: Artifact,
+    machine: Machine,
+    settings: Settings,
+    refs: Sequence[FileRef],
+    tell: Tell,
+    source: ReaderMaker = LOCAL_FILES,
+) -> Sizes:
     """Try plans on `refs` for about a minute and return the fastest sizes; sizes in `settings` are ignored.
 
     Raises:
@@ -31,7 +40,7 @@ def tune(artifact: Artifact, machine: Machine, settings: Settings, refs: Sequenc
 
     def measure(sizes: Sizes) -> float:
         plan = plan_for(machine, replace(settings, **asdict(sizes)))
-        rate = photos_per_s(artifact, plan, refs, _SECONDS_PER_TRIAL)
+        rate = photos_per_s(artifact, plan, refs, _SECONDS_PER_TRIAL, source)
         tell(
             f"{sizes.pool} classifiers x {sizes.threads} threads, {sizes.workers} decoders, "
             f"batches of {sizes.batch_size}: {rate:.0f} photos/s"
@@ -58,7 +67,13 @@ def search(default: Sizes, cores: int, measure: Measure) -> Sizes:
     return best if best_total > default_total * _CLEARLY else default
 
 
-def photos_per_s(artifact: Artifact, plan: LabellerPlan, refs: Sequence[FileRef], seconds: float) -> float:
+def photos_per_s(
+    artifact: Artifact,
+    plan: LabellerPlan,
+    refs: Sequence[FileRef],
+    seconds: float,
+    source: ReaderMaker = LOCAL_FILES,
+) -> float:
     """Label `refs` again and again for `seconds` from the first result on, and return the rate."""
     until_s = float("inf")
 
@@ -68,7 +83,7 @@ def photos_per_s(artifact: Artifact, plan: LabellerPlan, refs: Sequence[FileRef]
                 return
             yield ref
 
-    with Labeller(artifact, plan) as labeller:
+    with Labeller(artifact, plan, source) as labeller:
         labeller.warm_up()
         count = 0
         began_s = ended_s = 0.0

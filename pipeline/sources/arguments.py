@@ -1,4 +1,4 @@
-"""The two paths that a user names, checked before anything is loaded: the folder of photos and the table."""
+"""What a user names, checked before anything is loaded: the place of the photos, and the table."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from pathlib import Path
 
 from models.system.outside_text import terminal_text
 from pipeline.errors import InputMissingError, OutputError, UsageError, output_errors
+from pipeline.sources.store_client import refuse_missing_client
+from pipeline.sources.store_url import Place, StoreUrl
 
 OUT_SUFFIXES = (".parquet", ".csv")
 
 
-def refuse_missing_folder(photos: Path) -> None:
-    """Check that `photos` is a folder.
+def refuse_missing_photos(photos: Place) -> None:
+    """Check that `photos` is a folder, or a URL that this installation can open; the store is not asked.
 
     Raises:
         InputMissingError: the folder is missing, is something else, or cannot be looked at.
+        UsageError: the URL needs a package that is not installed.
     """
+    if isinstance(photos, StoreUrl):
+        refuse_missing_client_of(photos)
+        return
     try:
         if photos.is_dir():
             return
@@ -23,6 +29,12 @@ def refuse_missing_folder(photos: Path) -> None:
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
     raise InputMissingError(f"{terminal_text(str(photos))} {what}")
+
+
+def refuse_missing_client_of(place: Place) -> None:
+    """Check that what a URL needs is installed; raises UsageError."""
+    if isinstance(place, StoreUrl):
+        refuse_missing_client(place)
 
 
 def checked_out(out: Path) -> Path:

@@ -24,10 +24,11 @@ class ReadLimits:
 
 @dataclass(frozen=True, slots=True)
 class FileBytes:
-    """A file's content with its size and `mtime_us` (since 1970, UTC) while it was read."""
+    """A file's content with its size and `mtime_us` (since 1970, UTC) while it was read; `etag` is an object's."""
 
     content: bytes
     mtime_us: int
+    etag: str | None = None
 
 
 def read_file(path: str, limits: ReadLimits) -> FileBytes | ItemError:

@@ -11,7 +11,7 @@ from models.system.outside_text import FORMULA_PATTERN, GUARDED_FORMULA_PATTERN
 from pipeline.tables.arrow import arrow_file, pa, pa_csv, pc
 
 # The other columns of text hold hexadecimal digits and a closed list of words.
-_OUTSIDE_TEXT = ("error", "model", "reviewed_label")
+_OUTSIDE_TEXT = ("error", "model", "reviewed_label", "etag")
 _CSV_BLOCK_BYTES = 4 << 20
 _FIRST_CHARACTERS = ("=", "+", "-", "@", "\t", "\r", "'")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models.system.outside_text import terminal_text
 from pipeline.errors import PhotosGoneError
+from pipeline.sources.store_url import Place
 
 # A share of fewer rows than these says nothing: of three photos two are soon deleted.
 _FEWEST_ROWS_OF_A_SHARE = 20
@@ -51,7 +52,7 @@ class GoneLimit:
 DEFAULT_GONE_LIMIT = GoneLimit()
 
 
-def refuse_if_gone(limit: GoneLimit, gone: int, total: int, photos: Path, out: Path) -> None:
+def refuse_if_gone(limit: GoneLimit, gone: int, total: int, photos: Place, out: Path) -> None:
     """Stop a run that would remove more rows than `limit` allows.
 
     Raises:

@@ -12,21 +12,24 @@ from numpy.typing import NDArray
 from pipeline.records import PASSING_ERRORS, FileRef
 from pipeline.tables.arrow import pa
 from pipeline.tables.merge import SortedTable, merge
+from pipeline.tables.schema import ETAG
 
 _COLUMNS = ("file_name", "size_bytes", "mtime", "model", "error")
 
-# The cells of _COLUMNS, the number of the table and the row's position there. A plain tuple: of millions of unchanged
-# files each costs one, and a named tuple takes half as long again.
-_PreviousRow = tuple[str, int, int, str, str | None, int, int]
+# The cells of _COLUMNS, the number of the table and the row's position there. The ETag, if rows are compared by it and
+# the row has one, is in the place of the size. A plain tuple: of millions of unchanged files each costs one, and a
+# named tuple takes half as long again.
+_PreviousRow = tuple[str, int | str, int, str, str | None, int, int]
 
 
 class IncrementalUpdate:
     """Decides for each file of a walk whether a row of the previous tables still holds.
 
     A row holds when name, size and mtime are unchanged and the row is of the same model, unless its error may have
-    passed. Rows below a folder that could not be listed hold as they are: `is_unreadable` tells of a name whether the
-    name is below such a folder met so far. `removed` counts the rows of vanished files, among them `expired` rows of
-    files that changed last before `modified_since_us` (since 1970, UTC); `replaced` counts the rows of changed files.
+    passed. Of objects in a store the ETag is compared in place of size and mtime, where the store gives ETags. Rows
+    below a folder that could not be listed hold as they are: `is_unreadable` tells of a name whether the name is below
+    such a folder met so far. `removed` counts the rows of vanished files, among them `expired` rows of files that
+    changed last before `modified_since_us` (since 1970, UTC); `replaced` counts the rows of changed files.
     """
 
     def __init__(
@@ -35,7 +38,9 @@ class IncrementalUpdate:
         model_id: str,
         is_unreadable: Callable[[str], bool] = lambda name: False,
         modified_since_us: int | None = None,
+        by_etag: bool = False,
     ) -> None:
+        self._by_etag = by_etag
         self._previous = tuple(previous)
         self._model_id = model_id
         self._is_unreadable = is_unreadable
@@ -63,7 +68,10 @@ class IncrementalUpdate:
                 yield ref
                 continue
             known, row = row, next(rows, None)
-            if known[1:4] == (ref.size_bytes, ref.mtime_us, self._model_id) and not _may_have_passed(known[4]):
+            is_same = known[1:4] == (ref.size_bytes, ref.mtime_us, self._model_id) or (
+                ref.etag is not None and known[1] == ref.etag and known[3] == self._model_id
+            )
+            if is_same and not _may_have_passed(known[4]):
                 self._decide(known, holds=True)
             else:
                 self.replaced += 1
@@ -96,7 +104,10 @@ class IncrementalUpdate:
     def _rows(self) -> Iterator[_PreviousRow]:
         for piece in merge(self._previous):
             names, sizes, times, models, errors = map(piece.rows.column, _COLUMNS)
-            columns = (column.to_pylist() for column in (names, sizes, times.cast(pa.int64()), models, errors))
+            columns = [column.to_pylist() for column in (names, sizes, times.cast(pa.int64()), models, errors)]
+            if self._by_etag and ETAG.name in piece.rows.schema.names:
+                etags = piece.rows.column(ETAG.name).to_pylist()
+                columns[1] = [size if etag is None else etag for size, etag in zip(columns[1], etags, strict=True)]
             yield from zip(*columns, repeat(piece.table), count(piece.offset), strict=False)
 
     def _grown(self, table: int, rows: int) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from pipeline.system.file_lock import StateFolder
 from pipeline.system.ownership import Owner
 from pipeline.tables.arrow import arrow_file, pa, pq
 from pipeline.tables.merge import SortedTable
-from pipeline.tables.schema import schema, to_batch
+from pipeline.tables.schema import ETAG, schema, to_batch
 from pipeline.tables.source import TableSource, parsed_source, source_metadata
 
 logger = logging.getLogger(__name__)
@@ -48,12 +48,16 @@ def _is_state(name: str) -> bool:
 
 
 class PartStore:
-    """Rows on their way to the output; after `commit` they survive a loss of power."""
+    """Rows on their way to the output; after `commit` they survive a loss of power.
 
-    def __init__(self, folder: Path, top_k: int, source: TableSource | None = None) -> None:
+    With `has_etag` the rows are of objects in a store, and their ETags are kept.
+    """
+
+    def __init__(self, folder: Path, top_k: int, source: TableSource | None = None, has_etag: bool = False) -> None:
         self._folder = folder
         self._source = source
         self._top_k = top_k
+        self._has_etag = has_etag
         self._rows: list[Row] = []
         self._committed: list[Path] = []
         self._committed_at_s = time.monotonic()
@@ -103,6 +107,10 @@ class PartStore:
         """Take a row, to be committed as soon as `is_due`."""
         self._rows.append(row)
 
+    def drop(self) -> None:
+        """Let go of the rows that were taken since the last commit."""
+        self._rows = []
+
     @property
     def is_due(self) -> bool:
         """Whether the rows taken are to be committed now: 8,192 of them, or the last commit is 10 s ago."""
@@ -118,7 +126,7 @@ class PartStore:
         self._committed_at_s = time.monotonic()
         if not self._rows:
             return
-        batch = to_batch(self._rows, self._top_k)
+        batch = to_batch(self._rows, self._top_k, self._has_etag)
         first_name = batch.column("file_name")[0].as_py()
         source = source_metadata(self._source) if self._source else {}
         metadata = {**(batch.schema.metadata or {}), **source, _FIRST_NAME_KEY: first_name.encode()}
@@ -150,7 +158,8 @@ class PartStore:
             return None
         try:
             found = pq.read_schema(arrow_file(path))
-            is_ours = found.equals(schema(self._top_k)) and _FIRST_NAME_KEY in (found.metadata or {})
+            wanted = schema(self._top_k, [ETAG] if self._has_etag else [])
+            is_ours = found.equals(wanted) and _FIRST_NAME_KEY in (found.metadata or {})
             return _part(path) if is_ours else None
         except (pa.ArrowException, UnicodeDecodeError):
             return None

@@ -11,11 +11,15 @@ from pipeline.tables.cells import cells_of
 
 FORMAT_KEY = b"label_dir"
 FORMAT_VERSION = b"1"
+# Of a table with the column `etag`, which earlier versions take for a column of another program.
+REMOTE_FORMAT_VERSION = b"2"
 _TIME = pa.timestamp("us", tz="UTC")
+# What tells the contents of an object apart; only in a table of photos of an object store.
+ETAG: pa.Field[Any] = pa.field("etag", pa.string())
 # What a person said of the photo.
 REVIEWED_LABEL: pa.Field[Any] = pa.field("reviewed_label", pa.string())
 # Columns that a table has behind the others where there is something to say there.
-OPTIONAL_FIELDS = (REVIEWED_LABEL,)
+OPTIONAL_FIELDS = (ETAG, REVIEWED_LABEL)
 
 
 def schema(top_k: int, extra: Sequence[pa.Field[Any]] = ()) -> pa.Schema:
@@ -38,13 +42,15 @@ def schema(top_k: int, extra: Sequence[pa.Field[Any]] = ()) -> pa.Schema:
         pa.field("model", pa.string(), nullable=False),
         pa.field("labelled_at", _TIME, nullable=False),
     ]
-    return pa.schema([*fields, *extra], metadata={FORMAT_KEY: FORMAT_VERSION})
+    version = REMOTE_FORMAT_VERSION if ETAG in extra else FORMAT_VERSION
+    return pa.schema([*fields, *extra], metadata={FORMAT_KEY: version})
 
 
-def to_batch(rows: Sequence[Row], top_k: int) -> pa.RecordBatch:
-    """Return `rows`, at least one, sorted by file name as one Arrow batch."""
-    cells = [cells_of(row, top_k) for row in sorted(rows, key=lambda row: row.file_name)]
-    table_schema = schema(top_k)
+def to_batch(rows: Sequence[Row], top_k: int, has_etag: bool = False) -> pa.RecordBatch:
+    """Return `rows`, at least one, sorted by file name as one Arrow batch; with the column `etag` if it `has_etag`."""
+    table_schema = schema(top_k, [ETAG] if has_etag else [])
+    in_order = sorted(rows, key=lambda row: row.file_name)
+    cells = [(*cells_of(row, top_k), row.etag) if has_etag else cells_of(row, top_k) for row in in_order]
     arrays = [
         pa.array(column, type=field.type) for column, field in zip(zip(*cells, strict=True), table_schema, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Which folder a table is of: recorded inside a Parquet file, in a hidden file beside a CSV file.
+"""Which folder, or URL, a table is of: recorded inside a Parquet file, in a hidden file beside a CSV file.
 
 A run brings a table up to date with one folder. Rows of another folder's photos would be removed as vanished, or kept
 for photos that only share a name, a size and a time, so a table of another folder is refused.
@@ -17,6 +17,7 @@ from models.system.atomic_file import replacing
 from models.system.outside_text import terminal_text
 from pipeline.errors import AnotherFolderError
 from pipeline.sources.file_names import display_name
+from pipeline.sources.store_url import Place, StoreUrl
 from pipeline.tables.arrow import arrow_file, pq
 
 SOURCE_KEY = b"label_dir.source"
@@ -25,7 +26,10 @@ _LONGEST_SIDECAR_BYTES = 65536
 
 @dataclass(frozen=True, slots=True)
 class TableSource:
-    r"""The folder that a table is of, as absolute path and as path from the table's folder; not-UTF-8 as `\xNN`."""
+    r"""The folder that a table is of, as absolute path and as path from the table's folder; not-UTF-8 as `\xNN`.
+
+    Of photos in an object store, both are their URL.
+    """
 
     photos: str
     relative: str
@@ -42,8 +46,10 @@ class TableSource:
 UNREADABLE = TableSource("a folder that its damaged record does not name", "")
 
 
-def source_of(photos: Path, out: Path) -> TableSource:
-    """Return the source of a table `out` that is made of the folder `photos`."""
+def source_of(photos: Place, out: Path) -> TableSource:
+    """Return the source of a table `out` that is made of the photos at `photos`."""
+    if isinstance(photos, StoreUrl):
+        return TableSource(str(photos), str(photos))
     folder = photos.resolve()
     # Where `out` is a link, the link lies beside the photos.
     relative = os.path.relpath(folder, out.absolute().parent.resolve())

@@ -113,6 +113,7 @@ class TwoJobs(RuleBasedStateMachine):
         if result is None or result.tasks[0].outcome is Outcome.FAILED:
             assert _files(task.output) == before, "a task that failed changed its output"
         else:
+            assert isinstance(task.photos, Path)
             self._check_rows(task.photos, task.output)
         if result is None:
             assert _job_of(loaded.summary) == summary_before

@@ -1,0 +1,206 @@
+"""An S3 server for tests (moto), and in front of it a proxy that counts requests and makes them fail; on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.store import S3Store
+
+BUCKET = "bucket"
+_KEYS = {"AWS_ACCESS_KEY_ID": "key-of-the-tests", "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests"}
+_SERVER = """
+import logging, threading
+from moto.server import ThreadedMotoServer
+logging.getLogger("werkzeug").setLevel(logging.ERROR)
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+threading.Event().wait()
+"""
+_HOP_BY_HOP = {"connection", "transfer-encoding", "server", "date", "content-length"}
+
+
+@dataclass(slots=True)
+class Fault:
+    """What happens to requests of one object: an HTTP status with an S3 code, a body cut short, or no answer.
+
+    `times` of them fail and the others are answered; `stall_s` is how long the server says nothing.
+    """
+
+    status: int = 0
+    code: str = ""
+    is_cut: bool = False
+    stall_s: float = 0.0
+    times: float = float("inf")
+
+
+@dataclass
+class FaultProxy:
+    """Passes requests to the server; `gets` counts those of objects by key, `listings` those that list.
+
+    Each GET of an object takes `delay_s` longer; `most_at_once` of them were waiting at a time.
+    """
+
+    server_port: int
+    faults: dict[str, Fault] = field(default_factory=dict)
+    gets: Counter[str] = field(default_factory=Counter)
+    listings: int = 0
+    delay_s: float = 0.0
+    is_unsorted: bool = False
+    at_once: int = 0
+    most_at_once: int = 0
+    port: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fault_of(self, key: str) -> Fault | None:
+        """Count a GET of an object; return its fault, if it is to fail this time."""
+        with self.lock:
+            self.gets[key] += 1
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        time.sleep(self.delay_s)
+        with self.lock:
+            self.at_once -= 1
+            fault = self.faults.get(key)
+            if fault is None or fault.times <= 0:
+                return None
+            fault.times -= 1
+            return fault
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which a command finds this store and its credentials."""
+        return {**_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "AWS_REGION": "us-east-1"}
+
+    def store(self) -> S3Store:
+        """A client of the server itself, for a test to put and to read objects."""
+        return S3Store(
+            BUCKET,
+            endpoint=f"http://127.0.0.1:{self.server_port}",
+            access_key_id="a",
+            secret_access_key="b",
+            region="us-east-1",
+            client_options={"allow_http": True},
+        )
+
+    def put_folder(self, folder: Path, prefix: str) -> None:
+        """Put each file below `folder` under its path there."""
+        store = self.store()
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                obstore.put(store, prefix + path.relative_to(folder).as_posix(), path.read_bytes())
+
+    def clear(self) -> None:
+        """Empty the bucket and forget faults and counts."""
+        store = self.store()
+        obstore.delete(store, [entry["path"] for chunk in obstore.list(store) for entry in chunk])
+        self.faults.clear()
+        self.gets.clear()
+        self.listings = 0
+        self.delay_s = 0.0
+        self.is_unsorted = False
+        self.most_at_once = 0
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    proxy: FaultProxy
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        key = unquote(url.path).partition(f"/{BUCKET}/")[2]
+        if not key or "list-type" in url.query:
+            self.proxy.listings += 1
+            self._pass_on(change=_unsorted if self.proxy.is_unsorted else bytes)
+            return
+        fault = self.proxy.fault_of(key)
+        if fault is None:
+            self._pass_on()
+        elif fault.status:
+            self._answer(fault.status, {}, f"<Error><Code>{fault.code or 'Fault'}</Code></Error>".encode())
+        elif fault.stall_s:
+            time.sleep(fault.stall_s)
+            self.close_connection = True
+        else:
+            self._pass_on(is_cut=fault.is_cut)
+
+    def do_PUT(self) -> None:
+        self._pass_on()
+
+    do_POST = do_DELETE = do_HEAD = do_PUT  # noqa: N815  # the names that http.server looks for
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def _pass_on(self, is_cut: bool = False, change: Callable[[bytes], bytes] = bytes) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.proxy.server_port, timeout=60)) as server:
+            server.request(self.command, self.path, body, headers)
+            answer = server.getresponse()
+            content = change(answer.read())
+        kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
+        self._answer(answer.status, kept, content, is_cut, answer.getheader("Content-Length"))
+
+    def _answer(
+        self, status: int, headers: dict[str, str], content: bytes, is_cut: bool = False, length: str | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", length if self.command == "HEAD" and length else str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content[: len(content) // 2] if is_cut else content)
+        self.close_connection = is_cut
+
+
+def _unsorted(listing: bytes) -> bytes:
+    """Return a listing whose second half comes first."""
+    entries = re.findall(rb"<Contents>.*?</Contents>", listing, re.DOTALL)
+    middle = len(entries) // 2
+    return listing.replace(b"".join(entries), b"".join(entries[middle:] + entries[:middle]))
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that was killed in the middle is what these tests are about."""
+
+
+@contextlib.contextmanager
+def running_store() -> Iterator[FaultProxy]:
+    """An empty bucket behind a proxy, until the block ends."""
+    server = subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    with server:
+        try:
+            assert server.stdout is not None
+            # moto itself first says that it starts.
+            port = next(int(line) for line in server.stdout if line.strip().isdigit())
+            proxy = FaultProxy(port)
+            handler = type("Handler", (_Handler,), {"proxy": proxy})
+            with _Server(("127.0.0.1", 0), handler) as listener:
+                proxy.port = listener.server_port
+                threading.Thread(target=listener.serve_forever, daemon=True).start()
+                connection = http.client.HTTPConnection("127.0.0.1", port)
+                connection.request("PUT", f"/{BUCKET}")
+                assert connection.getresponse().status == 200
+                connection.close()
+                yield proxy
+                listener.shutdown()
+        finally:
+            server.kill()
