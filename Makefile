@@ -24,12 +24,8 @@ check: $(VENV)/installed-check $(VENV)/installed-test
 	$(BIN)/lint-imports --no-cache
 # The whole fault suite, of which `make test` runs a part; about a quarter of an hour.
 faults: $(VENV)/installed-test
-<<<<<<< HEAD
 	$(BIN)/python -m pytest -m "faults or not faults" --timeout 900 -s tests/faults tests/jobs/serving/test_limits.py
-=======
-	$(BIN)/python -m pytest -m "faults or not faults" --timeout 900 -s tests/faults
 	TRIAL_SCALE=10 $(BIN)/python -m pytest --timeout 3600 tests/trial
->>>>>>> own-fuzz
 bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/peers.py

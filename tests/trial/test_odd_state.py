@@ -54,6 +54,7 @@ STATUS = {
     "started_at": 5.0,
     "last_success_at": None,
     "labelled": 1,
+    "unsure": 0,
     "unchanged": 0,
     "queue_depth": 0,
     "oldest_unlabelled_s": 0.5,
