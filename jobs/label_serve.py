@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,6 +24,7 @@ Examples:
   label-serve                                    then open http://127.0.0.1:8080/ and drop photos
   label-serve -m shelf -m efficientnet_lite0     these models, the first by default
   curl -F photo=@cat.jpg http://127.0.0.1:8080/v1/label
+  label-serve --review labels.parquet --photos photos/    the desk, on which persons correct labels
   label-serve --host 0.0.0.0 --token-file token  for other computers too
   label-serve --print-unit > /etc/systemd/system/label-serve.service
 
@@ -33,6 +35,7 @@ Exit codes: 0 ended as requested; 2 usage; 66 model or token file missing; 74 th
 Every option can be set by an environment variable: LABEL_DIR_PORT=80 is --port 80.
 """
 _CONTEXT = context_settings("LABEL_DIR")
+_PATH = click.Path(path_type=Path)
 _NOT_HERE = ("model", "include", "exclude", "follow_links", "loader", "max_bytes")
 
 
@@ -53,13 +56,26 @@ def _print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> N
 )
 @with_options(ServeOptions)
 @with_options(LabellingOptions, *_NOT_HERE)
+@click.option("--review", metavar="TABLE", type=_PATH, help="Review the labels of this table, at /desk/.")
+@click.option("--photos", metavar="DIR", type=_PATH, help="With --review: the folder of the table's photos.")
+@click.option("--since", metavar="TABLE", type=_PATH, help="With --review: an older table, to see what has changed.")
+@click.option("--reviewer", metavar="NAME", help="With --review: who reviews.  [default: your user name]")
 @quiet_option
 @log_format_option
 @click.option(
     "--print-unit", is_flag=True, is_eager=True, expose_value=False, callback=_print_unit, help="For systemd."
 )
 @click.version_option(package_name="label-dir")
-def command(models: tuple[str, ...], quiet: bool, log_format: str, **parsed: Any) -> int:
+def command(
+    models: tuple[str, ...],
+    quiet: bool,
+    log_format: str,
+    review: Path | None,
+    photos: Path | None,
+    since: Path | None,
+    reviewer: str | None,
+    **parsed: Any,
+) -> int:
     """Serve a page on which photos are dropped and get their labels, and an interface for other programs.
 
     Photos are kept in memory alone, and forgotten with their answer. Prints the address of the page.
@@ -67,11 +83,18 @@ def command(models: tuple[str, ...], quiet: bool, log_format: str, **parsed: Any
     # Imported here, because child processes import this module again and need none of these.
     from jobs.cli.logging_setup import log_to_stderr
     from jobs.serving.build_server import ServeRequest, serve
+    from jobs.serving.desk.build_desk import DeskRequest, serve_desk
+    from pipeline.errors import UsageError
 
     log_to_stderr("label-serve", level=logging.ERROR if quiet else logging.INFO, log_format=log_format)
     options = take_options(ServeOptions, parsed)
     labelling = take_options(LabellingOptions, parsed)
-    return serve(ServeRequest(options, labelling, models, quiet))
+    request = ServeRequest(options, labelling, models, quiet)
+    if review is None and not (photos or since or reviewer):
+        return serve(request)
+    if review is None or photos is None:
+        raise UsageError("the desk needs --review TABLE and --photos DIR, the folder of the table's photos")
+    return serve_desk(request, DeskRequest(review, photos, since, reviewer))
 
 
 def main() -> None:

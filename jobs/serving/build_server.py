@@ -45,12 +45,13 @@ _EXTRA = ("starlette", "uvicorn", "httptools", "python_multipart")
 
 @dataclass(frozen=True, slots=True)
 class ServeRequest:
-    """What to serve: the options, the names of `-m` in their order, and further parts of the server."""
+    """What to serve: the options, the names of `-m` in their order, and the page whose address is printed."""
 
     options: ServeOptions
     labelling: LabellingOptions
     models: tuple[str, ...]
     quiet: bool = False
+    first_page: str = ""
 
 
 def serve(request: ServeRequest, further_parts: Callable[[], Sequence[ServerPart]] = tuple) -> int:
@@ -200,7 +201,7 @@ def _run(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
         loop.add_signal_handler(signal.SIGHUP, models.request_reload)
-        watchdog = loop.create_task(_report(server, notify, _url(options.host, listener)))
+        watchdog = loop.create_task(_report(server, notify, _url(options.host, listener) + request.first_page))
         await server.serve(sockets=[listener])
         watchdog.cancel()
 

@@ -152,6 +152,16 @@ class ReviewStore:
             known = {row[0]: PhotoReview(row[0], last_ids[row[0]], ReviewKind(row[1]), *row[2:6]) for row in standing}
         return [known.get(sha256) or PhotoReview(sha256, last_id) for sha256, last_id in last_ids.items()]
 
+    def reviewed_after(self, last_id: int) -> list[str]:
+        """Return the sha256 of each photo that has a row with a higher number than `last_id`.
+
+        Raises:
+            InputMissingError: the file is damaged or cannot be read.
+        """
+        with self._lock, reviews_errors(self._path):
+            found = self._database.execute("SELECT DISTINCT sha256 FROM review WHERE id > ?", (last_id,))
+            return [sha256 for (sha256,) in found]
+
     def last_id(self) -> int:
         """Return the number of the newest row of all photos, 0 where there is none."""
         with self._lock, reviews_errors(self._path):

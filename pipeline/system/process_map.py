@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from models.system.watchdog import TICK_S, Watchdog
 from models.system.worker import WORKER_GONE, Worker, WorkerOptions, start_worker
 
-_OPTIONS = WorkerOptions(memory_bytes=4 << 30)
+WORKER_OPTIONS = WorkerOptions(memory_bytes=4 << 30)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -73,7 +73,7 @@ def _hand_out(function: Callable[[Item], object], item: Item, worker: Worker | N
             return _Task(worker, item, time.monotonic())
         except WORKER_GONE:
             worker.end()
-    worker = start_worker(_serve, _OPTIONS, function)
+    worker = start_worker(serve_items, WORKER_OPTIONS, function)
     # One that ends before it has read its first item is noticed where its answer is waited for.
     with contextlib.suppress(*WORKER_GONE):
         worker.connection.send(item)
@@ -89,7 +89,8 @@ def _take(worker: Worker, has_answered: bool) -> tuple[Any, Worker | None]:
     return None, None
 
 
-def _serve(connection: Connection, function: Callable[[Any], object]) -> None:
+def serve_items(connection: Connection, function: Callable[[Any], object]) -> None:
+    """Answer each item that arrives with `function(item)`, until the other end is closed; runs in a worker."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(EOFError):
         while True:

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -66,7 +66,7 @@ class LabelServe:
         with self.log.open("wb") as log, self._out.open("wb") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=log, env={**os.environ, **(env or {})})
 
-    def __enter__(self) -> LabelServe:
+    def __enter__(self) -> Self:
         wait_until(self._is_ready, "the address")
         return self
 
