@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from models.system.installed import require_packages
 from pipeline.decoding.decode import DecodeRules
 from pipeline.errors import WorkerDiedError
 from pipeline.loading.batch_sampler import BatchSampler
@@ -53,8 +52,6 @@ class Loader:
     """Decode workers over one batch sampler; they live on from pass to pass."""
 
     def __init__(self, rules: DecodeRules, slab: Slab, plan: LoaderPlan) -> None:
-        if plan.kind is LoaderKind.TORCH:
-            require_packages("--loader torch", "torch")
         self._kind = plan.kind
         self._monitor = WorkerMonitor(plan.workers, plan.timeout_s, plan.recycle_bytes)
         self._outcomes = DecodeResults.sized(slab.slots, slab.batch_size)
