@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver, util
 from multiprocessing.context import ForkServerProcess
 
+from models.system.installed import require_packages
 from models.system.process_state import has_one_thread, is_suspended, kill_and_wait, open_descriptors
 from models.system.worker import close_descriptors, enter_child, starting_children
 from pipeline.loading.loader_kind import LoaderKind
@@ -38,7 +39,10 @@ def start_fork_server(kind: LoaderKind) -> None:
 
     Raises:
         OSError: the system does not let it start.
+        InputMissingError: the loader needs torch, which is not installed.
     """
+    if kind is LoaderKind.TORCH:
+        require_packages("--loader torch", "torch")
     preload = _PRELOADS[kind]
     # Also where the server is forked: the server that replaces a killed one is a program of its own.
     multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOAD_PARENT_DEATH, preload])
