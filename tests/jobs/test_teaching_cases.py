@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,16 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from jobs.workshop.teaching import TeachOptions, teach_model
 from jobs.workshop.teaching_files import BrokenPhoto, labelled_files
 from jobs.workshop.teaching_photos import decoded
+from jobs.workshop.teaching_stop import TeachingStop
 from models.artifact import Artifact, read_artifact
+from models.certification.certify import Terms
+from models.errors import StoppedError
+from models.manifest import read_manifest
 from models.samples import generated_images
+from models.teaching.lesson import StepsDone
 from pipeline.reviews.review_file import reviews_path
 from pipeline.reviews.review_store import ReviewKind
 from tests.conftest import Command, command_path, write_photos
@@ -109,6 +116,49 @@ def test_without_torch_the_command_says_in_a_sentence_what_to_install(tmp_path: 
     assert "teaching needs torch, not installed here: pip install" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stderr
+
+
+@dataclass
+class _Signals:
+    """Stands for the signals of a process: `number` is the first that came."""
+
+    number: int = 0
+
+    def requested(self) -> int:
+        return self.number
+
+
+def _teach_until(folder: Path, least_done: float | None) -> None:
+    """Teach "shelf", and ask for a stop when so much of the training is done; before the first photo where None."""
+    signals = _Signals(signal.SIGINT if least_done is None else 0)
+
+    def notify(text: str) -> None:
+        if least_done is not None and isinstance(text, StepsDone) and text.has_learnt and text.done >= least_done:
+            signals.number = signal.SIGINT
+
+    options = TeachOptions(folder / "p", "shelf", "efficientnet_lite0", 5, 0, 0.95, Terms(required_agreement=0))
+    teach_model(options, notify, lambda done, total: None, TeachingStop(signals))
+
+
+def test_a_stop_during_training_keeps_what_was_learnt_and_one_before_it_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_crops(tmp_path / "p" / "cat", "chelsea", 16)
+    write_crops(tmp_path / "p" / "coffee", "coffee", 16)
+    with pytest.raises(StoppedError, match="nothing new is kept"):
+        _teach_until(tmp_path, None)
+    assert read_manifest("shelf") is None
+
+    _teach_until(tmp_path, 0.1)
+    manifest = read_manifest("shelf")
+    assert manifest is not None
+    models = tmp_path / "cache" / "label-dir" / "models"
+    assert 1 <= read_artifact(models / manifest.int8).source["teaching"]["epochs"] < 60
+    assert {path.name for path in models.iterdir() if path.is_file() and path.suffix != ".lock"} == {
+        "shelf.json",
+        *manifest.files,
+    }
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
