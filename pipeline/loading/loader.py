@@ -12,11 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-<<<<<<< HEAD
-from models.system.installed import require_packages
 from models.system.watchdog import TICK_S
-=======
->>>>>>> runner
 from pipeline.decoding.decode import DecodeRules
 from pipeline.errors import WorkerDiedError
 from pipeline.loading.batch_sampler import BatchSampler
@@ -59,13 +55,7 @@ class LoaderPlan:
 class Loader:
     """Decode workers over one batch sampler; they live on from pass to pass, and open files through `source`."""
 
-<<<<<<< HEAD
     def __init__(self, rules: DecodeRules, slab: Slab, plan: LoaderPlan, source: ReaderMaker = LOCAL_FILES) -> None:
-        if plan.kind is LoaderKind.TORCH:
-            require_packages("--loader torch", "torch")
-=======
-    def __init__(self, rules: DecodeRules, slab: Slab, plan: LoaderPlan) -> None:
->>>>>>> runner
         self._kind = plan.kind
         self._monitor = WorkerMonitor(plan.workers, plan.timeout_s, plan.recycle_bytes)
         self._outcomes = DecodeResults.sized(slab.slots, slab.batch_size)

@@ -17,7 +17,7 @@ from models.spec import DEFAULT_MODEL
 from pipeline.errors import InputMissingError, UsageError
 from pipeline.reviews.review_file import reading_reviews, reviews_path, told
 from pipeline.reviews.review_store import LONGEST_LABEL, ReviewStore, is_label
-from pipeline.sources.arguments import refuse_missing_folder
+from pipeline.sources.arguments import refuse_missing_photos
 
 if TYPE_CHECKING:
     from jobs.serving.app import ServerPart
@@ -51,7 +51,7 @@ def serve_desk(request: ServeRequest, desk: DeskRequest) -> int:
     reviewer = getpass.getuser() if desk.reviewer is None else desk.reviewer
     if not is_label(reviewer):
         raise UsageError(f"--reviewer: a name has 1 to {LONGEST_LABEL} printable characters")
-    refuse_missing_folder(desk.photos)
+    refuse_missing_photos(desk.photos)
     if not desk.table.exists():
         raise InputMissingError(f"{told(desk.table)} does not exist")
     # Before a model is loaded, which takes a while; what needs Arrow waits until the processes of the model are there.
