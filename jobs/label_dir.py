@@ -22,9 +22,9 @@ from jobs.cli.options import (
 )
 from jobs.cli.place_type import PlaceType
 from jobs.scaling.shard import Shard, ShardType, parts_place
+from pipeline.gone_guard import GoneLimit
 from pipeline.loading.loader_kind import LoaderKind
 from pipeline.sources.store_url import Place, StoreUrl
-from pipeline.tables.gone_guard import GoneLimit
 
 _EPILOG = """\b
 Examples:

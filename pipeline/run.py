@@ -14,6 +14,7 @@ from typing import Any
 
 from models.artifact import Artifact
 from pipeline.errors import InputMissingError, Interrupted, UsageError, output_errors
+from pipeline.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit, refuse_if_gone
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.loading.fork_server import start_fork_server_early
 from pipeline.records import FileRef, Row, RunSummary
@@ -29,7 +30,6 @@ from pipeline.sources.walk import WalkCounts, WalkRules
 from pipeline.system.file_lock import held_state
 from pipeline.tables.arrow import pa
 from pipeline.tables.derived_column import DerivedColumn, is_any_outdated
-from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit, refuse_if_gone
 from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.label_reuse import LabelReuse
 from pipeline.tables.merge import SortedTable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.tables.gone_guard import GoneLimit
+from pipeline.gone_guard import GoneLimit
 
 if TYPE_CHECKING:
     from click.core import Context, Parameter

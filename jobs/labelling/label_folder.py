@@ -16,6 +16,7 @@ from jobs.cli.signals import StopSignals
 from models.artifact import Artifact
 from models.cache import ensure_artifact
 from pipeline.errors import UsageError
+from pipeline.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.planning.plan import Settings, plan_for
 from pipeline.planning.tuning_cache import read_tuned, tuned_path
@@ -26,7 +27,6 @@ from pipeline.sources.store_url import Place
 from pipeline.sources.stored_photos import source_at
 from pipeline.sources.walk import WalkCounts, WalkRules
 from pipeline.system.cpus import this_machine
-from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit
 
 if TYPE_CHECKING:
     from pipeline.run import RunRequest

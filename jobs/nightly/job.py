@@ -13,8 +13,8 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from jobs.cli.options import LabellingOptions
 from pipeline.errors import UsageError
+from pipeline.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit
 from pipeline.sources.store_url import Place, StoreUrl, parsed_place
-from pipeline.tables.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit
 
 _CLOCK_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _LONGEST_NAME_BYTES = 255

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from jobs.report.facts import facts_of
 from jobs.report.table_query import Query, show
+from pipeline.gone_guard import GoneLimit
 from pipeline.reviews.reviewed_labels import read_reviewed_rows
-from pipeline.tables.gone_guard import GoneLimit
 from pipeline.tables.reader import read_rows, rows_in
 from tests.support.bytes_labeller import bring_up_to_date, put
 from tests.trial.damage import SCRATCH, damaged, examples, refused

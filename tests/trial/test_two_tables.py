@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pipeline.errors import LabelDirError, PhotosGoneError, UsageError
-from pipeline.tables.gone_guard import GoneLimit
+from pipeline.gone_guard import GoneLimit
 from pipeline.tables.reader import read_rows
 from pipeline.tables.source import sidecar_of
 from tests.support.bytes_labeller import TIME_NS, bring_up_to_date, labels_of, put

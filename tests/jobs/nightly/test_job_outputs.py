@@ -12,7 +12,7 @@ from jobs.nightly.job import Job
 from jobs.nightly.job_file import load_job
 from jobs.nightly.run import lock_of, seconds_until
 from models.artifact import Artifact
-from pipeline.tables.gone_guard import GoneLimit
+from pipeline.gone_guard import GoneLimit
 from tests.conftest import run_label_dir, write_photos
 from tests.support.job_helpers import label_job, run_job, summary_of, write_job
 

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.report.find_photos import source_folder
 from pipeline.errors import UsageError
-from pipeline.tables.gone_guard import GoneLimit
+from pipeline.gone_guard import GoneLimit
 from pipeline.tables.reader import read_rows
 from pipeline.tables.source import recorded_source, sidecar_of, source_of
 from tests.support.bytes_labeller import bring_up_to_date, put
