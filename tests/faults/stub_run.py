@@ -56,7 +56,7 @@ class Ended:
 
 
 class _StubLabeller:
-    def __init__(self, artifact: Artifact, plan: LabellerPlan) -> None:
+    def __init__(self, artifact: Artifact, plan: LabellerPlan, _source: object) -> None:
         self._model_id = artifact.model_id
 
     def __enter__(self) -> _StubLabeller:
