@@ -8,9 +8,12 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 # An index with builds of torch for CPUs, where yours has one, saves 4 GB of CUDA: make install TORCH_INDEX=URL
 TORCH_INDEX ?=
+# What `make numbers` measures with: a folder of photos, and their classes as in benchmarks/accuracy.py.
+PHOTOS ?= photos
+PHOTOS_CSV ?= photos.csv
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo test check bench faults soak screenshot runner clean
+.PHONY: install demo test check bench faults soak screenshot runner numbers clean
 
 install: $(VENV)/installed
 demo: $(VENV)/installed-demo
@@ -42,6 +45,10 @@ screenshot: $(VENV)/installed-test
 # A fresh environment without torch, measured beside this one: size, first labels, rate, tables.
 runner: $(VENV)/installed-demo
 	$(BIN)/python benchmarks/runner.py
+# All marked figures of the manual, overnight; an interrupted night goes on where it was.
+numbers: $(VENV)/installed-bench $(VENV)/installed-test
+	$(BIN)/python benchmarks/all_numbers.py $(PHOTOS) $(PHOTOS_CSV)
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 

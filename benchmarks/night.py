@@ -107,7 +107,7 @@ def run_night(root: Path, name: str) -> None:
     began_s, cpu_before_s = time.monotonic(), children_cpu_s()
     subprocess.run(command, cwd=root, check=True, capture_output=True)
     took_s, cpu_s = time.monotonic() - began_s, children_cpu_s() - cpu_before_s
-    (task,) = json.loads((root / "summary.json").read_text())["tasks"]
+    (task,) = json.loads((root / "night.summary.json").read_text())["tasks"]
     labelling_s = task["labelled"] / task["images_per_s"] if task["images_per_s"] else 0.0
     print(
         f"{task['unchanged']} unchanged, {name}: {took_s:.1f} s in all, of which labelling {labelling_s:.1f} s"

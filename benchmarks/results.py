@@ -54,8 +54,9 @@ def write_result(name: str, figures: Mapping[str, Any]) -> Path:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """The content of a result file; empty where there is none."""
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    """The content of a result file; empty where there is none, or one of another form, as peers.py writes."""
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _versions() -> dict[str, str]:
