@@ -36,6 +36,13 @@ def _beside_the_job_file(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
+def _named_beside_the_job_file(path: Path, info: ValidationInfo) -> Path:
+    # Locks and temporary files are made beside an output, under names like the output's.
+    if not path.name or path.name == "..":
+        raise ValueError("must end in the name of a file or folder to write")
+    return _beside_the_job_file(path, info)
+
+
 def _place_in_file(value: object, info: ValidationInfo) -> Place:
     if not isinstance(value, str):
         raise ValueError("must be text: a folder, or a URL such as s3://BUCKET/PREFIX/")
@@ -65,7 +72,7 @@ def _gone_limit(value: object) -> object:
         raise ValueError('must be text: a share such as "30%", or a count such as "100"') from None
 
 
-PathInFile = Annotated[Path, AfterValidator(_beside_the_job_file)]
+PathInFile = Annotated[Path, AfterValidator(_named_beside_the_job_file)]
 PlaceInFile = Annotated[Path | StoreUrl, PlainValidator(_place_in_file)]
 Command = Annotated[tuple[str, ...], BeforeValidator(_words), Field(min_length=1)]
 ClockTime = Annotated[str, AfterValidator(_clock_time)]

@@ -147,6 +147,9 @@ def test_a_deadline_equal_to_now_is_now() -> None:
         (SET.replace('"run"', '"day"'), "line 5: partition_by: must be 'mtime', 'exif' or 'run', not 'day'"),
         ("on_success = []\n" + TASK, "line 1: on_success: must not be empty, not []"),
         ("task = 3", "line 1: task: must be a list, not 3"),
+        ('summary = "/"\n' + TASK, "line 1: summary: must end in the name of a file"),
+        ('metrics = ""\n' + TASK, "line 1: metrics: must end in the name of a file"),
+        ('summary = ".."\n' + TASK, "line 1: summary: must end in the name of a file"),
     ],
 )
 def test_an_odd_job_file_is_one_sentence_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
