@@ -63,4 +63,6 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+        # Messages of libraries may have several lines.
+        reason = next(iter(str(error.strerror or error).splitlines()), "")
+        raise OutputError(f"{path} cannot be written: {reason}") from error

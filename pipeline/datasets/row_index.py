@@ -102,7 +102,7 @@ class RowIndex:
         with _as_os_error():
             try:
                 self._database = _opened(path)
-            except sqlite3.DatabaseError:
+            except (sqlite3.DatabaseError, UnicodeDecodeError):
                 logger.warning("the index of the labels is damaged or of another version; it is built again from them")
                 self._remove_file()
                 self._database = _opened(path)
@@ -241,5 +241,5 @@ def _schema() -> list[tuple[str, str, str]]:
 def _as_os_error() -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise OSError(f"the index of the labels: {error}") from error

@@ -163,6 +163,11 @@ class PartStore:
             return _part(path) if is_ours else None
         except (pa.ArrowException, UnicodeDecodeError):
             return None
+        except OSError as error:
+            # Arrow reports damage that its Thrift reader finds as an error of the system, without a number.
+            if error.errno is not None:
+                raise
+            return None
 
 
 def _digest(content: bytes | pa.Buffer) -> str:
