@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -56,7 +57,12 @@ def engine_kind(name: str) -> EngineKind:
 def import_engine(name: str) -> None:
     """Import what the engine needs where that is little, so that processes forked from this one share it."""
     if engine_kind(name).startswith("onnxruntime"):
-        import models.classifier  # noqa: F401
+        # An exception that a signal handler raises in the midst of a library's start becomes an ImportError.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+        try:
+            import models.classifier  # noqa: F401
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def installed_versions(engines: Iterable[str]) -> dict[str, str]:
