@@ -44,6 +44,7 @@ _JOIN_S = 5.0
 # -P keeps the working directory out of a child's imports.
 _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 # A child's helper threads come from its engine alone.
+_HELD_BACK = {signal.SIGTERM, signal.SIGHUP}
 _STANDARD_DESCRIPTORS = {0, 1, 2}
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _forking_pid = 0
@@ -133,7 +134,7 @@ def start_worker(function: Callable[[Connection, *Args], None], options: WorkerO
             daemon=not options.has_own_threads,
         )
         try:
-            with starting_children(options.has_own_threads):
+            with starting_children(options.has_own_threads), _signals_held_back(is_forked):
                 process.start()
             return Worker(process, connection)
         except BaseException as error:
@@ -157,12 +158,23 @@ def _run(
 ) -> None:
     enter_child(starting_pid, options.name)
     if inherited:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
         # The objects of the copied process stay as they are: freeing one would close a descriptor of the same number.
         gc.freeze()
         close_descriptors(inherited)
     if options.memory_bytes is not None:
         limit_memory(options.memory_bytes)
     function(connection, *args)
+
+
+@contextlib.contextmanager
+def _signals_held_back(is_needed: bool) -> Iterator[None]:
+    """Hold back signals where a fork is to come: an exception that a handler raises in a fork is lost."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK if is_needed else set())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextlib.contextmanager
