@@ -197,7 +197,7 @@ def read_errors(out: Path) -> Iterator[None]:
     """Run a block that reads `out`; an error of it becomes an OutputError with path and reason."""
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         problem = "cannot be read" if isinstance(error, OSError) and error.errno else "is damaged"
         raise OutputError(f"{_told(out)} {problem} ({_reason(error)}); move it away and label again") from error
 
