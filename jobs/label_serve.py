@@ -13,6 +13,7 @@ from jobs.cli.options import (
     LabellingOptions,
     context_settings,
     log_format_option,
+    print_unit_option,
     quiet_option,
     take_options,
     with_options,
@@ -39,17 +40,6 @@ _PATH = click.Path(path_type=Path)
 _NOT_HERE = ("model", "include", "exclude", "follow_links", "loader", "max_bytes")
 
 
-def _print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
-    if is_asked:
-        from importlib import resources
-
-        from jobs.cli.standard_streams import print_text
-
-        unit = resources.files("jobs").joinpath("units", "label-serve.service").read_text("utf-8")
-        print_text(unit.rstrip("\n"))
-        context.exit()
-
-
 @click.command(epilog=_EPILOG, context_settings=_CONTEXT)
 @click.option(
     "-m", "--model", "models", multiple=True, help="A model's name or .onnx file, the default first.  [default: all]"
@@ -62,9 +52,7 @@ def _print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> N
 @click.option("--reviewer", metavar="NAME", help="With --review: who reviews.  [default: your user name]")
 @quiet_option
 @log_format_option
-@click.option(
-    "--print-unit", is_flag=True, is_eager=True, expose_value=False, callback=_print_unit, help="For systemd."
-)
+@print_unit_option("label-serve.service")
 @click.version_option(package_name="label-dir")
 def command(
     models: tuple[str, ...],

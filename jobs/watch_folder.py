@@ -15,6 +15,7 @@ from jobs.cli.options import (
     WatchTimings,
     context_settings,
     log_format_option,
+    print_unit_option,
     quiet_option,
     take_options,
     with_options,
@@ -42,17 +43,6 @@ Every option can be set by an environment variable: LABEL_DIR_FLUSH=5s is --flus
 _CONTEXT = context_settings("LABEL_DIR")
 
 
-def _print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
-    if is_asked:
-        from importlib import resources
-
-        from jobs.cli.standard_streams import print_text
-
-        unit = resources.files("jobs").joinpath("units", "watch-folder@.service").read_text("utf-8")
-        print_text(unit.rstrip("\n"))
-        context.exit()
-
-
 @click.command(epilog=_EPILOG, context_settings=_CONTEXT)
 @click.argument("inbox", type=click.Path(path_type=Path))
 @click.argument("labels", type=click.Path(path_type=Path))
@@ -66,9 +56,7 @@ def _print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> N
 @with_options(LabellingOptions, "follow_links")
 @quiet_option
 @log_format_option
-@click.option(
-    "--print-unit", is_flag=True, is_eager=True, expose_value=False, callback=_print_unit, help="For systemd."
-)
+@print_unit_option("watch-folder@.service")
 @click.version_option(package_name="label-dir")
 def command(
     inbox: Path,

@@ -120,6 +120,24 @@ log_format_option = click.option(
 )
 
 
+def print_unit_option(unit_name: str) -> Callable[[Command], Command]:
+    """Return the option `--print-unit`, which prints the systemd unit `unit_name` of `jobs/units` and ends."""
+
+    def print_unit(context: click.Context, _: click.Parameter, is_asked: bool) -> None:
+        if is_asked:
+            from importlib import resources
+
+            from jobs.cli.standard_streams import print_text
+
+            unit = resources.files("jobs").joinpath("units", unit_name).read_text("utf-8")
+            print_text(unit.rstrip("\n"))
+            context.exit()
+
+    return click.option(
+        "--print-unit", is_flag=True, is_eager=True, expose_value=False, callback=print_unit, help="For systemd."
+    )
+
+
 def context_settings(variable_prefix: str) -> dict[str, object]:
     """Return click's settings of a command whose option `--x` is also the environment variable `variable_prefix`_X."""
     return {

@@ -52,6 +52,17 @@ def chromium(profile: Path) -> Iterator[Any]:
         driver.quit()
 
 
+@contextlib.contextmanager
+def desktop_chromium(profile: Path) -> Iterator[Any]:
+    """Yield a driver as `chromium` does, on a blank page of a light desktop screen, its first requests forgotten."""
+    with chromium(profile) as driver:
+        emulate_screen(driver, 1280, 900, "light")
+        # The browser's own first page sends requests too, which say nothing about the pages under test.
+        driver.get("about:blank")
+        requested_urls(driver)
+        yield driver
+
+
 def emulate_screen(driver: Any, width: int, height: int, scheme: str) -> None:
     """Emulate a screen of this size, in pixels, and a user's preference for `scheme`, "light" or "dark"."""
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}

@@ -14,7 +14,7 @@ from models.artifact import Artifact
 from pipeline.reviews.review_store import ReviewKind
 from tests.conftest import run_label_dir, write_photos
 from tests.jobs.report.test_label_report import write_page
-from tests.support.chromium import chromium, emulate_screen, needs_chromium, requested_urls
+from tests.support.chromium import desktop_chromium, emulate_screen, needs_chromium, requested_urls
 from tests.support.review_kit import review
 
 pytestmark = needs_chromium
@@ -49,11 +49,7 @@ def page(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def driver(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with chromium(tmp_path_factory.mktemp("profile")) as opened:
-        emulate_screen(opened, 1280, 900, "light")
-        # The browser's own first page sends requests too, which say nothing about the report.
-        opened.get("about:blank")
-        requested_urls(opened)
+    with desktop_chromium(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from models.artifact import Artifact
 from tests.support.axe import accessibility_problems
-from tests.support.chromium import chromium, emulate_screen, needs_chromium, requested_urls
+from tests.support.chromium import desktop_chromium, emulate_screen, needs_chromium, requested_urls
 from tests.support.serve_process import LabelServe
 from tests.support.tiny_model import write_tiny_model
 from tests.support.watch_process import photo, wait_until
@@ -32,10 +32,7 @@ def server(tiny_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with chromium(tmp_path_factory.mktemp("profile")) as opened:
-        emulate_screen(opened, 1280, 900, "light")
-        opened.get("about:blank")
-        requested_urls(opened)
+    with desktop_chromium(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from models.artifact import Artifact
 from tests.conftest import run_label_dir, write_photos
-from tests.support.chromium import chromium, emulate_screen, needs_chromium, requested_urls
+from tests.support.chromium import desktop_chromium, emulate_screen, needs_chromium, requested_urls
 from tests.support.desk_process import DeskServe, sha256_of
 
 pytestmark = needs_chromium
@@ -43,10 +43,7 @@ def desk(labelled: Path, tiny_model: Artifact, tmp_path: Path) -> Iterator[DeskS
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with chromium(tmp_path_factory.mktemp("profile")) as opened:
-        emulate_screen(opened, 1280, 900, "light")
-        opened.get("about:blank")
-        requested_urls(opened)
+    with desktop_chromium(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
 
