@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from jobs.serving.app import ServerPart
     from jobs.serving.offered_models import OfferedModels
-    from pipeline.serving.live_labeller import Answer
+    from pipeline.serving.task_queue import Answer
 
 logger = logging.getLogger(__name__)
 
