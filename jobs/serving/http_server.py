@@ -56,7 +56,11 @@ def bound_socket(options: ServeOptions) -> Iterator[socket.socket]:
 
 
 def run_http(app: object, listener: socket.socket, hooks: HttpHooks) -> None:
-    """Serve `app` at `listener` until SIGTERM or SIGINT, which finish the requests at work."""
+    """Serve `app` at `listener` until SIGTERM or SIGINT, which finish the requests at work.
+
+    Raises:
+        OutputError: the address cannot be printed.
+    """
     _allow_descriptors()
     server = _server(app)
 
@@ -73,8 +77,12 @@ def run_http(app: object, listener: socket.socket, hooks: HttpHooks) -> None:
             loop.add_signal_handler(number, stop)
         loop.add_signal_handler(signal.SIGHUP, hooks.reload)
         watchdog = loop.create_task(_report(server, notify, _url(hooks.host, listener) + hooks.first_page))
+        # Where the address cannot be printed, nobody would find the server.
+        watchdog.add_done_callback(lambda _: stop())
         await server.serve(sockets=[listener])
         watchdog.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watchdog
 
     asyncio.run(run())
 

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with limits of its own for clients that hold a connection and send or read nothing."""
+"""uvicorn's HTTP protocol with limits for clients that send or read nothing, or headers without an end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ HEAD_TIMEOUT_S = 10.0
 # How long a client may read nothing of an answer that does not fit into the buffers.
 READ_TIMEOUT_S = 60.0
 MOST_CONNECTIONS = 1000
+# Of a head, and of what chunks and trailers add to a body; a chunk of one byte comes with five others.
+LARGEST_HEAD_BYTES = 64 << 10
+_MOST_PER_BODY_BYTE = 8
 
 
 class ImpatientHttpProtocol(HttpToolsProtocol):
@@ -19,9 +22,12 @@ class ImpatientHttpProtocol(HttpToolsProtocol):
 
     Beyond 1,000 connections the one that has waited longest for a head makes room for the new one. uvicorn itself
     waits for ever for the first request of a connection, so idle connections would use up the server's. The time for a
-    body is limited where the body is read, that between two requests by `timeout_keep_alive`.
+    body is limited where the body is read, that between two requests by `timeout_keep_alive`. uvicorn also keeps
+    headers of any length in memory: here a connection ends with more than 64 KiB of them.
     """
 
+    _received_bytes = 0
+    _body_bytes = 0
     _read_timer: TimerHandle | None = None
     # In the order in which they began to wait.
     _without_head: ClassVar[dict[ImpatientHttpProtocol, TimerHandle]] = {}
@@ -37,8 +43,19 @@ class ImpatientHttpProtocol(HttpToolsProtocol):
         self._stop_read_timer()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        self._received_bytes += len(data)
+        super().data_received(data)
+        if self._received_bytes > LARGEST_HEAD_BYTES + _MOST_PER_BODY_BYTE * self._body_bytes:
+            self.give_up()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._received_bytes = self._body_bytes = 0
         if self not in self._without_head:
             self._await_head()
 

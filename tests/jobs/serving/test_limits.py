@@ -122,6 +122,18 @@ def test_a_client_that_sends_nothing_or_half_a_head_keeps_no_other_waiting(serve
         assert_answers(server)
 
 
+@pytest.mark.parametrize("is_trailer", [False, True], ids=["head", "trailer"])
+def test_headers_without_an_end_are_cut_off(server: LabelServe, is_trailer: bool) -> None:
+    begin = b"POST /v1/label HTTP/1.1\r\nHost: localhost\r\n"
+    if is_trailer:
+        begin += f"Content-Type: {FORM_HEADERS['Content-Type']}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n".encode()
+    with no_growth(server), raw_connection(server) as opened, pytest.raises(ConnectionError):
+        opened.sendall(begin)
+        for number in range(256):
+            opened.sendall(f"X-{number}: ".encode() + bytes([97]) * (1 << 20) + b"\r\n")
+    assert_answers(server)
+
+
 @pytest.mark.faults
 def test_beyond_a_thousand_idle_connections_the_oldest_makes_room(server: LabelServe) -> None:
     with no_growth(server), contextlib.ExitStack() as stack:
