@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -25,6 +26,9 @@ from jobs.scaling.shard import Shard, ShardType, parts_place
 from pipeline.gone_guard import GoneLimit
 from pipeline.loading.loader_kind import LoaderKind
 from pipeline.sources.store_url import Place, StoreUrl
+
+if TYPE_CHECKING:
+    from jobs.labelling.label_folder import LabelRequest
 
 _EPILOG = """\b
 Examples:
@@ -108,24 +112,18 @@ def command(
     options = take_options(LabellingOptions, parsed)
     parts = parts_place(out, shard is not None)
     table = Path(out) if parts is None else Path("part.parquet")
-    is_first_run = fresh or parts is not None or not table.exists()
-    if options.loader is LoaderKind.PIPES and is_first_run and (isinstance(photos, StoreUrl) or photos.is_dir()):
-        _start_fork_server_early(options)
+    if fresh or parts is not None or not table.exists():
+        _start_fork_server_early(photos, options)
     from jobs.cli.logging_setup import log_result, log_to_stderr
-    from jobs.cli.standard_streams import print_text
     from jobs.labelling.label_folder import LabelRequest, label_dir
     from jobs.labelling.results import sentence
 
     log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
     request = LabelRequest(photos, table, options, quiet, fresh, adopt, max_gone)
     if tune or show_plan:
-        from jobs.labelling.show_plan import plan_lines, tune_and_keep
-
-        if tune:
-            tune_and_keep(request)
-        if show_plan:
-            print_text("\n".join(plan_lines(request)))
-            return 0
+        _tune_and_show(request, tune, show_plan)
+    if show_plan:
+        return 0
     if watch and parts is not None:
         raise click.UsageError("--watch keeps one table up to date; OUT must end in .parquet or .csv")
     if watch:
@@ -144,11 +142,24 @@ def command(
     return 3 if summary.has_failures and not errors_ok else 0
 
 
-def _start_fork_server_early(options: LabellingOptions) -> None:
-    """Start the fork server of a run that certainly has photos to decode, before this process imports the rest.
+def _tune_and_show(request: LabelRequest, is_to_tune: bool, is_to_show: bool) -> None:
+    """Find the fastest plan for the photos and keep it, then print the plan that a run would have."""
+    from jobs.cli.standard_streams import print_text
+    from jobs.labelling.show_plan import plan_lines, tune_and_keep
+
+    if is_to_tune:
+        tune_and_keep(request)
+    if is_to_show:
+        print_text("\n".join(plan_lines(request)))
+
+
+def _start_fork_server_early(photos: Place, options: LabellingOptions) -> None:
+    """Start the fork server of a first run, which has photos to decode, before this process imports the rest.
 
     The run starts the server where that fails here.
     """
+    if options.loader is not LoaderKind.PIPES or not (isinstance(photos, StoreUrl) or photos.is_dir()):
+        return
     # Copies of this process share its modules, and all need numpy.
     import numpy  # noqa: F401
 

@@ -19,7 +19,8 @@ from models.system.outside_text import terminal_text
 from pipeline.errors import InputMissingError, LockedError, UsageError
 from pipeline.labeller import Labeller
 from pipeline.records import RunSummary
-from pipeline.run import Hooks, RunRequest, run
+from pipeline.run import run
+from pipeline.run_request import Hooks, RunRequest
 from pipeline.sources.arguments import refuse_missing_client_of, refuse_missing_photos
 from pipeline.sources.source import Source
 from pipeline.sources.store_listing import UnsortedListingError

@@ -11,7 +11,8 @@ from pipeline.labeller import Labeller
 from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.sd_notify import SdNotify
 from pipeline.records import RunSummary
-from pipeline.run import Hooks, RunRequest, run
+from pipeline.run import run
+from pipeline.run_request import Hooks, RunRequest
 from pipeline.watching.control import LoopControl
 from pipeline.watching.labeller_supervisor import LabellerSupervisor
 

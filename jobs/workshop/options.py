@@ -13,7 +13,7 @@ from jobs.cli.options import COUNT, Flag, Interval
 if TYPE_CHECKING:
     from models.certification.certify import Terms
 
-_FOLDER = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,5 +44,5 @@ class QuantizationOptions(CertificateOptions):
 
     name: Annotated[str | None, Flag("The name of the model.  [default: that of the architecture or file]")] = None
     calibrate: Annotated[
-        Path | None, Flag("Photos that set the ranges.  [default: generated images]", metavar="PHOTOS", type=_FOLDER)
+        Path | None, Flag("Photos that set the ranges.  [default: generated images]", metavar="PHOTOS", type=PATH)
     ] = None

@@ -13,7 +13,8 @@ from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.sd_notify import SdNotify
 from pipeline.records import FileRef, RunSummary
 from pipeline.reviews.review_file import review_stamps
-from pipeline.run import Hooks, RunRequest, run
+from pipeline.run import run
+from pipeline.run_request import Hooks, RunRequest
 from pipeline.watching.control import LoopControl
 from pipeline.watching.event_supervisor import EventSupervisor, WatchIntervals
 from pipeline.watching.labeller_supervisor import LabellerSupervisor
