@@ -50,7 +50,8 @@ class RunRequest:
     table of another folder, which was moved or renamed. `gone_limit` bounds how many rows may be removed. `reviews` is
     the file of what persons said, where it is not the one beside `out`. With `names` the table is of the photos in a
     range of names. `is_listing_sorted` False tells of a store without an order of names, `is_readable` of a store some
-    of whose objects have been read already.
+    of whose objects have been read already. Lock and unfinished rows are in the folder `state`, where it is not the one
+    beside `out`.
     """
 
     photos: Place
@@ -68,6 +69,7 @@ class RunRequest:
     names: NameRange | None = None
     is_listing_sorted: bool = True
     is_readable: bool = False
+    state: Path | None = None
 
     @property
     def reviews_path(self) -> Path:
@@ -125,7 +127,9 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
     refuse_missing_photos(request.photos)
     with contextlib.ExitStack() as stack:
         with output_errors(out):
-            state = stack.enter_context(held_state(state_of(out), str(request.out)))
+            beside = state_of(out)
+            state_of_run = replace(beside, path=request.state or beside.path)
+            state = stack.enter_context(held_state(state_of_run, str(request.out)))
         source = refuse_unusable_table(request.photos, request.out, request.plan.top_k, request.fresh, request.adopt)
         # Reviews that cannot be read are found before hours of labelling, not after.
         with reading_reviews(request.reviews_path):
