@@ -18,7 +18,8 @@ from jobs.scaling.range_plan import cut
 from models.artifact import Artifact
 from pipeline.records import FileRef
 from tests.conftest import Command, command_path, write_photos
-from tests.support.object_store import BUCKET, Fault, FaultProxy
+from tests.support.object_store import Fault, FaultProxy
+from tests.support.store_servers import BUCKET
 
 URL = f"s3://{BUCKET}/photos/"
 PARTS = f"s3://{BUCKET}/labels/"
