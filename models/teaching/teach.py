@@ -17,7 +17,7 @@ from models.networks.checkpoint import read_checkpoint
 from models.system.isolated_call import Notify
 from models.teaching.audit import doubts, out_of_fold_logits
 from models.teaching.confidence import best_temperature, least_probability, softmax
-from models.teaching.familiarity import class_means, familiarity, least_familiarity
+from models.teaching.familiarity import familiarity, least_familiarity, references_of
 from models.teaching.lesson import Lesson, StepsDone, TeachRequest
 from models.teaching.linear_classifier import learning_curve
 from models.teaching.memory_file import Remembered, known_rows
@@ -187,8 +187,8 @@ def _judged(
         network.head.weight.div_(temperature)
         network.head.bias.div_(temperature)
     logits = logits / np.float32(temperature)
-    means = class_means(features[taught], photos.classes[taught], len(photos.labels))
-    scores = familiarity(features, means)
+    references = references_of(features[taught], photos.classes[taught], request.seed)
+    scores = familiarity(features, references)
     all_doubts, suspects = np.full(len(known), -np.inf), np.full(len(known), UNKNOWN)
     all_doubts[known] = doubts(kinds, photos.classes[known])
     suspects[known] = _other_class(np.sum([softmax(kind) for kind in kinds], axis=0), photos.classes[known])
@@ -198,7 +198,7 @@ def _judged(
         logits=logits,
         base_features=material.features,
         features=features,
-        means=means,
+        references=references,
         familiarity=scores,
         doubts=all_doubts,
         suspects=suspects,

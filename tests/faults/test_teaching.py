@@ -20,6 +20,7 @@ from models.build_steps import Int8Result
 from models.certification.certificate import Certificate, read_certificate
 from models.errors import OutputError
 from models.manifest import certificate_path, read_manifest
+from models.networks.references import References
 from models.teaching.lesson import Lesson
 from models.teaching.memory_file import memory_path, read_memory
 from models.teaching.photo_set import PhotoSet
@@ -44,7 +45,7 @@ def lesson() -> Lesson:
         logits=np.eye(2, dtype=np.float32),
         base_features=features,
         features=features,
-        means=features,
+        references=References(features.T, np.ones((2, 1), np.float32)),
         familiarity=np.ones(2, np.float32),
         doubts=np.zeros(2),
         suspects=np.zeros(2, np.int64),
