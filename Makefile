@@ -37,10 +37,11 @@ soak: $(VENV)/installed-test
 	WATCH_TEST_SCALE=15 $(BIN)/python -m pytest --timeout 3600 tests/jobs/watching/test_watch_faults.py tests/jobs/watching/test_watch_scenarios.py
 	$(BIN)/python benchmarks/watch_soak.py
 	$(BIN)/python benchmarks/watch_lag.py
-# The pictures of a report and of the page of label-serve; needs Chromium and its driver.
+# The pictures of a report, and of the page and the desk of label-serve; needs Chromium and its driver.
 screenshot: $(VENV)/installed-test
 	PYTHONPATH=. $(BIN)/python benchmarks/report_screenshot.py docs --readme
 	PYTHONPATH=. $(BIN)/python benchmarks/serve_screenshot.py docs --manual
+	PYTHONPATH=. $(BIN)/python benchmarks/desk_screenshot.py docs --manual
 
 # A fresh environment without torch, measured beside this one: size, first labels, rate, tables.
 runner: $(VENV)/installed-demo

@@ -12,6 +12,7 @@ from PIL import Image
 
 from models.artifact import Artifact
 from tests.conftest import run_label_dir, write_photos
+from tests.support.axe import accessibility_problems
 from tests.support.chromium import (
     desktop_chromium,
     emulate_screen,
@@ -200,7 +201,45 @@ def test_a_screen_reader_gets_a_name_for_every_control_and_hostile_names_are_tex
     assert run_script(page, "return document.querySelectorAll('main img[src=x], main script').length") == 0
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")])
+_SCREENS = pytest.mark.parametrize(
+    ("width", "scheme"), [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")]
+)
+
+
+@_SCREENS
+def test_axe_finds_no_serious_problem_on_the_desk_nor_in_its_dialogs(page: Any, width: int, scheme: str) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    emulate_screen(page, width, 900, scheme)
+    try:
+        wait_on_page(page, "window.innerWidth === arguments[0]", width)
+        assert accessibility_problems(page) == []
+        _answered(page, 1, Keys.ENTER)
+        _press(page, "G")
+        wait_on_page(page, "document.querySelectorAll('#grid .card').length >= 29")
+        _press(page, " ")
+        assert accessibility_problems(page) == []
+        _press(page, *"yel")
+        wait_on_page(page, "document.querySelector('#matches li[aria-selected=true]')")
+        assert accessibility_problems(page) == []
+        _press(page, Keys.ESCAPE)
+        for hidden in ("token-form", "no-picture"):
+            run_script(page, "document.getElementById(arguments[0]).hidden = false", hidden)
+        for name in ("problem", "no-picture", "token-problem", "old-label", "conflict-text"):
+            run_script(
+                page, "document.getElementById(arguments[0]).textContent = 'Something is wrong with this.'", name
+            )
+        _press(page, "G")
+        wait_on_page(page, "!document.getElementById('one').hidden")
+        assert accessibility_problems(page) == []
+        run_script(page, "document.getElementById('conflict').showModal()")
+        assert accessibility_problems(page) == []
+        run_script(page, "document.getElementById('conflict').close()")
+    finally:
+        emulate_screen(page, 1280, 900, "light")
+
+
+@_SCREENS
 def test_the_desk_fits_phones_and_desktops_in_light_and_dark(page: Any, width: int, scheme: str) -> None:
     emulate_screen(page, width, 900, scheme)
     try:
