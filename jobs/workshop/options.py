@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
+from jobs.cli.number_type import NumberBetween
 from jobs.cli.options import COUNT, Flag, Interval
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _FOLDER = click.Path(path_type=Path)
 class CertificateTerms:
     """What a certificate requires, and on how many threads it is measured."""
 
-    min_agreement: Annotated[float, Flag("Share that must agree.", type=click.FloatRange(0, 1))] = 0.97
+    min_agreement: Annotated[float, Flag("Share that must agree.", type=NumberBetween(0, 1))] = 0.97
     threads: Annotated[int, COUNT, Flag("When timing.")] = 1
 
     @property
