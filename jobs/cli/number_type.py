@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class NumberBetween(click.FloatRange):
     """An option's value as a number between two bounds. click alone lets `nan` through, which is between none."""
 
-    def convert(self, value: object, param: Parameter | None, ctx: Context | None) -> float:
+    def convert(self, value: Any, param: Parameter | None, ctx: Context | None) -> float:
         """Return `value` as a number; a usage error for any other."""
         number: float = super().convert(value, param, ctx)
         if math.isnan(number):
