@@ -37,7 +37,8 @@ WANTED: tuple[tuple[str, str, float], ...] = (
     ("ten photos more", "seconds", -60),
     ("without bfloat16", "top1", 0.90),
 )
-_SHARES = ("top1", "top3", "ece", "int8_loss", "agreement", "rejected", "found")
+_SHARES = ("top1", "top3", "ece", "int8_loss", "agreement", "rejected", "found", "unsure")
+_CHOSEN = ("seed", "minutes", "epochs", "moved", "photos")
 _DRAWS = 500
 
 
@@ -66,7 +67,7 @@ def texts(lines: Sequence[Line]) -> dict[str, str]:
     """The texts of docs/teaching.md by their marks, `teaching-PART-FIGURE`: the mean, and each seed where there are
     several."""
     found = {}
-    for part, figure in sorted({(line["part"], figure) for line in lines for figure in line}):
+    for part, figure in sorted({(line["part"], figure) for line in lines for figure in line if figure not in _CHOSEN}):
         values = _values(lines, part, figure)
         if values:
             found[f"teaching-{part}-{figure}".replace(" ", "-").replace("_", "-")] = _text(figure, values)
