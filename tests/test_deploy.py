@@ -19,7 +19,8 @@ import yaml
 
 from models.artifact import Artifact
 from tests.conftest import Command, command_path, write_photos
-from tests.support.object_store import BUCKET, FaultProxy
+from tests.support.object_store import FaultProxy
+from tests.support.store_servers import BUCKET
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
