@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from models.networks.graph import IR_VERSION, PHOTO_TENSOR, Graph
+from models.networks.graph import IR_VERSION, PHOTO_TENSOR, Array, Graph
 from models.networks.references import References
-from models.spec import DEFAULT_TOP_K, Preprocessing
+from models.spec import DEFAULT_TOP_K, Normalisation, Preprocessing
 
 PHOTOS, TOP_K, PROBABILITIES, IDS, LOGITS = "photos", "k", "probabilities", "ids", "logits"
 # How like anything that was taught a photo is, and the references that this is measured against.
@@ -30,15 +30,8 @@ def classifier_model(
     if graph.input_name == PHOTO_TENSOR:
         nodes[0].output[0] = PHOTO_TENSOR
     else:
-        normalisation = preprocessing.normalisation
-        mean, std = np.array(normalisation.mean), np.array(normalisation.std)
-        constants["normalise.factor"] = (1 / std).astype(np.float32).reshape(1, 3, 1, 1)
-        constants["normalise.shift"] = (-mean / std).astype(np.float32).reshape(1, 3, 1, 1)
-        nodes += [
-            helper.make_node("Cast", ["channels_first"], ["photo_real"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["photo_real", "normalise.factor"], ["photo_scaled"]),
-            helper.make_node("Add", ["photo_scaled", "normalise.shift"], [graph.input_name]),
-        ]
+        nodes += _normalisation_nodes(graph.input_name)
+        constants |= _normalisation_constants(preprocessing.normalisation)
     nodes += graph.nodes
     if graph.output_name != LOGITS:
         nodes.append(helper.make_node("Identity", [graph.output_name], [LOGITS]))
@@ -61,6 +54,23 @@ def classifier_model(
         constants["familiarity.axes"] = np.array([1], np.int64)
         outputs.append(helper.make_tensor_value_info(FAMILIARITY, TensorProto.FLOAT, ["n"]))
     return _model("classifier", Graph(nodes, constants, PHOTOS, LOGITS, opset=graph.opset), inputs, outputs)
+
+
+def _normalisation_nodes(output_name: str) -> list[onnx.NodeProto]:
+    """Return what makes the network's input of pixels from 0 to 255."""
+    return [
+        helper.make_node("Cast", ["channels_first"], ["photo_real"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["photo_real", "normalise.factor"], ["photo_scaled"]),
+        helper.make_node("Add", ["photo_scaled", "normalise.shift"], [output_name]),
+    ]
+
+
+def _normalisation_constants(normalisation: Normalisation) -> dict[str, Array]:
+    mean, std = np.array(normalisation.mean), np.array(normalisation.std)
+    return {
+        "normalise.factor": (1 / std).astype(np.float32).reshape(1, 3, 1, 1),
+        "normalise.shift": (-mean / std).astype(np.float32).reshape(1, 3, 1, 1),
+    }
 
 
 def _familiarity_nodes(graph: Graph) -> list[onnx.NodeProto]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,19 @@ from PIL import Image
 
 from models.artifact import Artifact
 from tests.conftest import run_label_dir, write_photos
-from tests.support.chromium import desktop_chromium, emulate_screen, needs_chromium, requested_urls
+from tests.support.axe import accessibility_problems
+from tests.support.chromium import (
+    desktop_chromium,
+    emulate_screen,
+    needs_chromium,
+    requested_urls,
+    run_script,
+    wait_on_page,
+)
 from tests.support.desk_process import DeskServe, sha256_of
 
 pytestmark = needs_chromium
 
-_PATIENCE_S = 60.0
 HOSTILE_NAME = "\"><img src=x onerror=document.title=1> & {{7*7}}'.png"
 HOSTILE_LABEL = "<script>document.title=1</script>"
 
@@ -58,27 +64,12 @@ def page(driver: Any, desk: DeskServe) -> Iterator[Any]:
     driver.get("about:blank")
 
 
-def _run(driver: Any, script: str, *arguments: object) -> Any:
-    return driver.execute_script(script, *arguments)
-
-
-def _wait(driver: Any, condition: str, *arguments: object) -> None:
-    _wait_until(lambda: _run(driver, f"return {condition}", *arguments), f"{condition} {arguments}")
-
-
-def _wait_until(is_so: Callable[[], object], condition: str) -> None:
-    deadline_s = time.monotonic() + _PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline_s, f"never came true: {condition}"
-        time.sleep(0.02)
-
-
 def _wait_for_photo(driver: Any) -> None:
-    _wait(driver, "document.activeElement.id === 'desk' && document.getElementById('picture').naturalWidth > 0")
+    wait_on_page(driver, "document.activeElement.id === 'desk' && document.getElementById('picture').naturalWidth > 0")
 
 
 def _text(driver: Any, name: str) -> str:
-    return str(_run(driver, "return document.getElementById(arguments[0]).textContent", name))
+    return str(run_script(driver, "return document.getElementById(arguments[0]).textContent", name))
 
 
 def _press(driver: Any, *keys: str) -> None:
@@ -88,7 +79,7 @@ def _press(driver: Any, *keys: str) -> None:
 
 
 def _wait_for_count(driver: Any, reviewed: int) -> None:
-    _wait(
+    wait_on_page(
         driver, "document.getElementById('counter').textContent === arguments[0]", f"{reviewed} of 30 photos reviewed"
     )
 
@@ -98,7 +89,7 @@ def _answered(driver: Any, reviewed: int, *keys: str) -> str:
     name = _text(driver, "name")
     _press(driver, *keys)
     _wait_for_count(driver, reviewed)
-    _wait(
+    wait_on_page(
         driver,
         "document.getElementById('name').textContent !== arguments[0]"
         " || document.getElementById('said').textContent.includes('No further photo')",
@@ -125,14 +116,14 @@ def test_thirty_photos_are_reviewed_by_keyboard_alone_with_undo_and_a_reload_in_
     undone = _text(page, "name")
     _press(page, "Z")
     _wait_for_count(page, 4)
-    _wait(page, "document.getElementById('name').textContent === arguments[0]", names[4])
+    wait_on_page(page, "document.getElementById('name').textContent === arguments[0]", names[4])
     assert undone != names[4]
     page.refresh()
     _wait_for_photo(page)
     _wait_for_count(page, 4)
     _press(page, "Z")
     _wait_for_count(page, 3)
-    _wait(page, "document.getElementById('name').textContent === arguments[0]", names[3])
+    wait_on_page(page, "document.getElementById('name').textContent === arguments[0]", names[3])
     for reviewed in range(4, 31):
         _answered(page, reviewed, Keys.ENTER)
     assert len(desk.reviewed()) == 30
@@ -161,15 +152,15 @@ def test_a_photo_that_two_tabs_review_is_shown_with_the_other_answer_and_not_ove
         page.close()
         page.switch_to.window(first)
         _press(page, *"cya", Keys.ENTER)
-        _wait(page, "document.getElementById('conflict').open")
+        wait_on_page(page, "document.getElementById('conflict').open")
         assert f"{name}: “yellow” by ann" in _text(page, "conflict-list")
         assert _labels_said(desk, [name]) == ["yellow"]
         _press(page, Keys.ENTER)
-        _wait(page, "!document.getElementById('conflict').open")
-        _wait(page, "document.getElementById('review').textContent === '✓ “yellow” by ann'")
+        wait_on_page(page, "!document.getElementById('conflict').open")
+        wait_on_page(page, "document.getElementById('review').textContent === '✓ “yellow” by ann'")
         assert _labels_said(desk, [name]) == ["yellow"]
         _press(page, *"cya", Keys.ENTER)
-        _wait(page, "document.getElementById('said').textContent.includes('“cyan”')")
+        wait_on_page(page, "document.getElementById('said').textContent.includes('“cyan”')")
         assert _labels_said(desk, [name]) == ["cyan"]
     finally:
         for handle in page.window_handles[1:]:
@@ -183,14 +174,14 @@ def test_several_photos_are_selected_and_named_at_once(page: Any, desk: DeskServ
     from selenium.webdriver.common.keys import Keys
 
     _press(page, "G")
-    _wait(page, "document.querySelectorAll('#grid .card').length === 30")
-    _wait(page, "document.activeElement.classList.contains('card')")
+    wait_on_page(page, "document.querySelectorAll('#grid .card').length === 30")
+    wait_on_page(page, "document.activeElement.classList.contains('card')")
     ActionChains(page).key_down(Keys.SHIFT).send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT).key_up(Keys.SHIFT).perform()
-    _wait(page, "document.querySelectorAll('.card[aria-pressed=true]').length === 3")
+    wait_on_page(page, "document.querySelectorAll('.card[aria-pressed=true]').length === 3")
     _press(page, *"mag", Keys.ENTER)
     _wait_for_count(page, 3)
     assert list(desk.reviewed().values()) == ["magenta"] * 3
-    _wait(page, "document.querySelectorAll('.card[aria-pressed=true]').length === 0")
+    wait_on_page(page, "document.querySelectorAll('.card[aria-pressed=true]').length === 0")
     _press(page, "Z")
     _wait_for_count(page, 0)
     assert desk.reviewed() == {}
@@ -203,20 +194,60 @@ def test_a_screen_reader_gets_a_name_for_every_control_and_hostile_names_are_tex
     assert len(controls) > 8
     assert [node for node in controls if not node.get("name", {}).get("value", "").strip()] == []
     _press(page, "G")
-    _wait(page, "[...document.querySelectorAll('.card .file')].some(e => e.textContent === arguments[0])", HOSTILE_NAME)
+    wait_on_page(
+        page, "[...document.querySelectorAll('.card .file')].some(e => e.textContent === arguments[0])", HOSTILE_NAME
+    )
     assert page.title == "Review out.parquet"
-    assert _run(page, "return document.querySelectorAll('main img[src=x], main script').length") == 0
+    assert run_script(page, "return document.querySelectorAll('main img[src=x], main script').length") == 0
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")])
+_SCREENS = pytest.mark.parametrize(
+    ("width", "scheme"), [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")]
+)
+
+
+@_SCREENS
+def test_axe_finds_no_serious_problem_on_the_desk_nor_in_its_dialogs(page: Any, width: int, scheme: str) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    emulate_screen(page, width, 900, scheme)
+    try:
+        wait_on_page(page, "window.innerWidth === arguments[0]", width)
+        assert accessibility_problems(page) == []
+        _answered(page, 1, Keys.ENTER)
+        _press(page, "G")
+        wait_on_page(page, "document.querySelectorAll('#grid .card').length >= 29")
+        _press(page, " ")
+        assert accessibility_problems(page) == []
+        _press(page, *"yel")
+        wait_on_page(page, "document.querySelector('#matches li[aria-selected=true]')")
+        assert accessibility_problems(page) == []
+        _press(page, Keys.ESCAPE)
+        for hidden in ("token-form", "no-picture"):
+            run_script(page, "document.getElementById(arguments[0]).hidden = false", hidden)
+        for name in ("problem", "no-picture", "token-problem", "old-label", "conflict-text"):
+            run_script(
+                page, "document.getElementById(arguments[0]).textContent = 'Something is wrong with this.'", name
+            )
+        _press(page, "G")
+        wait_on_page(page, "!document.getElementById('one').hidden")
+        assert accessibility_problems(page) == []
+        run_script(page, "document.getElementById('conflict').showModal()")
+        assert accessibility_problems(page) == []
+        run_script(page, "document.getElementById('conflict').close()")
+    finally:
+        emulate_screen(page, 1280, 900, "light")
+
+
+@_SCREENS
 def test_the_desk_fits_phones_and_desktops_in_light_and_dark(page: Any, width: int, scheme: str) -> None:
     emulate_screen(page, width, 900, scheme)
     try:
-        _wait(page, "window.innerWidth === arguments[0]", width)
+        wait_on_page(page, "window.innerWidth === arguments[0]", width)
         for key in ("G", "G"):
-            assert _run(page, "return document.documentElement.scrollWidth <= window.innerWidth")
+            assert run_script(page, "return document.documentElement.scrollWidth <= window.innerWidth")
             _press(page, key)
-        background = _run(page, "return getComputedStyle(document.body).backgroundColor")
+        background = run_script(page, "return getComputedStyle(document.body).backgroundColor")
         brightness = sum(int(part) for part in background.strip("rgb()").split(",")) / 3
         assert (brightness < 60) == (scheme == "dark")
     finally:
