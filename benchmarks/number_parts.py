@@ -113,9 +113,10 @@ PARTS = {
             "first_s": r"model built: ([\d.]+)",
             "warm_s": r"warm cache: ([\d.]+)",
             "share": r"^ratio ([\d.]+)",
+            "of_loop": r"label-dir / loop ([\d.]+)",
         },
         {
-            "start-up": "{warm_s:.2f} s",
+            "start-up": "{warm_s:.2f} s, {of_loop:.2f} times a bare onnxruntime loop over the same file",
             "start-up-share": "{warm_s:.2f} s, {share:.2f} of `import torch, torchvision`",
             "start-up-first": "{first_s:.0f} s",
         },

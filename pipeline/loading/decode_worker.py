@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.system.worker import limit_memory
-from pipeline.decoding.decode import DecodeRules, decode_found
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.loading.decode_results import DecodeResults
 from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts
 from pipeline.sources.source import Reader, ReaderMaker
@@ -108,6 +108,9 @@ class DecodeDataset:
     def _decode_file(
         self, slot: int, position: int, ref: FileRef, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
     ) -> PhotoFacts | ItemError:
+        # The fork server has it; the main process, which imports this module too, decodes nothing.
+        from pipeline.decoding.decode import decode_found
+
         reader = self._reader
         assert reader is not None
         board = self._board.array[self._row]

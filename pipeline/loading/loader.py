@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from models.system.watchdog import TICK_S
-from pipeline.decoding.decode import DecodeRules
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.errors import WorkerDiedError
 from pipeline.loading.batch_sampler import BatchSampler
 from pipeline.loading.data_loader import DataLoader, Decoded, NotDecoded
