@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 
 from models.artifact import Artifact, Thresholds
@@ -22,6 +22,8 @@ from pipeline.system.cpus import CpuSet
 from pipeline.system.shared_array import Slab
 
 _WAIT_S = 1.0
+# As many times the batches of a folder are known to a decoder whose files come over a network.
+_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,20 @@ class LabellerPlan:
         """Enough that the loader can prefetch fully while every classifier has a batch at work and one waiting."""
         return self.loader.workers * self.loader.prefetch + 2 * len(self.cpu_sets) + 1
 
+    def reading_ahead(self) -> LabellerPlan:
+        """Return this plan with more batches known ahead, for files that come over a network.
+
+        A decoder that labels 200 photos a second and knows of 32 has begun a request 80 to 160 ms before it is needed.
+        """
+        return replace(self, loader=replace(self.loader, prefetch=_AHEAD * self.loader.prefetch))
+
 
 class Labeller:
     """Decode workers and classifier workers around one slab; files are opened through `source`."""
 
     def __init__(self, artifact: Artifact, plan: LabellerPlan, source: ReaderMaker = LOCAL_FILES) -> None:
         self._artifact = artifact
+        plan = plan.reading_ahead() if source.reads_ahead else plan
         self._plan = plan
         asked = plan.min_probability
         self._thresholds = artifact.thresholds if asked is None else Thresholds(asked, -1.0)
