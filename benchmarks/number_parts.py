@@ -278,4 +278,24 @@ PARTS = {
         },
         {"search_s": lambda figures: figures["search_ms"] / 1000},
     ),
+    "object-storage": Part(
+        "{python} benchmarks/object_storage.py label {photos}",
+        "{python} benchmarks/object_storage.py label {photos} --count 40 --runs 1",
+        {
+            **{f"ratio_{delay}": rf"^s3 \+{delay} ms .*?ratio ([\d.]+)" for delay in (0, 20, 100)},
+            **{f"whole_{delay}": rf"^s3 \+{delay} ms .*?start and end ([\d.]+)" for delay in (0, 20, 100)},
+            **{f"more_{delay}_mb": rf"^s3 \+{delay} ms +\d+ MB, \+?([\d.-]+)" for delay in (0, 20, 100)},
+        },
+        {
+            "object-storage": "{ratio_0:.2f}, {ratio_20:.2f} and {ratio_100:.2f} of the photos/s, with start and end "
+            "{whole_0:.2f}, {whole_20:.2f} and {whole_100:.2f}; at most {more_mb:.0f} MB more"
+        },
+        {"more_mb": lambda figures: max(figures[f"more_{delay}_mb"] for delay in (0, 20, 100))},
+    ),
+    "object-storage-listing": Part(
+        "{python} benchmarks/object_storage.py listing",
+        "{python} benchmarks/object_storage.py listing --keys 3000 --runs 1",
+        {"rate": r"^listing: ([\d,]+)", "peak_mb": r"more, (\d+) MB in all"},
+        {"object-storage-listing": "{rate:,.0f} keys/s, {peak_mb:.0f} MB in all"},
+    ),
 }
