@@ -148,7 +148,9 @@ class StoredParts:
 
         try:
             answer = obstore.get(self._store, self._url.prefix + name)
-            return bytes(answer.bytes()), {"e_tag": answer.meta["e_tag"], "version": answer.meta["version"]}
+            # The client takes no None: a bucket without versions has only ETags.
+            version = {"e_tag": answer.meta["e_tag"], "version": answer.meta["version"]}
+            return bytes(answer.bytes()), {name: value for name, value in version.items() if value is not None}
         except FileNotFoundError:
             return None
         except (obstore.exceptions.BaseError, OSError, ValueError) as error:

@@ -87,7 +87,7 @@ class DecodeDataset:
         self._reader.expect(work.unread)
 
     def __getitems__(self, work: Work) -> int:
-        """What torch calls, which hands over a Work when its turn comes and not before: `decode`."""
+        """Decode `work` for torch, which passes a Work to a worker only when its turn has come."""
         if self.reads_ahead:
             self.expect(work)
         return self.decode(work)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.records import ErrorClass, FileRef, ItemError
 from pipeline.sources.read_file import FileBytes, ReadLimits
-from pipeline.sources.store_client import error_of, opened_store
+from pipeline.sources.store_client import error_of, etag_of, opened_store
 from pipeline.sources.store_url import StoreUrl
 
 if TYPE_CHECKING:
@@ -136,6 +136,6 @@ class StoreReader:
             if len(content) != facts["size"]:
                 return ItemError(ErrorClass.IO, f"{len(content)} of {facts['size']} bytes arrived")
             if not content:
-                return ItemError(ErrorClass.EMPTY, "the object has no bytes")
-            return FileBytes(content, round(facts["last_modified"].timestamp() * 1e6), facts["e_tag"])
+                return ItemError(ErrorClass.EMPTY, "the file has no bytes")
+            return FileBytes(content, round(facts["last_modified"].timestamp() * 1e6), etag_of(facts))
         raise AssertionError("the loop ends by itself")

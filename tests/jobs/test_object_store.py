@@ -11,15 +11,14 @@ from pathlib import Path
 import obstore
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from models.artifact import Artifact
 from models.system.process_state import is_alive
 from tests.conftest import Command, command_path, write_photos
-from tests.support.object_store import BUCKET, Fault, FaultProxy
+from tests.support.object_store import Fault, FaultProxy
+from tests.support.store_servers import BUCKET
 
 URL = f"s3://{BUCKET}/photos/"
-_SAME = ["file_name", "status", "label_1", "prob_1", "label_2", "prob_3", "width", "height", "size_bytes", "sha256"]
 
 
 def rows_of(table: Path) -> dict[str, dict[str, object]]:
@@ -31,53 +30,6 @@ def errors_of(table: Path) -> dict[str, str]:
     """Return the class of each error row's error."""
     rows = rows_of(table).values()
     return {str(row["file_name"]): str(row["error"]).partition(":")[0] for row in rows if row["error"] is not None}
-
-
-def test_rows_are_those_of_the_same_photos_in_a_folder(store: FaultProxy, label_dir: Command, tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    write_photos(photos, 40)
-    write_photos(photos / "a b/é", 5, ".jpg")
-    (photos / "cut.png").write_bytes((photos / "00001-white.png").read_bytes()[:60])
-    (photos / "empty.jpg").write_bytes(b"")
-    (photos / "50%20#1+.png").write_bytes((photos / "00002-red.png").read_bytes())
-    (photos / "notes.txt").write_text("no photo")
-    (photos / ".hidden.png").write_bytes(b"no photo")
-    store.put_folder(photos, "photos/")
-    here, there = label_dir(photos, "here.parquet"), label_dir(URL, "there.parquet")
-    assert (here.returncode, there.returncode) == (3, 3), there.stderr
-    local, remote = pq.read_table(tmp_path / "here.parquet"), pq.read_table(tmp_path / "there.parquet")
-    assert remote.schema.names == [*local.schema.names, "etag"]
-    assert remote.select(_SAME).equals(local.select(_SAME))
-    ours = [error for error in local["error"].to_pylist() if error and "empty" not in error]
-    assert [error for error in remote["error"].to_pylist() if error and "empty" not in error] == ours
-    assert all(remote["etag"].to_pylist())
-
-
-def test_a_second_run_requests_no_object_and_an_overwritten_one_is_exactly_its_row(
-    store: FaultProxy, label_dir: Command, tmp_path: Path
-) -> None:
-    photos = tmp_path / "photos"
-    write_photos(photos, 30)
-    for name, colour in (("x.bmp", "red"), ("y.bmp", "blue")):
-        Image.new("RGB", (40, 40), colour).save(photos / name)
-    store.put_folder(photos, "photos/")
-    assert label_dir(URL, "out.parquet").returncode == 0
-    assert sum(store.gets.values()) == 32
-    before = (tmp_path / "out.parquet").read_bytes()
-    store.gets.clear()
-    again = label_dir(URL, "out.parquet")
-    assert again.returncode == 0
-    assert "0 labelled, 32 unchanged" in again.stderr
-    assert not store.gets
-    assert (tmp_path / "out.parquet").read_bytes() == before
-    obstore.put(store.store(), "photos/x.bmp", (photos / "y.bmp").read_bytes())
-    old = rows_of(tmp_path / "out.parquet")
-    assert label_dir(URL, "out.parquet").returncode == 0
-    assert dict(store.gets) == {"photos/x.bmp": 1}
-    new = rows_of(tmp_path / "out.parquet")
-    assert new["x.bmp"]["label_1"] == "blue"
-    assert new["x.bmp"]["size_bytes"] == old["x.bmp"]["size_bytes"]
-    assert [name for name in new if new[name] != old[name]] == ["x.bmp"]
 
 
 def test_csv_has_the_same_and_a_vanished_object_loses_its_row(
