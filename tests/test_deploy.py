@@ -19,7 +19,8 @@ import yaml
 
 from models.artifact import Artifact
 from tests.conftest import Command, command_path, write_photos
-from tests.support.object_store import BUCKET, FaultProxy
+from tests.support.object_store import FaultProxy
+from tests.support.store_servers import BUCKET
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -159,6 +160,15 @@ def test_the_pods_of_the_job_together_label_each_photo_once(
     arguments = [re.sub(rf"^{mount}/", f"{tmp_path}/", word) for word in container["args"]]
     assert_all_ended_well([run_pod("kubernetes-merge.yaml", store.environment, [*container["command"], *arguments])])
     assert rows_of(tmp_path / "labels.parquet").equals(rows_of(tmp_path / "single.parquet"))
+
+
+def test_the_cuts_are_recorded_without_labelling_as_the_manual_says(label_dir: Command, tmp_path: Path) -> None:
+    arguments = "--shard 100000/100000"
+    assert arguments in (ROOT / "docs/scaling.md").read_text()
+    write_photos(tmp_path / "photos", 7)
+    done = label_dir(*arguments.split(), "--part-rows", "2", "photos", "parts/")
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(tmp_path / "parts") == ["ranges.json"]
 
 
 def sbatch_options(script: str) -> dict[str, str | None]:
