@@ -162,6 +162,15 @@ def test_the_pods_of_the_job_together_label_each_photo_once(
     assert rows_of(tmp_path / "labels.parquet").equals(rows_of(tmp_path / "single.parquet"))
 
 
+def test_the_cuts_are_recorded_without_labelling_as_the_manual_says(label_dir: Command, tmp_path: Path) -> None:
+    arguments = "--shard 100000/100000"
+    assert arguments in (ROOT / "docs/scaling.md").read_text()
+    write_photos(tmp_path / "photos", 7)
+    done = label_dir(*arguments.split(), "--part-rows", "2", "photos", "parts/")
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(tmp_path / "parts") == ["ranges.json"]
+
+
 def sbatch_options(script: str) -> dict[str, str | None]:
     """Return the options that the `#SBATCH` lines of a script give, which all stand before its first command."""
     lines = (DEPLOY / script).read_text().splitlines()

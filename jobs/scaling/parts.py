@@ -177,11 +177,6 @@ class StoredParts:
         return terminal_text(f"{self._url}{name}")
 
 
-def part_name(index: int) -> str:
-    """Return the name of the part of range `index`, from 0."""
-    return f"part-{index:05d}{_PART_SUFFIX}"
-
-
 def _is_part(name: str) -> bool:
     # A Mac leaves a hidden file `._NAME` beside each on foreign disks.
     return name.endswith(_PART_SUFFIX) and not name.startswith(".")

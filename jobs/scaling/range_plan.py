@@ -15,6 +15,11 @@ PLAN_NAME = "ranges.json"
 _FORMAT = "label-dir ranges 1"
 
 
+def part_name(index: int) -> str:
+    """Return the name of the part of range `index`, from 0."""
+    return f"part-{index:05d}.parquet"
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedRange:
     """One range of a plan: its number from 0, its names, and whether the store lists them in order."""
@@ -26,7 +31,7 @@ class PlannedRange:
     @property
     def part_name(self) -> str:
         """The name of its part."""
-        return f"part-{self.index:05d}.parquet"
+        return part_name(self.index)
 
 
 @dataclass(frozen=True, slots=True)

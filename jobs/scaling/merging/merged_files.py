@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from jobs.scaling.parts import part_name
+from jobs.scaling.range_plan import part_name
 from models.system.atomic_file import sync_folder
 from models.system.outside_text import terminal_text
 from pipeline.errors import UsageError

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.scaling.merging.table_layout import TableLayout
-from jobs.scaling.parts import LocalParts, StoredParts, part_name, parts_at
+from jobs.scaling.parts import LocalParts, StoredParts, parts_at
 from jobs.scaling.range_plan import PLAN_NAME, parsed_plan
 from models.system.outside_text import terminal_text
 from pipeline.errors import InputMissingError, UsageError
@@ -164,7 +164,7 @@ def _names(parts: LocalParts | StoredParts, told: str) -> Sequence[str]:
     if plan is None:
         # Copied from elsewhere, or written by label-merge --files.
         return sorted(found, key=lambda name: (len(name), name))
-    expected = [part_name(index) for index in range(len(parsed_plan(plan, f"{told}/{PLAN_NAME}").cuts) + 1)]
+    expected = [planned.part_name for planned in parsed_plan(plan, f"{told}/{PLAN_NAME}").ranges()]
     if missing := sorted(set(expected) - set(found)):
         raise InputMissingError(
             f"{told} lacks {len(missing)} of {len(expected)} parts, the first of them {missing[0]}; "
