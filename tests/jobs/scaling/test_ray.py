@@ -20,9 +20,10 @@ from PIL import Image
 
 from models.artifact import Artifact, read_artifact
 from tests.conftest import Command, command_path, write_photos
-from tests.support.object_store import BUCKET, Fault, FaultProxy, running_store
+from tests.support.object_store import Fault, FaultProxy, proxy_before
 from tests.support.own_network import in_own_network
 from tests.support.ray_nodes import RayNodes, running_ray
+from tests.support.store_servers import BUCKET, moto
 
 URL = f"s3://{BUCKET}/photos/"
 PARTS = f"s3://{BUCKET}/labels/"
@@ -37,7 +38,7 @@ def ray_nodes() -> Iterator[RayNodes]:
 @pytest.fixture
 def slow_store(ray_nodes: RayNodes, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """A store in the network of the nodes, which gives each photo after a while, so that something can happen."""
-    with running_store() as proxy:
+    with moto() as server, proxy_before(server) as proxy:
         for name, value in proxy.environment.items():
             monkeypatch.setenv(name, value)
         proxy.delay_s = 0.2
