@@ -29,7 +29,8 @@ from sample_photos import make_folder, source_photos
 
 from models.artifact import Artifact
 from models.cache import ensure_artifact
-from pipeline.decoding.decode import DecodeRules, decode_bytes
+from pipeline.decoding.decode import decode_bytes
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.loading.loader_kind import LOADER_NAMES, LoaderKind
 from pipeline.planning.plan import Settings, plan_for
@@ -154,7 +155,8 @@ def measure_pipeline(folder: Path, artifact: Artifact, plan: LabellerPlan) -> Wh
     The processes are warm like those of the bound: each has decoded and classified before. `start_up.py` and `peers.py`
     measure the cost of starting them.
     """
-    from pipeline.run import Hooks, RunRequest, run
+    from pipeline.run import run
+    from pipeline.run_request import Hooks, RunRequest
 
     refs = list(walk(folder, WalkRules(), WalkCounts()))
     count = len(refs)

@@ -20,7 +20,8 @@ from onnx import helper
 from models.artifact import Artifact, metadata_of, read_artifact
 from tests.support.serve_process import FORM_HEADERS, LabelServe, form
 from tests.support.tiny_model import COLOURS
-from tests.support.watch_process import photo, wait_until
+from tests.support.waiting import wait_until
+from tests.support.watch_process import photo
 
 _CLIENTS = 4
 

@@ -21,7 +21,8 @@ from jobs.serving.read_uploads import RefusedRequestError
 from jobs.serving.serve_options import ServeOptions
 from models.artifact import Artifact
 from tests.support.serve_process import BOUNDARY, FORM_HEADERS, LabelServe, form
-from tests.support.watch_process import photo, wait_until
+from tests.support.waiting import wait_until
+from tests.support.watch_process import photo
 
 _LARGEST_BODY = 1 << 20
 _MOST_GROWTH_BYTES = 20 << 20

@@ -9,8 +9,8 @@ import pytest
 
 from tests.jobs.serving.desk.conftest import HOSTILE_NAME
 from tests.support.axe import accessibility_problems
-from tests.support.chromium import emulate_screen, needs_chromium
-from tests.support.desk_page import answered, press, run, text, wait, wait_for_count, wait_for_photo
+from tests.support.chromium import emulate_screen, needs_chromium, run_script, wait_on_page
+from tests.support.desk_page import answered, press, text, wait_for_count, wait_for_photo
 from tests.support.desk_process import DeskServe
 
 pytestmark = needs_chromium
@@ -23,9 +23,11 @@ def test_a_screen_reader_gets_a_name_for_every_control_and_hostile_names_are_tex
     assert len(controls) > 8
     assert [node for node in controls if not node.get("name", {}).get("value", "").strip()] == []
     press(page, "G")
-    wait(page, "[...document.querySelectorAll('.card .file')].some(e => e.textContent === arguments[0])", HOSTILE_NAME)
+    wait_on_page(
+        page, "[...document.querySelectorAll('.card .file')].some(e => e.textContent === arguments[0])", HOSTILE_NAME
+    )
     assert page.title == "Review out.parquet"
-    assert run(page, "return document.querySelectorAll('main img[src=x], main script').length") == 0
+    assert run_script(page, "return document.querySelectorAll('main img[src=x], main script').length") == 0
 
 
 _SCREENS = pytest.mark.parametrize(
@@ -39,27 +41,29 @@ def test_axe_finds_no_serious_problem_on_the_desk_nor_in_its_dialogs(page: Any, 
 
     emulate_screen(page, width, 900, scheme)
     try:
-        wait(page, "window.innerWidth === arguments[0]", width)
+        wait_on_page(page, "window.innerWidth === arguments[0]", width)
         assert accessibility_problems(page) == []
         answered(page, 1, Keys.ENTER)
         press(page, "G")
-        wait(page, "document.querySelectorAll('#grid .card').length >= 29")
+        wait_on_page(page, "document.querySelectorAll('#grid .card').length >= 29")
         press(page, " ")
         assert accessibility_problems(page) == []
         press(page, *"yel")
-        wait(page, "document.querySelector('#matches li[aria-selected=true]')")
+        wait_on_page(page, "document.querySelector('#matches li[aria-selected=true]')")
         assert accessibility_problems(page) == []
         press(page, Keys.ESCAPE)
         for hidden in ("token-form", "no-picture"):
-            run(page, "document.getElementById(arguments[0]).hidden = false", hidden)
+            run_script(page, "document.getElementById(arguments[0]).hidden = false", hidden)
         for name in ("problem", "no-picture", "token-problem", "old-label", "conflict-text"):
-            run(page, "document.getElementById(arguments[0]).textContent = 'Something is wrong with this.'", name)
+            run_script(
+                page, "document.getElementById(arguments[0]).textContent = 'Something is wrong with this.'", name
+            )
         press(page, "G")
-        wait(page, "!document.getElementById('one').hidden")
+        wait_on_page(page, "!document.getElementById('one').hidden")
         assert accessibility_problems(page) == []
-        run(page, "document.getElementById('conflict').showModal()")
+        run_script(page, "document.getElementById('conflict').showModal()")
         assert accessibility_problems(page) == []
-        run(page, "document.getElementById('conflict').close()")
+        run_script(page, "document.getElementById('conflict').close()")
     finally:
         emulate_screen(page, 1280, 900, "light")
 
@@ -68,11 +72,11 @@ def test_axe_finds_no_serious_problem_on_the_desk_nor_in_its_dialogs(page: Any, 
 def test_the_desk_fits_phones_and_desktops_in_light_and_dark(page: Any, width: int, scheme: str) -> None:
     emulate_screen(page, width, 900, scheme)
     try:
-        wait(page, "window.innerWidth === arguments[0]", width)
+        wait_on_page(page, "window.innerWidth === arguments[0]", width)
         for key in ("G", "G"):
-            assert run(page, "return document.documentElement.scrollWidth <= window.innerWidth")
+            assert run_script(page, "return document.documentElement.scrollWidth <= window.innerWidth")
             press(page, key)
-        background = run(page, "return getComputedStyle(document.body).backgroundColor")
+        background = run_script(page, "return getComputedStyle(document.body).backgroundColor")
         brightness = sum(int(part) for part in background.strip("rgb()").split(",")) / 3
         assert (brightness < 60) == (scheme == "dark")
     finally:
@@ -84,21 +88,21 @@ def test_a_photo_without_a_picture_cannot_be_judged(page: Any, desk: DeskServe) 
 
     names = [text(page, "name")]
     press(page, Keys.ARROW_RIGHT)
-    wait(page, "document.getElementById('name').textContent !== arguments[0]", names[0])
+    wait_on_page(page, "document.getElementById('name').textContent !== arguments[0]", names[0])
     missing = desk.queue(limit=30)[20]["name"]
     (desk.photos / missing).unlink()
     for _ in range(19):
         press(page, Keys.ARROW_RIGHT)
-    wait(page, "document.getElementById('name').textContent === arguments[0]", missing)
-    wait(page, "document.getElementById('no-picture').textContent.includes('not there any more')")
+    wait_on_page(page, "document.getElementById('name').textContent === arguments[0]", missing)
+    wait_on_page(page, "document.getElementById('no-picture').textContent.includes('not there any more')")
     for keys in (Keys.ENTER, "U", "2"):
         press(page, keys)
-        wait(page, "document.getElementById('said').textContent.includes('no picture')")
-        run(page, "document.getElementById('said').textContent = ''")
+        wait_on_page(page, "document.getElementById('said').textContent.includes('no picture')")
+        run_script(page, "document.getElementById('said').textContent = ''")
     press(page, "G")
-    wait(page, "document.querySelectorAll('#grid .card').length === 30")
+    wait_on_page(page, "document.querySelectorAll('#grid .card').length === 30")
     press(page, "U")
-    wait(page, "document.getElementById('said').textContent.includes('no picture')")
+    wait_on_page(page, "document.getElementById('said').textContent.includes('no picture')")
     assert desk.reviewed() == {}
     press(page, "G")
     # The browser reports the answers of 404.
@@ -115,12 +119,12 @@ def test_the_picture_of_the_photo_before_is_never_beside_the_next_label(page: An
     # Further than the pictures that are fetched ahead.
     for _ in range(8):
         press(page, Keys.ARROW_RIGHT)
-    assert not run(page, f"return {shown}")
-    assert run(page, "return getComputedStyle(document.getElementById('picture')).visibility") == "hidden"
+    assert not run_script(page, f"return {shown}")
+    assert run_script(page, "return getComputedStyle(document.getElementById('picture')).visibility") == "hidden"
     press(page, Keys.ENTER)
-    wait(page, "document.getElementById('said').textContent.includes('no picture')")
+    wait_on_page(page, "document.getElementById('said').textContent.includes('no picture')")
     desk.process.send_signal(signal.SIGCONT)
-    wait(page, shown)
+    wait_on_page(page, shown)
     assert desk.reviewed() == {}
 
 
@@ -130,8 +134,8 @@ def test_a_newer_run_is_announced_and_its_table_shown_on_request(page: Any, desk
     assert not page.find_element("id", "newer").is_displayed()
     desk.table.touch()
     answered(page, 1, Keys.ENTER)
-    wait(page, "!document.getElementById('newer').hidden")
+    wait_on_page(page, "!document.getElementById('newer').hidden")
     page.find_element("id", "load-newer").click()
-    wait(page, "document.getElementById('newer') && document.getElementById('newer').hidden")
+    wait_on_page(page, "document.getElementById('newer') && document.getElementById('newer').hidden")
     wait_for_photo(page)
     wait_for_count(page, 1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.chromium import needs_chromium, requested_urls
-from tests.support.desk_page import answered, press, text, wait, wait_for_count, wait_for_photo
+from tests.support.chromium import needs_chromium, requested_urls, wait_on_page
+from tests.support.desk_page import answered, press, text, wait_for_count, wait_for_photo
 from tests.support.desk_process import DeskServe, sha256_of
 
 pytestmark = needs_chromium
@@ -30,14 +30,14 @@ def test_thirty_photos_are_reviewed_by_keyboard_alone_with_undo_and_a_reload_in_
     undone = text(page, "name")
     press(page, "Z")
     wait_for_count(page, 4)
-    wait(page, "document.getElementById('name').textContent === arguments[0]", names[4])
+    wait_on_page(page, "document.getElementById('name').textContent === arguments[0]", names[4])
     assert undone != names[4]
     page.refresh()
     wait_for_photo(page)
     wait_for_count(page, 4)
     press(page, "Z")
     wait_for_count(page, 3)
-    wait(page, "document.getElementById('name').textContent === arguments[0]", names[3])
+    wait_on_page(page, "document.getElementById('name').textContent === arguments[0]", names[3])
     for reviewed in range(4, 31):
         answered(page, reviewed, Keys.ENTER)
     assert len(desk.reviewed()) == 30
@@ -66,15 +66,15 @@ def test_a_photo_that_two_tabs_review_is_shown_with_the_other_answer_and_not_ove
         page.close()
         page.switch_to.window(first)
         press(page, *"cya", Keys.ENTER)
-        wait(page, "document.getElementById('conflict').open")
+        wait_on_page(page, "document.getElementById('conflict').open")
         assert f"{name}: “yellow” by ann" in text(page, "conflict-list")
         assert _labels_said(desk, [name]) == ["yellow"]
         press(page, Keys.ENTER)
-        wait(page, "!document.getElementById('conflict').open")
-        wait(page, "document.getElementById('review').textContent === '✓ “yellow” by ann'")
+        wait_on_page(page, "!document.getElementById('conflict').open")
+        wait_on_page(page, "document.getElementById('review').textContent === '✓ “yellow” by ann'")
         assert _labels_said(desk, [name]) == ["yellow"]
         press(page, *"cya", Keys.ENTER)
-        wait(page, "document.getElementById('said').textContent.includes('“cyan”')")
+        wait_on_page(page, "document.getElementById('said').textContent.includes('“cyan”')")
         assert _labels_said(desk, [name]) == ["cyan"]
     finally:
         for handle in page.window_handles[1:]:
@@ -88,14 +88,14 @@ def test_several_photos_are_selected_and_named_at_once(page: Any, desk: DeskServ
     from selenium.webdriver.common.keys import Keys
 
     press(page, "G")
-    wait(page, "document.querySelectorAll('#grid .card').length === 30")
-    wait(page, "document.activeElement.classList.contains('card')")
+    wait_on_page(page, "document.querySelectorAll('#grid .card').length === 30")
+    wait_on_page(page, "document.activeElement.classList.contains('card')")
     ActionChains(page).key_down(Keys.SHIFT).send_keys(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT).key_up(Keys.SHIFT).perform()
-    wait(page, "document.querySelectorAll('.card[aria-pressed=true]').length === 3")
+    wait_on_page(page, "document.querySelectorAll('.card[aria-pressed=true]').length === 3")
     press(page, *"mag", Keys.ENTER)
     wait_for_count(page, 3)
     assert list(desk.reviewed().values()) == ["magenta"] * 3
-    wait(page, "document.querySelectorAll('.card[aria-pressed=true]').length === 0")
+    wait_on_page(page, "document.querySelectorAll('.card[aria-pressed=true]').length === 0")
     press(page, "Z")
     wait_for_count(page, 0)
     assert desk.reviewed() == {}
