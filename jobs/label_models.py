@@ -62,6 +62,16 @@ def export(name: str, file: Path) -> int:
     return 0 if exported.precision == "int8" else REFUSED
 
 
+@command.command(epilog=examples("label-models restore shelf"))
+@click.argument("name")
+def restore(name: str) -> None:
+    """Exchange the model NAME and the one that was built before under this name."""
+    from jobs.cli.standard_streams import print_text
+    from jobs.workshop.restore import restore_previous
+
+    print_text(f"{name} is {restore_previous(name, notify).model_id} again")
+
+
 @command.command(epilog=examples("label-models certify efficientnet_lite0 --photos photos/"))
 @click.argument("name")
 @click.option("--photos", type=PATH, metavar="PHOTOS", help="Photos to compare on.  [default: generated images]")
