@@ -13,13 +13,16 @@ PHOTOS ?= photos
 PHOTOS_CSV ?= photos.csv
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo test check bench faults soak screenshot runner numbers clean
+.PHONY: install demo test store-servers check bench faults soak screenshot runner numbers clean
 
 install: $(VENV)/installed
 demo: $(VENV)/installed-demo
 	$(BIN)/python -m jobs.demo demo-out
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2
+# Servers of object stores that some tests start; needs npm.
+store-servers: $(VENV)/bin/python
+	npm install --prefix $(VENV)/npm --no-audit --no-fund --loglevel error azurite@3.37.0 s3rver@3.7.1
 check: $(VENV)/installed-check $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -3,7 +3,7 @@
     python benchmarks/peer_loops.py timm photos/ out.csv
 
 All run the same architecture with random weights, on which speed does not depend; only the plain onnxruntime loop runs
-label-dir's own int8 file.
+label-dir's own int8 file, and OpenVINO what NNCF made of label-dir's fp32 file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from openvino_peer import nncf_labels, pixels_of
 
+NNCF = "OpenVINO, NNCF int8"
 _BATCH_SIZE = 16
 _TOP_K = 3
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -153,25 +155,22 @@ def plain_onnxruntime(folder: Path, out: Path, artifact: str) -> None:
     """One onnxruntime session with its default threads, fed by Pillow in one loop."""
     import numpy as np
     import onnxruntime
-    from PIL import Image
 
     session = onnxruntime.InferenceSession(artifact, providers=["CPUExecutionProvider"])
-
-    def decoded(name: str) -> Any:
-        with Image.open(name) as image:
-            width, height = image.size
-            side = min(width, height) * 224 / 256
-            box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
-            return np.asarray(image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC, box=box))
 
     def answers() -> Iterator[tuple[str, list[int]]]:
         names = _photos(folder)
         for start in range(0, len(names), _BATCH_SIZE):
             batch = names[start : start + _BATCH_SIZE]
-            feed = {"photos": np.stack([decoded(name) for name in batch]), "k": np.array([_TOP_K], np.int64)}
+            feed = {"photos": np.stack([pixels_of(name) for name in batch]), "k": np.array([_TOP_K], np.int64)}
             yield from zip(batch, session.run(["ids"], feed)[0].tolist(), strict=True)
 
     _write(out, answers())
+
+
+def openvino_nncf(folder: Path, out: Path, int8: str) -> None:
+    """OpenVINO's asynchronous requests on NNCF's int8."""
+    _write(out, nncf_labels(_photos(folder), Path(int8), _TOP_K))
 
 
 PEERS = {
@@ -180,6 +179,7 @@ PEERS = {
     "Ray Data": ray_data,
     "one photo at a time": one_at_a_time,
     "plain onnxruntime": plain_onnxruntime,
+    NNCF: openvino_nncf,
 }
 
 
@@ -189,7 +189,7 @@ PEERS = {
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("network")
 def peer_loop(peer: str, photos: Path, out: Path, network: str) -> None:
-    """Label PHOTOS as PEER does; NETWORK is timm's name of an architecture, or an .onnx file for plain onnxruntime."""
+    """Label PHOTOS as PEER does; NETWORK is timm's name of an architecture, or the model's file."""
     PEERS[peer](photos, out, network)
 
 

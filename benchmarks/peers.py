@@ -22,7 +22,7 @@ from datetime import date
 from pathlib import Path
 
 import click
-from peer_loops import PEERS
+from peer_loops import NNCF, PEERS
 from process_tree import PeakMemory
 from sample_photos import make_folder, source_photos
 
@@ -54,12 +54,35 @@ class Result:
     peak_mb: float
 
 
-def commands(architecture: str, model: str, photos: Path, scratch: Path) -> dict[str, list[str]]:
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """One network as the tools want it: timm's name, label-dir's name, label-dir's int8 file, NNCF's int8 file."""
+
+    architecture: str
+    model: str
+    int8: Path
+    nncf: Path
+
+
+def prepared(architecture: str, model: str, tools: list[str], source: list[Path], folder: Path) -> Networks:
+    """The network in all forms; NNCF's is made in `folder`, calibrated with photos of `source`, where it is needed."""
+    nncf = folder / "int8.xml"
+    if NNCF in tools:
+        script = str(Path(__file__).with_name("openvino_peer.py"))
+        fp32 = ensure_artifact(model, click.echo, "onnxruntime-fp32").path
+        photos = make_folder(folder / "calibration", source, len(source), None)
+        subprocess.run([sys.executable, script, str(fp32), str(photos), str(nncf)], check=True, stdout=sys.stderr)
+    return Networks(architecture, model, ensure_artifact(model, click.echo).path, nncf)
+
+
+def commands(networks: Networks, photos: Path, scratch: Path) -> dict[str, list[str]]:
     """The command line of each tool that labels `photos`."""
-    artifact = str(ensure_artifact(model, click.echo).path)
     loops = str(Path(__file__).with_name("peer_loops.py"))
-    found = {name: [sys.executable, loops, name, str(photos), f"{scratch}/peer.csv", architecture] for name in PEERS}
-    found["plain onnxruntime"][-1] = artifact
+    forms = {"plain onnxruntime": str(networks.int8), NNCF: str(networks.nncf)}
+    found = {
+        name: [sys.executable, loops, name, str(photos), f"{scratch}/peer.csv", forms.get(name, networks.architecture)]
+        for name in PEERS
+    }
     ours = [
         sys.executable,
         "-m",
@@ -67,7 +90,7 @@ def commands(architecture: str, model: str, photos: Path, scratch: Path) -> dict
         "-q",
         "--fresh",
         "-m",
-        model,
+        networks.model,
         str(photos),
         f"{scratch}/ours.parquet",
     ]
@@ -87,12 +110,12 @@ def run_once(command: list[str]) -> tuple[float, float]:
     return time.perf_counter() - began_s, memory.peak_bytes / 1e6
 
 
-def measure(case: Case, source: list[Path], tools: list[str], networks: tuple[str, str], runs: int) -> list[Result]:
+def measure(case: Case, source: list[Path], tools: list[str], networks: Networks, runs: int) -> list[Result]:
     """Medians of `runs` runs of each of `tools` on the folder of `case`, the tools in turn."""
     seen: dict[str, list[tuple[float, float]]] = {tool: [] for tool in tools}
     with tempfile.TemporaryDirectory() as scratch:
         folder = make_folder(Path(scratch) / "photos", source, case.count, case.megapixels)
-        lines = commands(*networks, folder, Path(scratch))
+        lines = commands(networks, folder, Path(scratch))
         for _ in range(runs):
             for tool in tools:
                 seen[tool].append(run_once(lines[tool]))
@@ -172,13 +195,15 @@ def peers(
         Case("20 photos", 20, small),
     ]
     tools = [OURS, *(chosen or PEERS)]
-    networks = (architecture, model or _LABEL_DIR_MODELS.get(architecture, architecture))
     cpu = this_cpu()
     about = f"{date.today().isoformat()}, {cpu.name}, {os.cpu_count()} cores, {architecture}, medians of {runs} runs"
     measured: list[Result] = []
-    for case in cases:
-        measured += measure(case, source, tools, networks, runs)
-        click.echo("\n".join(str(result) for result in measured[-len(tools) :]), err=True)
+    with tempfile.TemporaryDirectory() as forms:
+        ours = model or _LABEL_DIR_MODELS.get(architecture, architecture)
+        networks = prepared(architecture, ours, tools, source, Path(forms))
+        for case in cases:
+            measured += measure(case, source, tools, networks, runs)
+            click.echo("\n".join(str(result) for result in measured[-len(tools) :]), err=True)
     results.mkdir(parents=True, exist_ok=True)
     name = f"peers-{architecture}"
     (results / f"{name}.md").write_text(markdown(measured, about))

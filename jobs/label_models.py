@@ -12,6 +12,7 @@ from jobs.cli.columns import aligned
 from jobs.cli.options import context_settings, quiet_option, take_options, with_options
 from jobs.workshop.options import PATH, CertificateOptions
 from jobs.workshop.verbs.build import build, import_file
+from jobs.workshop.verbs.restore import restore
 from jobs.workshop.verbs.shared import REFUSED, examples, notify, print_certificate, require_build
 from jobs.workshop.verbs.teach import teach
 
@@ -60,16 +61,6 @@ def export(name: str, file: Path) -> int:
     exported = export_model(name, file, notify)
     print_text(f"{file}: {exported.model_id}, {exported.precision}, {file.stat().st_size / MEGABYTE:.2f} MB")
     return 0 if exported.precision == "int8" else REFUSED
-
-
-@command.command(epilog=examples("label-models restore shelf"))
-@click.argument("name")
-def restore(name: str) -> None:
-    """Exchange the model NAME and the one that was built before under this name."""
-    from jobs.cli.standard_streams import print_text
-    from jobs.workshop.restore import restore_previous
-
-    print_text(f"{name} is {restore_previous(name, notify).model_id} again")
 
 
 @command.command(epilog=examples("label-models certify efficientnet_lite0 --photos photos/"))
@@ -142,6 +133,7 @@ def bench(
 command.add_command(build)
 command.add_command(import_file)
 command.add_command(teach)
+command.add_command(restore)
 
 
 def main() -> None:

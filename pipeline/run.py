@@ -57,7 +57,9 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
     refuse_missing_photos(request.photos)
     with contextlib.ExitStack() as stack:
         with output_errors(out):
-            state = stack.enter_context(held_state(state_of(out), str(request.out)))
+            beside = state_of(out)
+            state_of_run = replace(beside, path=request.state or beside.path)
+            state = stack.enter_context(held_state(state_of_run, str(request.out)))
         source = refuse_unusable_table(request.photos, request.out, request.plan.top_k, request.fresh, request.adopt)
         # Reviews that cannot be read are found before hours of labelling, not after.
         with reading_reviews(request.reviews_path):

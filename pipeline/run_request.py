@@ -26,7 +26,8 @@ class RunRequest:
     table of another folder, which was moved or renamed. `gone_limit` bounds how many rows may be removed. `reviews` is
     the file of what persons said, where it is not the one beside `out`. With `names` the table is of the photos in a
     range of names. `is_listing_sorted` False tells of a store without an order of names, `is_readable` of a store some
-    of whose objects have been read already.
+    of whose objects have been read already. Lock and unfinished rows are in the folder `state`, where it is not the one
+    beside `out`.
     """
 
     photos: Place
@@ -44,6 +45,7 @@ class RunRequest:
     names: NameRange | None = None
     is_listing_sorted: bool = True
     is_readable: bool = False
+    state: Path | None = None
 
     @property
     def reviews_path(self) -> Path:

@@ -92,11 +92,12 @@ def run_request(request: LabelRequest) -> RunRequest:
     return run_request_of(request, artifact, plan_of(request.options, artifact))
 
 
-def photos_of(request: LabelRequest) -> Iterator[FileRef]:
+def photos_of(request: LabelRequest, is_listing_sorted: bool = True) -> Iterator[FileRef]:
     """Yield the photos that `request` selects; raises as `Source.list` does."""
     options = request.options
     rules = WalkRules(options.include, options.exclude, options.follow_links)
-    return source_at(request.photos).list(rules, WalkCounts())
+    source = source_at(request.photos)
+    return (source if is_listing_sorted else source.sorted_first()).list(rules, WalkCounts())
 
 
 def settings_of(options: LabellingOptions, artifact: Artifact) -> Settings:

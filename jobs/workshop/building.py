@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from jobs.workshop.options import CertificateOptions, QuantizationOptions
 from jobs.workshop.photos import DecodedPhoto, decoded_sample, photos_of
-from jobs.workshop.restore import replaced_notice
 from models.artifact import Artifact, read_artifact
 from models.cache import RANDOM_SUFFIX, ensure_artifact, ensure_built
 from models.certification.certificate import MEGABYTE, Certificate, read_certificate, write_certificate
@@ -115,7 +114,7 @@ def certify_again(
     manifest = read_manifest(name) or manifest
     _keep_certificate(name, manifest.int8, certificate, notify)
     int8, fp32 = (read_artifact(cache_folder() / file) for file in (manifest.int8, manifest.fp32))
-    choice = Choice(int8, fp32, certificate, bool(manifest.state))
+    choice = Choice(int8, lambda: fp32, certificate, bool(manifest.state))
     return certificate, survey_again(choice, photos, options.terms, notify)
 
 
@@ -192,7 +191,7 @@ def _quantize(name: str, fp32: str, state: str, quantization: QuantizationOption
     result = isolated_call(prepare_int8, notify, cache_folder(), fp32, request)
     replaced = replace_model(name, Manifest("", result.int8, fp32, state, result.calibration))
     if replaced is not None:
-        notify(replaced_notice(name, replaced))
+        notify(f"the {name} built before ({replaced.int8}) is kept: label-models restore {name} exchanges the two")
     _keep_certificate(name, result.int8, result.certificate, notify)
     return result.certificate
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
+from jobs.cli.number_type import NumberBetween
 from jobs.cli.options import COUNT, Flag, Interval
 from models.certification.certificate import REQUIRED_AGREEMENT
 
@@ -21,7 +22,7 @@ PATH = click.Path(path_type=Path)
 class CertificateTerms:
     """What a certificate requires, and on how many threads it is measured."""
 
-    min_agreement: Annotated[float, Flag("Share that must agree.", type=click.FloatRange(0, 1))] = REQUIRED_AGREEMENT
+    min_agreement: Annotated[float, Flag("Share that must agree.", type=NumberBetween(0, 1))] = REQUIRED_AGREEMENT
     threads: Annotated[int, COUNT, Flag("When timing.")] = 1
 
     @property

@@ -10,7 +10,7 @@ from pipeline.errors import InputMissingError, LabelDirError
 from pipeline.records import FileRef
 from pipeline.sources.file_names import display_name, file_system_name
 from pipeline.sources.photo_names import name_filter
-from pipeline.sources.store_client import error_of, opened_store
+from pipeline.sources.store_client import error_of, etag_of, opened_store
 from pipeline.sources.store_url import StoreUrl
 from pipeline.sources.walk import WalkCounts, WalkRules
 
@@ -52,7 +52,7 @@ def listed(url: StoreUrl, rules: WalkRules, counts: WalkCounts, after: str | Non
                 counts.skipped += 1
                 continue
             shown = name if name.isascii() and "\\" not in name else display_name(name)
-            yield FileRef(shown, key, entry["size"], mtime_us, etag=entry["e_tag"])
+            yield FileRef(shown, key, entry["size"], mtime_us, etag=etag_of(entry))
     if is_empty and after is None:
         raise InputMissingError(f"{terminal_text(str(url))} holds no object")
 

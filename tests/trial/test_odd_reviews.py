@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.reviews.decisions import Decision, ReviewKind
 from pipeline.reviews.review_file import reading_reviews, reviews_path
-from pipeline.reviews.review_store import Decision, ReviewKind, ReviewStore
+from pipeline.reviews.review_store import ReviewStore
 from pipeline.reviews.reviewed_labels import read_reviewed_rows, reviewed_label_column
 from pipeline.tables.reader import read_rows
 from tests.support.bytes_labeller import bring_up_to_date, put

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from jobs.workshop.building import _removing_leftovers
-from jobs.workshop.restore import restore_previous
+from jobs.workshop.verbs.restore import restore_previous
 from models.artifact import metadata_of
 from models.build_steps import write_artifact
 from models.cache import ensure_artifact, ensure_built

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from jobs.cli.number_type import NumberBetween
 from jobs.cli.options import take_options, with_options
 from jobs.workshop.options import PATH, CertificateTerms
 from jobs.workshop.verbs.shared import REFUSED, examples, notify, require_build
@@ -32,10 +33,8 @@ from jobs.workshop.verbs.shared import REFUSED, examples, notify, require_build
     show_default=True,
     help="The pretrained network to begin with; larger is slower and more accurate.",
 )
-@click.option("--minutes", type=click.FloatRange(0.1, 1440), default=10, show_default=True, help="What it may take.")
-@click.option(
-    "--precision", type=click.FloatRange(0.5, 1), default=0.95, show_default=True, help="Wanted; below: unsure."
-)
+@click.option("--minutes", type=NumberBetween(0.1, 1440), default=10, show_default=True, help="What it may take.")
+@click.option("--precision", type=NumberBetween(0.5, 1), default=0.95, show_default=True, help="Wanted; below: unsure.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option(
     "--memory", type=click.IntRange(500), default=2000, show_default=True, help="MB; above it, slower in less memory."
