@@ -12,6 +12,7 @@ from jobs.cli.columns import aligned
 from jobs.cli.options import context_settings, quiet_option, take_options, with_options
 from jobs.workshop.options import PATH, CertificateOptions
 from jobs.workshop.verbs.build import build, import_file
+from jobs.workshop.verbs.restore import restore
 from jobs.workshop.verbs.shared import REFUSED, examples, notify, print_certificate, require_build
 from jobs.workshop.verbs.teach import teach
 
@@ -132,6 +133,7 @@ def bench(
 command.add_command(build)
 command.add_command(import_file)
 command.add_command(teach)
+command.add_command(restore)
 
 
 def main() -> None:

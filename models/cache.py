@@ -64,7 +64,7 @@ def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) ->
     manifest, int8 = _built(checked_name(model), notify)
     if kind in ("onnxruntime", "openvino"):
         return _by_int8(int8, manifest, engine, notify)
-    fp32 = dataclasses.replace(_verified(model, manifest, "fp32"), engine=engine)
+    fp32 = dataclasses.replace(verified_artifact(model, manifest, "fp32"), engine=engine)
     if kind == "onnxruntime-fp32":
         return fp32
     if not manifest.state:
@@ -105,7 +105,7 @@ def _usable(model: str) -> tuple[Manifest, Artifact] | str:
     if manifest.recipe and manifest.recipe != recipe_key(model):
         return "was built by another version of label-dir"
     try:
-        int8 = _verified(model, manifest, "int8")
+        int8 = verified_artifact(model, manifest, "int8")
     except InputMissingError:
         return "is damaged in the cache"
     weights = int8.source.get("weights_sha256")
@@ -136,7 +136,7 @@ def _build(model: str, reason: str, notify: Notify) -> None:
     notify(f"model {model} built in {time.monotonic() - started:.1f} s")
 
 
-def _verified(model: str, manifest: Manifest, precision: Precision) -> Artifact:
+def verified_artifact(model: str, manifest: Manifest, precision: Precision) -> Artifact:
     """The model's artifact of a precision. Raises InputMissingError where its digest is not the one in its name."""
     path = cache_folder() / (manifest.int8 if precision == "int8" else manifest.fp32)
     artifact = read_artifact(path)
@@ -150,7 +150,7 @@ def _by_int8(int8: Artifact, manifest: Manifest, asked: str, notify: Notify) -> 
     model = int8.name
 
     def fp32() -> Artifact:
-        return _verified(model, manifest, "fp32")
+        return verified_artifact(model, manifest, "fp32")
 
     certificate = read_certificate(certificate_path(int8)) or _measured(model, int8, manifest, notify)
     engine = chosen_engine(Choice(int8, fp32, certificate, bool(manifest.state)), asked, notify)

@@ -57,6 +57,15 @@ class ModelError(LabelDirError):
     """A model cannot be built or run, for a reason that lies in this program."""
 
 
+class WorkerEndedError(ModelError):
+    """A process that worked on a model ended before its work was done: killed, out of memory, or crashed."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its class where the error has no message."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
     """Run a block that writes `path`; an OSError in the block becomes an OutputError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from models.artifact import ID_DIGITS, Artifact
@@ -35,7 +35,8 @@ class Manifest:
 
     `recipe` is the `recipe_key` of a model built by its name alone; empty for a model that a user built with
     `label-models`. `int8` and `fp32` are artifacts, `calibration` is a table of figures, `state` is torch's state dict
-    (empty for imported ONNX).
+    (empty for imported ONNX). `previous` is the model that a user had built under this name before; it has no
+    `previous` of its own.
     """
 
     recipe: str
@@ -43,11 +44,17 @@ class Manifest:
     fp32: str
     state: str
     calibration: str
+    previous: Manifest | None = None
 
     @property
     def files(self) -> set[str]:
         """The names of all files of the model."""
         return {name for name in (self.int8, self.fp32, self.state, self.calibration) if name}
+
+    @property
+    def all_files(self) -> set[str]:
+        """The names of all files of the model and of the previous one."""
+        return self.files | (self.previous.files if self.previous else set())
 
 
 def cache_folder() -> Path:
@@ -82,10 +89,24 @@ def manifest_path(model: str) -> Path:
 def read_manifest(model: str) -> Manifest | None:
     """The manifest of a model in the cache, or None where it is missing or damaged."""
     try:
-        manifest = Manifest(**json.loads(manifest_path(model).read_text(encoding="utf-8")))
-    except (OSError, TypeError, ValueError, RecursionError):
+        document = json.loads(manifest_path(model).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
-    values = asdict(manifest).values()
+    manifest = _manifest_of(model, document)
+    if manifest is None or not document.get("previous"):
+        return manifest
+    return replace(manifest, previous=_manifest_of(model, document["previous"]))
+
+
+def _manifest_of(model: str, document: object) -> Manifest | None:
+    """The manifest in a JSON object, without the previous one; None where a value is no name of a file of the model."""
+    if not isinstance(document, dict):
+        return None
+    try:
+        manifest = Manifest(**{name: value for name, value in document.items() if name != "previous"})
+    except TypeError:
+        return None
+    values = (manifest.recipe, manifest.int8, manifest.fp32, manifest.state, manifest.calibration)
     if not all(isinstance(value, str) for value in values) or not (manifest.int8 and manifest.fp32):
         return None
     # Files that a manifest names are read, and removed when the model is replaced.
@@ -98,8 +119,20 @@ def write_manifest(model: str, manifest: Manifest) -> None:
     path = manifest_path(model)
     with output_errors(path):
         write_atomically(path, json.dumps(asdict(manifest), indent=1).encode())
-    for name in (old.files if old else set()) - manifest.files:
+    for name in (old.all_files if old else set()) - manifest.all_files:
         (cache_folder() / name).unlink(missing_ok=True)
+
+
+def replace_model(model: str, manifest: Manifest) -> Manifest | None:
+    """Replace a model by another that a user built under its name: the one before, kept as `previous`; None for the
+    same. Raises OutputError."""
+    old = read_manifest(model)
+    if old is None or old.int8 == manifest.int8:
+        write_manifest(model, replace(manifest, previous=old.previous if old else None))
+        return None
+    kept = replace(old, previous=None)
+    write_manifest(model, replace(manifest, previous=kept))
+    return kept
 
 
 def built_models() -> list[str]:

@@ -17,7 +17,7 @@ from models.certification.certificate import MEGABYTE, Certificate, read_certifi
 from models.certification.certify import certify
 from models.certification.engine_choice import Choice, survey_again, survey_path
 from models.certification.engine_survey import EngineSurvey, read_survey
-from models.errors import InputMissingError, UsageError
+from models.errors import InputMissingError, UsageError, WorkerEndedError
 from models.manifest import (
     Manifest,
     built_models,
@@ -26,6 +26,7 @@ from models.manifest import (
     checked_name,
     is_file_of,
     read_manifest,
+    replace_model,
     write_manifest,
 )
 from models.model_lock import model_lock
@@ -86,7 +87,11 @@ def import_onnx(request: ImportRequest, quantization: QuantizationOptions, notif
     check_own_name(request.name)
     _check_photos(quantization)
     with model_lock(request.name, notify), _removing_leftovers(request.name):
-        fp32 = isolated_call(prepare_import, notify, request, cache_folder())
+        try:
+            fp32 = isolated_call(prepare_import, notify, request, cache_folder())
+        except WorkerEndedError as error:
+            # Nothing but onnx and onnxruntime, which read the file, works in that process.
+            raise InputMissingError(f"{request.path} cannot be imported: {error}") from error
         return _quantize(request.name, fp32, "", quantization, notify)
 
 
@@ -184,10 +189,9 @@ def _quantize(name: str, fp32: str, state: str, quantization: QuantizationOption
         held_out = photos_of(drawn[split:], quantization.calibrate, " kept out of calibration", artifact.labels)
     request = Int8Request(quantization.terms, photos, held_out)
     result = isolated_call(prepare_int8, notify, cache_folder(), fp32, request)
-    replaced = read_manifest(name)
-    write_manifest(name, Manifest("", result.int8, fp32, state, result.calibration))
-    if replaced is not None and replaced.int8 != result.int8:
-        notify(f"the model {name} that was built before ({replaced.int8}) is replaced")
+    replaced = replace_model(name, Manifest("", result.int8, fp32, state, result.calibration))
+    if replaced is not None:
+        notify(f"the {name} built before ({replaced.int8}) is kept: label-models restore {name} exchanges the two")
     _keep_certificate(name, result.int8, result.certificate, notify)
     return result.certificate
 
@@ -231,7 +235,7 @@ def _removing_leftovers(name: str) -> Iterator[None]:
         yield
     finally:
         manifest = read_manifest(name)
-        kept = manifest.files if manifest else set()
+        kept = manifest.all_files if manifest else set()
         for path in _files_of(name) - before:
             if path.name not in kept:
                 path.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from jobs.workshop.teaching_stop import TeachingStop
 from models.certification.certificate import Certificate
 from models.certification.certify import Terms
 from models.errors import UsageError
-from models.manifest import cache_folder, read_manifest
+from models.manifest import cache_folder, is_file_of, read_manifest
 from models.model_lock import model_lock
 from models.quantization.agreement import Logits
 from models.system.isolated_call import Notify, isolated_call
@@ -234,13 +233,12 @@ def _scratch(name: str) -> Iterator[_Scratch]:
     files = _Scratch(folder / f".{name}.pixels", folder / f".{name}.pth", folder / f".{name}.stop")
     # A killed teaching may have left it, and it would stop this one.
     files.stop_file.unlink(missing_ok=True)
-    ours = re.compile(re.escape(name) + r"-(int8|fp32|torch|calibration)-[0-9a-f]{12}\.(onnx|pt|json)")
     try:
         yield files
     finally:
         receipt = read_manifest(name)
-        kept = receipt.files if receipt else set()
+        kept = receipt.all_files if receipt else set()
         for path in folder.iterdir():
-            is_left_over = ours.fullmatch(path.name) is not None and path.name not in kept
+            is_left_over = is_file_of(name, path.name) and path.name not in kept
             if is_left_over or path in (files.pixels, files.checkpoint, files.stop_file):
                 path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from models.build_steps import Int8Request, Int8Result, prepare_int8
 from models.certification.certificate import LARGEST_ARITHMETIC_ERROR, Certificate, read_certificate, write_certificate
 from models.certification.certify import Terms
 from models.errors import InputMissingError
-from models.manifest import Manifest, cache_folder, certificate_path, read_manifest, write_manifest
+from models.manifest import Manifest, cache_folder, certificate_path, read_manifest, replace_model
 from models.quantization.agreement import Logits, logits_of
 from models.quantization.calibration_table import Calibration
 from models.samples import Photos
@@ -69,10 +69,13 @@ def built(
 
 
 def put_in_place(model: BuiltModel, photos: PhotoSet, lesson: Lesson) -> None:
-    """Make the model the one of its name. Raises OutputError, and then the model before is still whole."""
+    """Make the model the one of its name; the one before is kept for label-models restore.
+
+    Raises OutputError, and then the model before is still whole.
+    """
     result = model.result
     write_certificate(certificate_path(read_artifact(cache_folder() / result.int8)), result.certificate)
-    write_manifest(model.name, Manifest("", result.int8, model.fp32, model.state, result.calibration))
+    replace_model(model.name, Manifest("", result.int8, model.fp32, model.state, result.calibration))
     write_memory(memory_path(model.name), _remembered(model, photos, lesson))
 
 

@@ -18,7 +18,7 @@ import torchvision
 from models.artifact import Artifact, read_artifact
 from models.classifier import Pixels
 from models.engines.torch_weights import load_torch_module
-from models.errors import InputMissingError, output_errors
+from models.errors import InputMissingError, first_line, output_errors
 from models.manifest import torch_int8_name
 from models.networks.architectures import WITH_AUXILIARY_HEAD, new_module
 from models.quantization.activation_stats import IMAGES_PER_RUN, normalised
@@ -70,7 +70,7 @@ def load_torch_int8(artifact: Artifact, engine: str, kernels: str = "") -> Modul
         with warnings.catch_warnings(action="ignore"):
             module.load_state_dict(torch.load(path, weights_only=True))
     except Exception as error:
-        raise InputMissingError(f"cannot load torch's int8 weights {path}: {str(error).splitlines()[0]}") from error
+        raise InputMissingError(f"cannot load torch's int8 weights {path}: {first_line(error)}") from error
     return module
 
 

@@ -65,7 +65,10 @@ def constants_of(model: onnx.ModelProto) -> dict[str, Array]:
 
 
 def read_graph(model: onnx.ModelProto) -> Graph:
-    """The graph of a model, in canonical form. Raises ValueError for a model of several inputs or outputs."""
+    """The graph of a model, in canonical form.
+
+    Raises ValueError for a model of several inputs or outputs, and for one that reads a tensor that is nowhere.
+    """
     initializers = constants_of(model)
     inputs = [value for value in model.graph.input if value.name not in initializers]
     if len(inputs) != 1 or len(model.graph.output) != 1:
@@ -76,6 +79,7 @@ def read_graph(model: onnx.ModelProto) -> Graph:
     _lift_constants(graph)
     _drop_identities(graph)
     _pool_globally(graph)
+    _check_tensors(graph)
     _rename(graph)
     return graph
 
@@ -113,6 +117,13 @@ def _pool_globally(graph: Graph) -> None:
         shape = graph.constants.get(node.input[1]) if before is not None else None
         if before is not None and before.op_type == "GlobalAveragePool" and shape is not None and shape.size == 2:
             node.CopyFrom(helper.make_node("Flatten", [node.input[0]], [node.output[0]], axis=1))
+
+
+def _check_tensors(graph: Graph) -> None:
+    """Raise ValueError where a node reads a tensor that is neither computed nor stored, such as a sparse one."""
+    known = {"", graph.input_name, *graph.constants, *(name for node in graph.nodes for name in node.output)}
+    if any(name not in known for node in graph.nodes for name in node.input):
+        raise ValueError("reads a tensor that is neither computed nor stored in the usual form")
 
 
 def _rename(graph: Graph) -> None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from models.errors import InputMissingError, UsageError
+from models.errors import InputMissingError, UsageError, first_line
 from models.networks.graph import OPSET, Graph, read_graph
 from models.networks.network import Network
 from models.networks.onnx_model import network_model
 from models.onnx_runtime import FATAL_ONLY, onnxruntime, open_session, quiet_options
 from models.spec import Preprocessing
+from models.system.outside_text import terminal_text
 
 OLDEST_OPSET = 13
+_MOST_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +66,26 @@ def _loaded(path: Path) -> onnx.ModelProto:
         raise InputMissingError(f"{path} is damaged or no ONNX file") from error
     if not model.graph.node:
         raise InputMissingError(f"{path} is damaged or no ONNX file")
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
         raise InputMissingError(f"{path} keeps tensors in other files: save it as one file")
     if foreign := sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain not in ("", "ai.onnx")}):
-        raise InputMissingError(f"{path} uses operators that are not ONNX's own: {', '.join(foreign)}")
+        shown = terminal_text(", ".join(foreign[:_MOST_SHOWN]))
+        raise InputMissingError(f"{path} uses operators that are not ONNX's own: {shown}")
     try:
         onnx.checker.check_model(model)
         version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
         return model if version >= OLDEST_OPSET else onnx.version_converter.convert_version(model, OPSET)
     except Exception as error:
-        raise InputMissingError(f"{path} is no valid ONNX model: {str(error).splitlines()[0]}") from error
+        raise InputMissingError(f"{path} is no valid ONNX model: {first_line(error)}") from error
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors of a graph, of its nodes' attributes and of the graphs inside these."""
+    yield from graph.initializer
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _tensors(inner)
 
 
 def _folded(model: onnx.ModelProto) -> bytes:
@@ -85,7 +98,7 @@ def _folded(model: onnx.ModelProto) -> bytes:
         try:
             open_session(model.SerializeToString(), options)
         except Exception as error:
-            raise InputMissingError(f"onnxruntime cannot run the model: {str(error).splitlines()[0]}") from error
+            raise InputMissingError(f"onnxruntime cannot run the model: {first_line(error)}") from error
         return Path(options.optimized_model_filepath).read_bytes()
 
 
@@ -101,6 +114,8 @@ def _check_shapes(request: ImportRequest, graph: Graph) -> None:
             f"{request.path} does not take batches of photos, float32 [n, 3, {side}, {side}]: is --input right, and "
             "was it exported with a dynamic batch axis?"
         ) from error
+    if not isinstance(logits, np.ndarray) or logits.dtype != np.float32:
+        raise InputMissingError(f"{request.path} gives something else than scores in float32")
     if logits.ndim != 2 or len(logits) != 2:
         raise InputMissingError(f"{request.path} gives {list(logits.shape)} for two photos, not [2, classes]")
     if not np.isfinite(logits).all():

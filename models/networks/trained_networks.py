@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from models.errors import InputMissingError, UsageError
+from models.errors import InputMissingError, UsageError, first_line
 from models.networks.architectures import IMAGENET_CLASSES, architecture, new_module, published_weights
 from models.networks.checkpoint import class_count, head_name, load_strictly, read_checkpoint
 from models.networks.network import Network
@@ -71,8 +71,6 @@ def _trained(
     try:
         graph = export_graph(module, preprocessing.crop.crop_size)
     except Exception as error:
-        raise InputMissingError(
-            f"torch cannot export {architecture_name} to ONNX: {str(error).splitlines()[0]}"
-        ) from error
+        raise InputMissingError(f"torch cannot export {architecture_name} to ONNX: {first_line(error)}") from error
     source = {"architecture": architecture_name, "weights": weights, "weights_sha256": sha256}
     return TrainedModule(Network(name, graph, preprocessing, labels, source), stream.getvalue())

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from models.errors import LabelDirError, ModelError
+from models.errors import LabelDirError, ModelError, WorkerEndedError
 from models.system.watchdog import TICK_S, Watchdog
 from models.system.worker import WORKER_GONE, Worker, WorkerOptions, start_worker
 
@@ -27,7 +27,8 @@ def isolated_call(
 
     The process ends with this one, and at once when this one no longer waits for it.
 
-    Raises what the function raises, if it is a LabelDirError; ModelError for any other end of the process.
+    Raises what the function raises, if it is a LabelDirError; WorkerEndedError where the process ends without an
+    answer, ModelError for any other error.
     """
     worker = start_worker(_answer, WorkerOptions(has_own_threads=True), pickle.dumps((function, args, kwargs)))
     patience_s = 0.0
@@ -38,7 +39,7 @@ def isolated_call(
     finally:
         cause = worker.end(patience_s)
     if message is None:
-        raise ModelError(f"the process that prepared the model ended before its work was done: {cause}")
+        raise WorkerEndedError(f"the process that prepared the model ended before its work was done: {cause}")
     kind, payload = message
     if kind == "error":
         raise payload

@@ -169,4 +169,5 @@ def test_a_teaching_killed_at_random_moments_leaves_a_whole_model_and_the_next_o
     assert done.returncode in (0, 3), done.stderr
     manifest = json.loads((models / "shelf.json").read_text())
     left = {path.name for path in models.iterdir() if path.is_file() and path.suffix != ".lock"}
-    assert left == {"shelf.json", *(manifest[key] for key in ("int8", "fp32", "state", "calibration"))}
+    names = ("int8", "fp32", "state", "calibration")
+    assert left == {"shelf.json", *(which[key] for which in (manifest, manifest["previous"]) for key in names)}

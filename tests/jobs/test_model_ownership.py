@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import onnx
@@ -12,10 +12,19 @@ import pytest
 
 from jobs.workshop.building import _removing_leftovers, import_onnx
 from jobs.workshop.options import QuantizationOptions
+from jobs.workshop.verbs.restore import restore_previous
 from models.artifact import metadata_of
 from models.cache import ensure_artifact
 from models.errors import InputMissingError, LabelDirError, UsageError
-from models.manifest import Manifest, built_models, cache_folder, checked_name, read_manifest, write_manifest
+from models.manifest import (
+    Manifest,
+    built_models,
+    cache_folder,
+    checked_name,
+    read_manifest,
+    replace_model,
+    write_manifest,
+)
 from models.networks.onnx_import import ImportRequest
 from tests.jobs.test_label_models import foreign_model, label_models
 from tests.support.networks import CLASSES, LABELS, MIDDLE, SIDE
@@ -75,15 +84,6 @@ def test_case_4_the_names_of_the_zoo_keep_their_own_weights(tmp_path: Path, argu
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_case_4_a_replaced_model_is_reported(tmp_path: Path, cache: Path) -> None:
-    onnx.save(foreign_model(), tmp_path / "my.onnx")
-    request = ImportRequest(tmp_path / "my.onnx", "shelf", MIDDLE, LABELS)
-    write_model(cache, "shelf")
-    notices: list[str] = []
-    import_onnx(request, QuantizationOptions(min_agreement=0.0), notices.append)
-    assert f"the model shelf that was built before (shelf-int8-{DIGEST}.onnx) is replaced" in notices
-
-
 def write_artifact_of(folder: Path, name: str, source: dict[str, str]) -> None:
     """Put a complete model with this source into the cache."""
     tiny = write_tiny_model(folder / "tiny.onnx")
@@ -98,6 +98,51 @@ def write_artifact_of(folder: Path, name: str, source: dict[str, str]) -> None:
         (folder / "new.onnx").rename(folder / files[precision])
     tiny.path.unlink()
     write_manifest(name, Manifest("", files["int8"], files["fp32"], "", ""))
+
+
+def current(name: str) -> Manifest:
+    manifest = read_manifest(name)
+    assert manifest is not None
+    return replace(manifest, previous=None)
+
+
+def test_case_4_a_replaced_model_is_reported_and_kept_until_it_is_wanted_back(tmp_path: Path, cache: Path) -> None:
+    onnx.save(foreign_model(), tmp_path / "my.onnx")
+    request = ImportRequest(tmp_path / "my.onnx", "shelf", MIDDLE, LABELS)
+    write_artifact_of(cache, "shelf", {"weights": "mine", "weights_sha256": "0" * 64})
+    old, notices = current("shelf"), list[str]()
+    import_onnx(request, QuantizationOptions(min_agreement=0.0), notices.append)
+    new = current("shelf")
+    assert new.int8 != old.int8
+    assert f"the shelf built before ({old.int8}) is kept: label-models restore shelf exchanges the two" in notices
+    restored = label_models(tmp_path / "cache", "restore", "shelf")
+    assert (restored.returncode, restored.stdout.split()[:2]) == (0, ["shelf", "is"])
+    assert current("shelf") == old
+    assert restore_previous("shelf", print).path.name == new.int8
+    assert {path.name for path in cache.glob("shelf-*")} == old.files | new.files
+
+
+def test_case_4_one_model_before_the_last_build_is_kept_and_no_more(cache: Path) -> None:
+    for number in range(3):
+        files = [f"shelf-{kind}-{number:012x}.onnx" for kind in ("int8", "fp32")]
+        for file in files:
+            (cache / file).write_text(f"content {number}")
+        replace_model("shelf", Manifest("", files[0], files[1], "", ""))
+    assert {path.name[-6:-5] for path in cache.glob("shelf-*")} == {"1", "2"}
+
+
+@pytest.mark.parametrize("damage", ["nothing", "missing", "damaged"])
+def test_case_4_a_model_that_is_not_whole_is_not_brought_back(tmp_path: Path, cache: Path, damage: str) -> None:
+    write_artifact_of(cache, "shelf", {"weights": "mine", "weights_sha256": "0" * 64})
+    old = current("shelf")
+    if damage != "nothing":
+        replace_model("shelf", manifest_of("shelf"))
+        (cache / old.fp32).unlink() if damage == "missing" else (cache / old.fp32).write_bytes(b"damaged")
+    before = read_manifest("shelf")
+    result = label_models(tmp_path / "cache", "restore", "shelf")
+    assert result.returncode == 66, result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert read_manifest("shelf") == before
 
 
 def test_case_4_random_weights_label_photos_only_under_a_name_that_says_random(cache: Path) -> None:

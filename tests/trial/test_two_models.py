@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from jobs.workshop.building import _removing_leftovers
+from jobs.workshop.verbs.restore import restore_previous
 from models.artifact import metadata_of
 from models.build_steps import write_artifact
 from models.cache import ensure_artifact, ensure_built
 from models.errors import LabelDirError
-from models.manifest import Manifest, built_models, cache_folder, manifest_path, read_manifest, write_manifest
+from models.manifest import Manifest, built_models, cache_folder, manifest_path, read_manifest, replace_model
 from tests.support.tiny_model import write_tiny_model
 from tests.trial.damage import SCRATCH, steps
 
@@ -44,6 +45,7 @@ class ModelsThatLookAlike(RuleBasedStateMachine):
         cache_folder().mkdir(parents=True)
         self.tiny = write_tiny_model(self.folder / "tiny.onnx")
         self.built: dict[str, int] = {}
+        self.variants: dict[str, int] = {}
         self.damaged: set[str] = set()
         for name in FOREIGN:
             (cache_folder() / name).write_bytes(b"of another program")
@@ -58,10 +60,19 @@ class ModelsThatLookAlike(RuleBasedStateMachine):
                 )
                 if fails:
                     raise _FailedError
-                write_manifest(name, Manifest("", int8, fp32, "", ""))
+                replace_model(name, Manifest("", int8, fp32, "", ""))
         except _FailedError:
             return
-        self.built[name] = variant
+        self.built[name] = self.variants[int8] = variant
+        self.damaged.discard(name)
+
+    @rule(name=NAMES)
+    def restore(self, name: str) -> None:
+        try:
+            restored = restore_previous(name, print)
+        except LabelDirError:
+            return
+        self.built[name] = self.variants[restored.path.name]
         self.damaged.discard(name)
 
     @rule(name=NAMES)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.records import ErrorClass, ItemError, Row
+from pipeline.records import Row
 from pipeline.tables.csv_cells import from_csv_cells, to_csv_cells
 from pipeline.tables.reader import read_rows
 from pipeline.tables.schema import to_batch
@@ -47,6 +47,9 @@ def test_the_name_in_a_cell_leads_to_the_file(name: str, cell: str) -> None:
     assert to_csv_cells(rows_with([name])).column("file_name").to_pylist() == [cell]
 
 
-def test_a_reason_is_guarded_too() -> None:
-    row = Row("a.jpg", ItemError(ErrorClass.DECODE, "=1"), (), (), None, None, 9, 0, None, "m", 0)
-    assert to_csv_cells(to_batch([row], 1)).column("error").to_pylist() == ["decode: =1"]
+@pytest.mark.parametrize("column", ["label_1", "error", "model", "reviewed_label", "etag"])
+def test_every_column_of_text_from_outside_is_guarded(column: str) -> None:
+    rows = pa.record_batch({column: ["=1", "plain"]})
+    cells = to_csv_cells(rows)
+    assert cells.column(column).to_pylist() == ["'=1", "plain"]
+    assert from_csv_cells(cells).to_pylist() == rows.to_pylist()

@@ -294,6 +294,11 @@ def test_a_fifo_or_a_link_as_the_marker_is_never_waited_for(folder: Path, watch:
         watched.event_supervisor._inbox.touch_marker()
     watched.run_for(2)
     assert "was replaced by something else" in watched.stats.health
+    # With a reader on its other end a FIFO can be opened, and is no marker either.
+    reader = os.open(marker, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(OSError, match="no regular file"):
+        watched.event_supervisor._inbox.touch_marker()
+    os.close(reader)
     marker.unlink()
     marker.symlink_to(folder / "elsewhere")
     with pytest.raises(OSError, match=r"."):
