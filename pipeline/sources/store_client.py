@@ -12,6 +12,7 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from models.system.outside_text import terminal_text
 from pipeline.errors import UsageError
 from pipeline.records import ErrorClass, ItemError
 from pipeline.sources.store_url import StoreUrl
@@ -27,6 +28,7 @@ _RETRIES = 5
 _BACKOFF = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=4), "base": 2}
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
 _STATUS = re.compile(r"status code: (\d{3})")
+_KEY = re.compile(r'Path "(.*?)"(?: contained |: Encountered )', re.DOTALL)
 _CODE = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
 _ARCHIVED = frozenset({"InvalidObjectState", "BlobArchived"})
 _REFUSED_CREDENTIALS = frozenset(
@@ -119,5 +121,7 @@ def error_of(error: Exception) -> ItemError:
     if "timed out" in text.lower() or "TimedOut" in text:
         return ItemError(ErrorClass.IO, "the store did not answer in time")
     if isinstance(error, ValueError) or kind == "InvalidPathError":
-        return ItemError(ErrorClass.IO, "the key has a part that cannot be requested (.., an empty one, a line break)")
+        key = f" {terminal_text(found[1])}" if (found := _KEY.search(text)) else ""
+        reason = "has a part that cannot be requested (.., an empty one, a control character)"
+        return ItemError(ErrorClass.IO, f"the key{key} {reason}")
     return ItemError(ErrorClass.IO, "the connection to the store failed or broke off")

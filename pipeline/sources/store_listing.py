@@ -16,6 +16,7 @@ from pipeline.sources.walk import WalkCounts, WalkRules
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
+    from obstore.store import ObjectStore
 
 _LISTING_TIMEOUT_S = 60.0
 # What S3 sends in one answer.
@@ -39,12 +40,13 @@ def listed(url: StoreUrl, rules: WalkRules, counts: WalkCounts, after: str | Non
     since_us = rules.modified_since_us
     start = len(url.prefix)
     is_empty = True
-    for chunk in _chunks(url, url.prefix + file_system_name(after) if after else None):
+    store = opened_store(url, _LISTING_TIMEOUT_S)
+    for chunk in _chunks(store, url, url.prefix + file_system_name(after) if after else None):
         for entry in chunk:
             is_empty = False
             key = entry["path"]
             name = key[start:]
-            if not wanted(name):
+            if not wanted(name) or (not entry["size"] and _stands_for_a_folder(store, key)):
                 continue
             # A float of seconds holds the milliseconds of a listing exactly once rounded to microseconds.
             mtime_us = round(entry["last_modified"].timestamp() * 1e6)
@@ -80,8 +82,24 @@ def sorted_whole(refs: Iterator[FileRef]) -> Iterator[FileRef]:
         last = ref.name
 
 
-def _chunks(url: StoreUrl, offset: str | None) -> Iterator[Sequence[ObjectMeta]]:
-    store = opened_store(url, _LISTING_TIMEOUT_S)
+def _stands_for_a_folder(store: ObjectStore, key: str) -> bool:
+    """Tell whether there is no object of this key: the client library drops the slash at the end of a folder's key.
+
+    It takes a request, which only empty objects with the ending of a photo need.
+    """
+    import obstore
+
+    try:
+        obstore.head(store, key)
+    except FileNotFoundError:
+        return True
+    except (obstore.exceptions.BaseError, OSError):
+        # It may be listed and not read: the row of the object says so.
+        return False
+    return False
+
+
+def _chunks(store: ObjectStore, url: StoreUrl, offset: str | None) -> Iterator[Sequence[ObjectMeta]]:
     import obstore
 
     try:

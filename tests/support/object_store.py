@@ -43,7 +43,9 @@ class Fault:
 class FaultProxy:
     """Passes requests to the server; `gets` counts those of objects by key, `listings` those that list.
 
-    Each GET of an object takes `delay_s` longer; `most_at_once` of them were waiting at a time.
+    Each GET of an object takes `delay_s` longer; `most_at_once` of them were waiting at a time. After `gets_of_token`
+    GETs the credentials have expired. A listing has `keys_per_page`; `listing_faults` are by its number, from 1,
+    and `listed_as` are keys that it gives in place of others.
     """
 
     server: StoreServer
@@ -51,6 +53,10 @@ class FaultProxy:
     gets: Counter[str] = field(default_factory=Counter)
     listings: int = 0
     delay_s: float = 0.0
+    gets_of_token: float = float("inf")
+    keys_per_page: int = 0
+    listing_faults: dict[int, Fault] = field(default_factory=dict)
+    listed_as: dict[str, str] = field(default_factory=dict)
     is_unsorted: bool = False
     at_once: int = 0
     most_at_once: int = 0
@@ -61,11 +67,14 @@ class FaultProxy:
         """Count a GET of an object; return its fault, if it is to fail this time."""
         with self.lock:
             self.gets[key] += 1
+            is_expired = self.gets.total() > self.gets_of_token
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         time.sleep(self.delay_s)
         with self.lock:
             self.at_once -= 1
+            if is_expired:
+                return Fault(403, "ExpiredToken")
             fault = self.faults.get(key)
             if fault is None or fault.times <= 0:
                 return None
@@ -100,6 +109,10 @@ class FaultProxy:
         self.gets.clear()
         self.listings = 0
         self.delay_s = 0.0
+        self.gets_of_token = float("inf")
+        self.keys_per_page = 0
+        self.listing_faults.clear()
+        self.listed_as.clear()
         self.is_unsorted = False
         self.most_at_once = 0
 
@@ -112,19 +125,33 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         key = unquote(url.path).partition(f"/{BUCKET}/")[2]
         if not key:
-            self.proxy.listings += 1
-            self._pass_on(change=_unsorted if self.proxy.is_unsorted else bytes)
+            self._list()
             return
         fault = self.proxy.fault_of(key)
         if fault is None:
             self._pass_on()
         elif fault.status:
-            self._answer(fault.status, {}, f"<Error><Code>{fault.code or 'Fault'}</Code></Error>".encode())
+            self._answer_fault(fault)
         elif fault.stall_s:
             time.sleep(fault.stall_s)
             self.close_connection = True
         else:
             self._pass_on(is_cut=fault.is_cut)
+
+    def _list(self) -> None:
+        self.proxy.listings += 1
+        fault = self.proxy.listing_faults.get(self.proxy.listings)
+        if fault is not None:
+            self._answer_fault(fault)
+            return
+        if self.proxy.keys_per_page:
+            self.path += f"&max-keys={self.proxy.keys_per_page}"
+        self._pass_on(change=self._changed)
+
+    def _changed(self, listing: bytes) -> bytes:
+        for key, other in self.proxy.listed_as.items():
+            listing = listing.replace(f"<Key>{key}</Key>".encode(), f"<Key>{other}</Key>".encode())
+        return _unsorted(listing) if self.proxy.is_unsorted else listing
 
     def do_PUT(self) -> None:
         self._pass_on()
@@ -143,6 +170,9 @@ class _Handler(BaseHTTPRequestHandler):
             content = change(answer.read())
         kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
         self._answer(answer.status, kept, content, is_cut, answer.getheader("Content-Length"))
+
+    def _answer_fault(self, fault: Fault) -> None:
+        self._answer(fault.status, {}, f"<Error><Code>{fault.code or 'Fault'}</Code></Error>".encode())
 
     def _answer(
         self, status: int, headers: dict[str, str], content: bytes, is_cut: bool = False, length: str | None = None
