@@ -6,6 +6,7 @@ the engine of `--engine auto` does not change from run to run with how busy the 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ def chosen_engine(choice: Choice, asked: str, notify: Notify) -> str:
     """
     versions = installed_versions(_candidates(choice))
     if list(versions) == [DEFAULT_ENGINE]:
+        if asked == AUTO_ENGINE:
+            _tell_what_is_gone(choice, notify)
         return DEFAULT_ENGINE
     kept, name = _kept_survey(choice, versions, notify), choice.int8.name
     survey = kept or _measured(choice, versions, None, None, notify)
@@ -152,6 +155,19 @@ def _kept_survey(choice: Choice, versions: dict[str, str], notify: Notify) -> En
         return survey
     notify(f"the engines are not those that were measured ({_told(survey.versions)})")
     return None
+
+
+def _tell_what_is_gone(choice: Choice, notify: Notify) -> None:
+    """Say once that the engine that was chosen is not installed any more: its rows are of another engine now."""
+    survey = read_survey(choice.survey_path)
+    if survey is None or survey.choice == DEFAULT_ENGINE:
+        return
+    notify(
+        f"{survey.choice}, which ran {choice.int8.name} until now, is not installed any more: {DEFAULT_ENGINE} runs "
+        "it, and photos that were labelled by the other engine are labelled again"
+    )
+    with contextlib.suppress(OSError):
+        choice.survey_path.unlink()
 
 
 def _told(versions: dict[str, str]) -> str:

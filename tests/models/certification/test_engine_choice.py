@@ -14,6 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from models.artifact import Artifact, read_artifact
+from models.certification import engine_choice
 from models.certification.certificate import Certificate
 from models.certification.certify import Terms, certify
 from models.certification.engine_choice import Choice, chosen_engine, survey_again
@@ -24,6 +25,7 @@ from models.quantization.artifact_builder import fp32_artifact, int8_artifact
 from models.quantization.calibrate import candidate_calibrations
 from models.quantization.quantize import Recipe
 from models.samples import Photos
+from models.system.cpu_kind import CpuKind
 from models.system.isolated_call import isolated_call
 from tests.support.networks import images, small_network
 
@@ -145,6 +147,30 @@ def test_a_run_by_onnxruntime_says_in_one_line_that_another_engine_is_much_faste
         assert chosen_engine(choice, "onnxruntime", notices.append) == "onnxruntime"
         assert len(notices) == lines
     assert "openvino is 1.31 times as fast as onnxruntime" in notices[0]
+
+
+def test_a_chosen_engine_that_is_not_installed_any_more_gives_way_to_onnxruntime_and_that_is_told_once(
+    artifacts: tuple[Artifact, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = choice_of(artifacts)
+    write_survey(choice.survey_path, survey(onnxruntime=100.0, openvino=200.0))
+    monkeypatch.setattr(engine_choice, "installed_versions", lambda engines: {"onnxruntime": "1"})
+    notices: list[str] = []
+    for _ in range(2):
+        assert chosen_engine(choice, "auto", notices.append) == "onnxruntime"
+    (notice,) = notices
+    assert "openvino, which ran" in notice
+    assert "not installed any more" in notice
+
+
+def test_figures_of_another_kind_of_cpu_do_not_choose_the_engine_here(
+    artifacts: tuple[Artifact, Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice = choice_of(artifacts)
+    write_survey(choice.survey_path, survey(onnxruntime=100.0, openvino=200.0))
+    assert read_survey(choice.survey_path) is not None
+    monkeypatch.setattr(engine_choice, "this_cpu", lambda: CpuKind("another", "generic", ("avx2",)))
+    assert read_survey(choice.survey_path) is None
 
 
 def test_an_engine_that_was_asked_for_and_is_not_certified_gives_way_to_onnxruntime_and_that_is_told(
