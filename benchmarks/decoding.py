@@ -25,7 +25,8 @@ from sample_photos import make_folder, source_photos
 from models.artifact import Artifact
 from models.cache import ensure_artifact
 from models.spec import Preprocessing
-from pipeline.decoding.decode import DecodeRules, decode_bytes
+from pipeline.decoding.decode import decode_bytes
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.sources.read_file import ReadLimits
 
 _SMALL, _LARGE = 0.19, 12.0

@@ -113,9 +113,10 @@ PARTS = {
             "first_s": r"model built: ([\d.]+)",
             "warm_s": r"warm cache: ([\d.]+)",
             "share": r"^ratio ([\d.]+)",
+            "of_loop": r"label-dir / loop ([\d.]+)",
         },
         {
-            "start-up": "{warm_s:.2f} s",
+            "start-up": "{warm_s:.2f} s, {of_loop:.2f} times a bare onnxruntime loop over the same file",
             "start-up-share": "{warm_s:.2f} s, {share:.2f} of `import torch, torchvision`",
             "start-up-first": "{first_s:.0f} s",
         },
@@ -311,5 +312,25 @@ PARTS = {
             "{tab_mb:.0f} MB"
         },
         {"search_s": lambda figures: figures["search_ms"] / 1000},
+    ),
+    "object-storage": Part(
+        "{python} benchmarks/object_storage.py label {photos}",
+        "{python} benchmarks/object_storage.py label {photos} --count 40 --runs 1",
+        {
+            **{f"ratio_{delay}": rf"^s3 \+{delay} ms .*?ratio ([\d.]+)" for delay in (0, 20, 100)},
+            **{f"whole_{delay}": rf"^s3 \+{delay} ms .*?start and end ([\d.]+)" for delay in (0, 20, 100)},
+            **{f"more_{delay}_mb": rf"^s3 \+{delay} ms +\d+ MB, \+?([\d.-]+)" for delay in (0, 20, 100)},
+        },
+        {
+            "object-storage": "{ratio_0:.2f}, {ratio_20:.2f} and {ratio_100:.2f} of the photos/s, with start and end "
+            "{whole_0:.2f}, {whole_20:.2f} and {whole_100:.2f}; at most {more_mb:.0f} MB more"
+        },
+        {"more_mb": lambda figures: max(figures[f"more_{delay}_mb"] for delay in (0, 20, 100))},
+    ),
+    "object-storage-listing": Part(
+        "{python} benchmarks/object_storage.py listing",
+        "{python} benchmarks/object_storage.py listing --keys 3000 --runs 1",
+        {"rate": r"^listing: ([\d,]+)", "peak_mb": r"more, (\d+) MB in all"},
+        {"object-storage-listing": "{rate:,.0f} keys/s, {peak_mb:.0f} MB in all"},
     ),
 }

@@ -33,7 +33,8 @@ from models.cache import ensure_artifact
 from models.classifier import Classifier
 from models.spec import DEFAULT_MODEL
 from models.system.cpu_kind import this_cpu
-from pipeline.decoding.decode import DecodeRules, decode_bytes
+from pipeline.decoding.decode import decode_bytes
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.sources.read_file import ReadLimits
 
 _CLIENTS = 32

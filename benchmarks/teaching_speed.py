@@ -11,14 +11,15 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import click
 import numpy as np
 
 from models.system.cpu_kind import this_cpu
-from models.system.isolated_call import Notify, isolated_call
 from models.teaching.photo_set import PhotoSet
 from models.zoo import SPECS
 
@@ -51,7 +52,7 @@ SETTINGS = (
 )
 
 
-def pace(notify: Notify, setting: Setting, steps: int) -> tuple[float, float]:
+def pace(setting: Setting, steps: int) -> tuple[float, float]:
     """Views per second of CPU time, and the largest resident memory in MB."""
     import torch
 
@@ -96,11 +97,12 @@ def teaching_speed(steps: int) -> None:
     """Print views per CPU second and memory for each kind of training."""
     click.echo(this_cpu().name)
     first = None
-    for setting in SETTINGS:
-        views, memory_mb = isolated_call(pace, lambda text: None, setting, steps)
-        first = first or views
-        cost = first / views
-        click.echo(f"{setting}: {views:.1f} views per CPU second, {cost:.2f} times the cost, {memory_mb:.0f} MB")
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
+        for setting in SETTINGS:
+            views, memory_mb = processes.submit(pace, setting, steps).result()
+            first = first or views
+            cost = first / views
+            click.echo(f"{setting}: {views:.1f} views per CPU second, {cost:.2f} times the cost, {memory_mb:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ from sample_photos import make_folder, source_photos
 
 from models.artifact import Artifact
 from models.cache import ensure_artifact
-from pipeline.decoding.decode import DecodeRules, decode_bytes
+from pipeline.decoding.decode import decode_bytes
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.labeller import Labeller, LabellerPlan
 from pipeline.loading.loader_kind import LOADER_NAMES, LoaderKind
 from pipeline.planning.plan import Settings, plan_for

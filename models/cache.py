@@ -61,9 +61,9 @@ def ensure_artifact(model: str, notify: Notify, engine: str = DEFAULT_ENGINE) ->
         check_installed(engine)
     if model.endswith(".onnx"):
         return _from_path(Path(model), engine, kind, notify)
-    manifest = ensure_built(checked_name(model), notify)
+    manifest, int8 = _built(checked_name(model), notify)
     if kind in ("onnxruntime", "openvino"):
-        return _by_int8(model, manifest, engine, notify)
+        return _by_int8(int8, manifest, engine, notify)
     fp32 = dataclasses.replace(_verified(model, manifest, "fp32"), engine=engine)
     if kind == "onnxruntime-fp32":
         return fp32
@@ -80,40 +80,44 @@ def ensure_built(model: str, notify: Notify) -> Manifest:
 
     Raises LabelDirError, also where a user built the model with label-models from files that only the user has.
     """
-    manifest, _ = _usable_manifest(model)
-    if manifest is not None:
-        return manifest
-    with model_lock(model, notify):
-        manifest, reason = _usable_manifest(model)
-        if manifest is None:
-            _build(model, reason, notify)
-            manifest, reason = _usable_manifest(model)
-    if manifest is None:
-        raise ModelError(f"the model {model} was built, but {reason}")
-    return manifest
+    return _built(model, notify)[0]
 
 
-def _usable_manifest(model: str) -> tuple[Manifest | None, str]:
-    """The manifest if the model can be used, else None and the reason why not."""
+def _built(model: str, notify: Notify) -> tuple[Manifest, Artifact]:
+    """The manifest and the int8 artifact of a model; does and raises what `ensure_built` does."""
+    usable = _usable(model)
+    if isinstance(usable, str):
+        with model_lock(model, notify):
+            usable = _usable(model)
+            if isinstance(usable, str):
+                _build(model, usable, notify)
+                usable = _usable(model)
+    if isinstance(usable, str):
+        raise ModelError(f"the model {model} was built, but {usable}")
+    return usable
+
+
+def _usable(model: str) -> tuple[Manifest, Artifact] | str:
+    """The manifest and the int8 artifact of a model that can be used, else the reason why it cannot."""
     manifest = read_manifest(model)
     if manifest is None:
-        return None, _DAMAGED_MANIFEST if manifest_path(model).exists() else "is not built yet"
+        return _DAMAGED_MANIFEST if manifest_path(model).exists() else "is not built yet"
     if manifest.recipe and manifest.recipe != recipe_key(model):
-        return None, "was built by another version of label-dir"
+        return "was built by another version of label-dir"
     try:
         int8 = _verified(model, manifest, "int8")
     except InputMissingError:
-        return None, "is damaged in the cache"
+        return "is damaged in the cache"
     weights = int8.source.get("weights_sha256")
     if model in SPECS and weights != SPECS[model].weights.sha256:
-        return None, _FOREIGN_WEIGHTS
+        return _FOREIGN_WEIGHTS
     if int8.source.get("weights") == RANDOM_WEIGHTS and not model.endswith(RANDOM_SUFFIX):
         raise InputMissingError(
             f"the model {model} has random weights, which label photos with noise: build it again with its own "
             f"weights, or with --random-weights --name {model}{RANDOM_SUFFIX}"
         )
     is_complete = all((cache_folder() / name).is_file() for name in manifest.files)
-    return (manifest, "") if is_complete else (None, "is damaged in the cache")
+    return (manifest, int8) if is_complete else "is damaged in the cache"
 
 
 def _build(model: str, reason: str, notify: Notify) -> None:
@@ -141,20 +145,25 @@ def _verified(model: str, manifest: Manifest, precision: Precision) -> Artifact:
     return artifact
 
 
-def _by_int8(model: str, manifest: Manifest, asked: str, notify: Notify) -> Artifact:
+def _by_int8(int8: Artifact, manifest: Manifest, asked: str, notify: Notify) -> Artifact:
     """The int8 artifact with the engine that runs it here; the fp32 one where int8 is not certified."""
-    int8, fp32 = (_verified(model, manifest, precision) for precision in ("int8", "fp32"))
+    model = int8.name
+
+    def fp32() -> Artifact:
+        return _verified(model, manifest, "fp32")
+
     certificate = read_certificate(certificate_path(int8)) or _measured(model, int8, manifest, notify)
     engine = chosen_engine(Choice(int8, fp32, certificate, bool(manifest.state)), asked, notify)
     if engine == "torch-int8":
-        return dataclasses.replace(fp32, sha256=ensure_torch_int8(fp32, engine, notify), engine=engine)
+        found = fp32()
+        return dataclasses.replace(found, sha256=ensure_torch_int8(found, engine, notify), engine=engine)
     if engine != DEFAULT_ENGINE:
         return dataclasses.replace(int8, engine=engine)
     if certificate.passed:
         return int8
     hint = f"label-models certify {model} --photos PHOTOS measures it on your photos"
     notify(f"running {model} in fp32, because its int8 form is {certificate.verdict()} ({hint})")
-    return fp32
+    return fp32()
 
 
 def _measured(model: str, int8: Artifact, manifest: Manifest, notify: Notify) -> Certificate:

@@ -6,13 +6,13 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 
 from models.artifact import ID_DIGITS, Artifact
 from models.errors import UsageError, output_errors
 from models.system.atomic_file import write_atomically
 from models.system.cpu_kind import this_cpu
+from models.system.installed import installed_version
 from models.system.outside_text import is_path_part
 from models.system.user_cache import user_cache
 
@@ -125,7 +125,7 @@ def torch_int8_name(fp32: Artifact, engine: str) -> str:
 
 def certificate_path(artifact: Artifact) -> Path:
     """The path of an int8 artifact's certificate for this kind of CPU and this version of onnxruntime."""
-    version = metadata.version("onnxruntime")
+    version = installed_version("onnxruntime")
     name = f"{artifact.name}-{artifact.sha256[:ID_DIGITS]}-{this_cpu().key}-onnxruntime-{version}.json"
     return cache_folder() / "certificates" / name
 

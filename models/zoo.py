@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from importlib import metadata, resources
 from pathlib import Path
 
 from models.errors import InputMissingError
@@ -31,12 +30,17 @@ SPECS = {
 
 def imagenet_labels() -> tuple[str, ...]:
     """The names of ImageNet's 1,000 categories, in the order of the classes."""
+    # Runs need the names of models alone, and importing these takes longer than the rest of this module.
+    from importlib import resources
+
     return tuple(resources.files("models.data").joinpath("imagenet.txt").read_text(encoding="utf-8").splitlines())
 
 
 def find_weights(weights: WeightsFile) -> Path:
     """The path of the weights inside their installed package, which is not imported. Raises InputMissingError where the
     package is not installed or the sha256 is not the pinned one."""
+    from importlib import metadata
+
     try:
         files = metadata.files(weights.distribution) or []
     except metadata.PackageNotFoundError as error:

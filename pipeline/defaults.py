@@ -5,7 +5,7 @@ Nothing is imported, so that a command line can show the defaults before numpy i
 
 from __future__ import annotations
 
-DEFAULT_BATCH_SIZE = 16
+DEFAULT_BATCH_SIZE = 4
 DEFAULT_TOP_K = 3
 DEFAULT_PHOTO_TIMEOUT_S = 60.0
 DEFAULT_MAX_PIXELS = 200_000_000

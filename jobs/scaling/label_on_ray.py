@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jobs.cli.logging_setup import log_result
 from jobs.cli.progress import ProgressBar
 from jobs.cli.signals import StopSignals
 from jobs.scaling.range_labeller import PartsRequest, agreed_plan, refuse_missing_arguments, sum_of
@@ -231,7 +232,8 @@ class _Job:
 
     def _report_nodes(self) -> None:
         for node in self._nodes.values():
-            logger.info("%s: %d photos, %.1f a second", node.name, node.earlier_photos + node.photos, node.rate())
+            photos, rate = node.earlier_photos + node.photos, node.rate()
+            log_result(f"{node.name}: {photos} photos ({rate:.0f} images/s)", node=node.name, photos=photos)
 
     def _end_if_stopped(self) -> None:
         number = self._signals.requested()

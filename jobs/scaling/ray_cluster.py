@@ -19,6 +19,7 @@ from pipeline.errors import InputMissingError, LabelDirError, UsageError
 
 _CLOSE_WAIT_S = 10.0
 _GET_WAIT_S = 10.0
+_LONGEST_REASON = 500
 
 
 class NodeLostError(LabelDirError):
@@ -88,11 +89,14 @@ def connected(address: str) -> Iterator[RayCluster]:
     """Give the cluster at `address`: auto, HOST:PORT or ray://HOST:PORT; actors end with the block.
 
     Raises:
-        UsageError: ray is not installed.
+        UsageError: ray is not installed, or `address` asks for a cluster that does not exist yet.
         InputMissingError: no cluster answers there.
     """
     if importlib.util.find_spec("ray") is None:
         raise UsageError("--ray needs the extra `ray`: pip install 'label-dir[ray]'")
+    if address == "local":
+        # Ray would start one, which listens on all addresses of this machine.
+        raise UsageError("--ray uses a cluster that runs already: auto, HOST:PORT or ray://HOST:PORT")
     # Nothing about a run is reported to others.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -110,4 +114,5 @@ def connected(address: str) -> Iterator[RayCluster]:
 
 
 def _reason(error: Exception) -> str:
-    return terminal_text(next(iter(str(error).strip().splitlines()), type(error).__name__))
+    # What happened often stands in the last of several lines.
+    return terminal_text(" ".join(str(error).split()) or type(error).__name__)[:_LONGEST_REASON]

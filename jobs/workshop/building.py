@@ -109,7 +109,7 @@ def certify_again(
     manifest = read_manifest(name) or manifest
     _keep_certificate(name, manifest.int8, certificate, notify)
     int8, fp32 = (read_artifact(cache_folder() / file) for file in (manifest.int8, manifest.fp32))
-    choice = Choice(int8, fp32, certificate, bool(manifest.state))
+    choice = Choice(int8, lambda: fp32, certificate, bool(manifest.state))
     return certificate, survey_again(choice, photos, options.terms, notify)
 
 

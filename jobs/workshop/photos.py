@@ -13,7 +13,8 @@ import numpy as np
 from models.errors import InputMissingError
 from models.samples import Photos
 from models.spec import Crop
-from pipeline.decoding.decode import DecodeRules, decode_file
+from pipeline.decoding.decode import decode_file
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.records import FileRef, ItemError
 from pipeline.sources.read_file import ReadLimits
 from pipeline.sources.walk import WalkCounts, WalkRules, walk

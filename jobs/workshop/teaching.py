@@ -104,6 +104,7 @@ def teach_model(
         if stop is not None:
             stop.file = scratch.stop_file
             notify, on_photo = stop.watching(notify), stop.counting(on_photo)
+        tell_of_another(options.name, notify)
         side = SPECS[options.base].preprocessing.crop.resize_size
         found = decoded(files, unlabelled, scratch.pixels, side, cores, on_photo)
         request = _request_of(options, found.photos, scratch, _deadline_s(options, started_s), cores)
@@ -180,6 +181,12 @@ def _taught_model(
         is_in_place=is_in_place,
         seconds=seconds,
     )
+
+
+def tell_of_another(name: str, notify: Notify) -> None:
+    """Say that a model of this name which was built otherwise, by import for example, is to be replaced."""
+    if read_manifest(name) is not None and read_memory(memory_path(name)) is None:
+        notify(f"the model {name} that is there was not taught; it is replaced when the new one is finished")
 
 
 def _taught_before(options: TeachOptions, photos: PhotoSet) -> tuple[Remembered | None, Path | None]:

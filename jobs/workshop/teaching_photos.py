@@ -17,7 +17,8 @@ from models.errors import InputMissingError, OutputError
 from models.spec import Crop
 from models.teaching.photo_set import UNKNOWN, Moment, PhotoSet
 from pipeline.decoding.capture_moment import moment_in_exif
-from pipeline.decoding.decode import DecodeRules, decode_bytes
+from pipeline.decoding.decode import decode_bytes
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.records import ErrorClass, ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.system.process_map import process_map

@@ -7,6 +7,7 @@ the engine of `--engine auto` does not change from run to run with how busy the 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,10 +33,13 @@ QUANTIZE_SECONDS_USUAL = 20
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What engines are chosen for: the int8 artifact of a model; where they are known its fp32 artifact and the
-    certificate of int8 by onnxruntime; and whether torch has the weights of the model, too."""
+    certificate of int8 by onnxruntime; and whether torch has the weights of the model, too.
+
+    The fp32 artifact is a function that reads it: to read and to hash its file takes a run longer than its choice.
+    """
 
     int8: Artifact
-    fp32: Artifact | None = None
+    fp32: Callable[[], Artifact] | None = None
     certificate: Certificate | None = None
     is_in_torch: bool = False
 
@@ -98,11 +102,11 @@ def _measured(
             return kept
         notify(f"measuring the engines of {int8.name} on this CPU, once, in some seconds: {_told(versions)}")
         if "torch-int8" in versions and choice.fp32 is not None:
-            ensure_torch_int8(choice.fp32, "torch-int8", notify)
+            ensure_torch_int8(choice.fp32(), "torch-int8", notify)
         from models.certification.certify import Terms
         from models.certification.measure_engines import Subject, measure_engines
 
-        subject = Subject(int8.path, choice.fp32.path if choice.fp32 else None, choice.certificate, photos)
+        subject = Subject(int8.path, choice.fp32().path if choice.fp32 else None, choice.certificate, photos)
         survey = isolated_call(measure_engines, notify, subject, versions, terms or Terms())
         with kept_if_writable(notify):
             write_survey(path, survey)
@@ -132,9 +136,13 @@ def _candidates(choice: Choice) -> list[str]:
 
 
 def _is_torch_worth_it(choice: Choice) -> bool:
+    if "amx_int8" in this_cpu().flags:
+        return True
+    folder = choice.int8.path.parent
+    if not any(folder.glob(f"{choice.int8.name}-torch-int8-*")):
+        return False
     assert choice.fp32 is not None
-    path = choice.fp32.path.parent / torch_int8_name(choice.fp32, "torch-int8")
-    return path.is_file() or "amx_int8" in this_cpu().flags
+    return (folder / torch_int8_name(choice.fp32(), "torch-int8")).is_file()
 
 
 def _kept_survey(choice: Choice, versions: dict[str, str], notify: Notify) -> EngineSurvey | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from models.errors import UsageError
+from models.system.installed import installed_version
 
 if TYPE_CHECKING:
     from models.classifier import Pixels, TopK
@@ -67,11 +66,8 @@ def import_engine(name: str) -> None:
 
 def installed_versions(engines: Iterable[str]) -> dict[str, str]:
     """Those of INT8_ENGINES that are installed, with the versions of their packages."""
-    versions = {}
-    for engine in engines:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[engine] = metadata.version(INT8_ENGINES[engine])
-    return versions
+    versions = {engine: installed_version(INT8_ENGINES[engine]) for engine in engines}
+    return {engine: version for engine, version in versions.items() if version is not None}
 
 
 def check_installed(engine: str) -> None:

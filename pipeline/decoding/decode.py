@@ -7,19 +7,17 @@ import hashlib
 import importlib
 import io
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from models.spec import Crop
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.decoding.image_format import ends_early, sniff
 from pipeline.decoding.resize import centre_square
 from pipeline.decoding.turbo_jpeg import sound_jpeg_pixels
 from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts
-from pipeline.sources.read_file import FileBytes, ReadLimits, read_file
+from pipeline.sources.read_file import FileBytes, read_file
 
 # ReadLimits.pixels is checked against the header instead; Pillow's own limit would refuse large sound photos.
 Image.MAX_IMAGE_PIXELS = None
@@ -33,18 +31,6 @@ _MIRRORED = frozenset({2, 3, 6, 7})
 _DRAFT_MARGIN = 1.5
 _BACKGROUND = (255, 255, 255, 255)
 _SIXTEEN_BIT = 65535.0
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeRules:
-    """How a photo becomes the input of a model, and how large it may be."""
-
-    crop: Crop
-    limits: ReadLimits
-    # JPEGs are decoded at 1/2, 1/4 or 1/8 size where that is enough; False only to measure what that changes.
-    scaled_decoding: bool = True
-    # Resizes and crops instead of `centre_square`, with which the accuracy of the models was measured.
-    resize: Callable[[Image.Image, Crop], NDArray[np.uint8]] | None = None
 
 
 # A format that Pillow does not decode by itself -> the package that does.

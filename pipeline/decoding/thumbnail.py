@@ -21,7 +21,8 @@ from models.spec import Crop
 from models.system.atomic_file import replace_quickly
 from models.system.outside_text import is_sha256
 from models.system.user_cache import user_cache
-from pipeline.decoding.decode import DecodeRules, decode_bytes
+from pipeline.decoding.decode import decode_bytes
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.records import ItemError
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.system.process_map import process_map

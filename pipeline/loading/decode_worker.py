@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.system.worker import limit_memory
-from pipeline.decoding.decode import DecodeRules, decode_found
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.loading.decode_results import DecodeResults
 from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts
 from pipeline.sources.source import Reader, ReaderMaker
 from pipeline.system.cpus import CpuSet
 from pipeline.system.shared_array import SharedArray, Slab
 
-# Columns of the board, one row per decode worker: its process, its slot, the file of it that is being decoded (-1:
+# Columns of the board, one row per decode worker: its process, its slot, the file of it that is being decoded (below 0:
 # none), and since when.
 BOARD_PID, BOARD_SLOT, BOARD_POSITION, BOARD_SINCE_NS = range(4)
-IDLE = -1
+IDLE, FETCHING = -1, -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +108,15 @@ class DecodeDataset:
     def _decode_file(
         self, slot: int, position: int, ref: FileRef, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
     ) -> PhotoFacts | ItemError:
+        # The fork server has it; the main process, which imports this module too, decodes nothing.
+        from pipeline.decoding.decode import decode_found
+
         reader = self._reader
         assert reader is not None
         board = self._board.array[self._row]
         if self._source.reads_ahead:
             # A photo that the network has not brought yet is not being decoded, and ends no worker.
-            board[BOARD_POSITION] = IDLE
+            board[BOARD_POSITION] = FETCHING
             reader.wait(ref)
         # The position last: the parent, which may read meanwhile, must not find it with the time of the file before.
         board[BOARD_SINCE_NS] = time.monotonic_ns()

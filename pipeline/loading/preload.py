@@ -7,6 +7,7 @@ from pipeline.loading.fork_server import garbage_collector_paused
 with garbage_collector_paused():
     from PIL import Image
 
+    import pipeline.decoding.decode
     import pipeline.loading.data_loader
     from models.spec import Crop
     from pipeline.decoding.resize import centre_square

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa  # noqa: TID251
-import pyarrow.compute as pc  # noqa: TID251
 import pyarrow.csv as pa_csv  # noqa: TID251
 import pyarrow.parquet as pq  # noqa: TID251
+
+if TYPE_CHECKING:
+    import pyarrow.compute as pc  # noqa: TID251
 
 __all__ = ["arrow_file", "pa", "pa_csv", "pc", "pq"]
 
@@ -51,6 +54,17 @@ def _leave_pandas_unimported() -> None:
     finally:
         sys.meta_path.remove(finder)
 
+
+class _ComputeWhenUsed:
+    """The module pyarrow.compute, imported by its first use: a first run needs nothing of it, and its import makes a
+    function of every kernel, which takes longer than the import of pyarrow itself."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("pyarrow.compute"), name)
+
+
+if not TYPE_CHECKING:
+    pc = _ComputeWhenUsed()
 
 if "pandas" not in sys.modules:
     _leave_pandas_unimported()

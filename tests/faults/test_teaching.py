@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.workshop.teaching import tell_of_another
 from jobs.workshop.teaching_build import BuiltModel, put_in_place
 from models.artifact import read_artifact
 from models.build_steps import Int8Result
@@ -121,6 +122,21 @@ def test_a_model_is_the_old_one_or_the_new_one_at_every_step(
     fault = FAILED if kind == "enospc" else -signal.SIGKILL
     assert {(fault, "shelf-fp32-000000000001.onnx"), (UNDISTURBED, new.fp32)} <= seen
     assert step > 8
+
+
+def test_a_model_of_the_name_that_was_not_taught_is_not_replaced_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    models = tmp_path / "cache" / "label-dir" / "models"
+    notices: list[str] = []
+    tell_of_another("shelf", notices.append)
+    put_in_place(built_model(models, 1), photo_set(models), lesson())
+    tell_of_another("shelf", notices.append)
+    assert notices == []
+    memory_path("shelf").unlink()
+    tell_of_another("shelf", notices.append)
+    assert notices == ["the model shelf that is there was not taught; it is replaced when the new one is finished"]
 
 
 @pytest.mark.faults

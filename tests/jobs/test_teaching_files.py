@@ -8,8 +8,8 @@ import pytest
 
 from jobs.workshop.teaching_files import BrokenPhoto, labelled_files
 from models.errors import InputMissingError, UsageError
+from pipeline.reviews.decisions import ReviewKind
 from pipeline.reviews.review_file import reviews_path
-from pipeline.reviews.review_store import ReviewKind
 from tests.conftest import Command, write_photos
 from tests.jobs.test_teaching import COLOURS, write_class
 from tests.support.review_kit import review

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from models.artifact import Artifact
-from pipeline.decoding.decode import DecodeRules, decode_file
+from pipeline.decoding.decode import decode_file
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.inference.pool import Pool
 from pipeline.inference.worker import ClassifierSetup
 from pipeline.labeller import Labeller
@@ -36,6 +37,13 @@ def test_a_pass_that_is_left_early_or_fails_does_not_disturb_the_next(tiny_model
         with pytest.raises(RuntimeError, match="the folder is gone"):
             list(labeller.rows(failing()))
         assert {row.file_name: row.labels[0] for row in labeller.rows(iter(refs))} == expected
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 16, 64])
+def test_an_object_store_is_asked_for_many_photos_in_advance_whatever_the_batch(batch_size: int) -> None:
+    plan = plan_for(this_machine(), Settings(batch_size=batch_size)).reading_ahead()
+    assert plan.loader.prefetch * batch_size >= 32
+    assert plan.slots > plan.loader.workers * plan.loader.prefetch
 
 
 def test_a_few_photos_are_shared_by_all_classifiers(tiny_model: Artifact, tmp_path: Path) -> None:

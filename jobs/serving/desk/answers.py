@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.serving.desk.table_readings import Reading
-from pipeline.reviews.review_store import PhotoReview
+from pipeline.reviews.decisions import PhotoReview
 from pipeline.tables.arrow import pa
 
 

@@ -16,8 +16,9 @@ from jobs.labelling.label_folder import artifact_of
 from jobs.serving.build_server import ServeRequest, serve
 from models.spec import DEFAULT_MODEL
 from pipeline.errors import InputMissingError, UsageError
+from pipeline.reviews.decisions import LONGEST_LABEL, is_label
 from pipeline.reviews.review_file import reading_reviews, reviews_path, told
-from pipeline.reviews.review_store import LONGEST_LABEL, ReviewStore, is_label
+from pipeline.reviews.review_store import ReviewStore
 from pipeline.sources.arguments import refuse_missing_photos
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from jobs.serving.desk.photo_previews import NoPicture, PhotoPreviews
 from jobs.serving.desk.table_readings import Reading, TableReadings
 from models.system.outside_text import is_sha256
 from pipeline.errors import LabelDirError, UsageError
-from pipeline.reviews.review_store import Decision, ReviewKind
+from pipeline.reviews.decisions import Decision, ReviewKind
 
 _LARGEST_BODY_BYTES = 1 << 20
 _MOST_PHOTOS = 200

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from models.artifact import Artifact
-from pipeline.reviews.review_store import ReviewKind
+from pipeline.reviews.decisions import ReviewKind
 from tests.conftest import run_label_dir, write_photos
 from tests.jobs.report.test_label_report import write_page
 from tests.support.chromium import (

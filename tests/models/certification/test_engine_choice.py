@@ -104,10 +104,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
+def choice_of(artifacts: tuple[Artifact, Artifact]) -> Choice:
+    """A choice for an int8 artifact whose fp32 form is at hand."""
+    int8, fp32 = artifacts
+    return Choice(int8, lambda: fp32)
+
+
 def test_engines_are_measured_once_and_again_where_they_have_changed_or_are_asked_for(
     artifacts: tuple[Artifact, Artifact],
 ) -> None:
-    choice, notices = Choice(*artifacts), list[str]()
+    choice, notices = choice_of(artifacts), list[str]()
     first = chosen_engine(choice, "auto", notices.append)
     assert any(f"is run by {first} from now on" in notice for notice in notices)
     kept = choice.survey_path.read_text()
@@ -129,7 +135,7 @@ def test_engines_are_measured_once_and_again_where_they_have_changed_or_are_aske
 def test_a_run_by_onnxruntime_says_in_one_line_that_another_engine_is_much_faster(
     artifacts: tuple[Artifact, Artifact],
 ) -> None:
-    choice = Choice(*artifacts)
+    choice = choice_of(artifacts)
     versions = installed_versions(ENGINES)
     for openvino, lines in ((129.0, 0), (131.0, 1)):
         figures = survey(onnxruntime=100.0, openvino=openvino)
@@ -144,7 +150,7 @@ def test_a_run_by_onnxruntime_says_in_one_line_that_another_engine_is_much_faste
 def test_an_engine_that_was_asked_for_and_is_not_certified_gives_way_to_onnxruntime_and_that_is_told(
     artifacts: tuple[Artifact, Artifact],
 ) -> None:
-    choice, versions = Choice(*artifacts), installed_versions(ENGINES)
+    choice, versions = choice_of(artifacts), installed_versions(ENGINES)
     found = changed(survey(onnxruntime=100.0, openvino=200.0), "openvino", arithmetic_error=0.2)
     engines = tuple(dataclasses.replace(each, version=versions[each.engine]) for each in found.engines)
     write_survey(choice.survey_path, dataclasses.replace(found, engines=engines))

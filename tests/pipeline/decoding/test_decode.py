@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.spec import Crop
-from pipeline.decoding.decode import DecodeRules, decode_bytes
+from pipeline.decoding.decode import decode_bytes
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.records import ErrorClass, ItemError
 from pipeline.sources.read_file import ReadLimits
 from tests.support.odd_photos import encoded, textured

@@ -13,7 +13,8 @@ from PIL import Image, features
 
 from models.artifact import Artifact
 from models.spec import Crop
-from pipeline.decoding.decode import DecodeRules, decode_bytes
+from pipeline.decoding.decode import decode_bytes
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.records import ErrorClass, ItemError
 from pipeline.sources.read_file import ReadLimits
 from tests.conftest import run_label_dir

@@ -14,7 +14,8 @@ from models.artifact import Artifact
 from models.cache import ensure_artifact
 from models.classifier import Classifier, TopK
 from models.spec import Crop
-from pipeline.decoding.decode import DecodeRules, decode_bytes
+from pipeline.decoding.decode import decode_bytes
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.records import ItemError
 from pipeline.sources.read_file import ReadLimits
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from models.artifact import Artifact
-from pipeline.decoding.decode import DecodeRules
+from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.loading.loader import Loader, LoaderPlan
 from pipeline.loading.loader_kind import LOADER_NAMES, LoaderKind
 from pipeline.records import Batch, FileRef
