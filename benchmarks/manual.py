@@ -1,7 +1,8 @@
 """The marked figures of the manual: `<!-- n:NAME -->text<!-- /n -->`, and where their texts come from.
 
-The texts are those of the result files. Two more stand for whole blocks: `peers-table`, the table that peers.py writes,
-and `conditions`, which says of each part when, where and with which versions it was measured.
+The texts are those of the result files. Three more stand for whole blocks: `peers-table` and `scaling-table`, which
+peers.py and scaling_simulation.py write, and `conditions`, which says of each part when, where and with which versions
+it was measured.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 from results import read_result
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("performance.md", "install.md", "teaching.md")))
+_MARKED_PAGES = ("performance.md", "install.md", "scaling.md", "teaching.md")
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in _MARKED_PAGES))
 _MARKED = re.compile(r"(<!-- n:([\w-]+) -->)(.*?)(<!-- /n -->)", re.DOTALL)
-_PEERS_TABLE = "peers-tf_efficientnet_lite0.md"
+_TABLES = {"peers-table": "peers-tf_efficientnet_lite0.md", "scaling-table": "scaling-table.md"}
 
 
 def marked_texts(document: str) -> dict[str, str]:
@@ -29,16 +31,17 @@ def filled(document: str, texts: dict[str, str]) -> str:
 
 
 def known_texts(folder: Path) -> dict[str, str]:
-    """The texts of all result files in a folder, and of the two blocks."""
+    """The texts of all result files in a folder, and of the blocks."""
     found: dict[str, str] = {}
     results = [read_result(path) for path in sorted(folder.glob("*.json"))]
     measured = [result for result in results if "texts" in result]
     for result in measured:
         found.update(result["texts"])
     found["conditions"] = "\n" + _conditions(measured) + "\n"
-    table = folder / _PEERS_TABLE
-    if table.is_file():
-        found["peers-table"] = "\n" + table.read_text().strip() + "\n"
+    for name, file in _TABLES.items():
+        table = folder / file
+        if table.is_file():
+            found[name] = "\n" + table.read_text().strip() + "\n"
     return found
 
 

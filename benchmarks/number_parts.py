@@ -181,6 +181,41 @@ PARTS = {
         {"seconds": r"unchanged rows: ([\d.]+)", "memory_mb": r"at most (\d+) MB"},
         {"scale-rerun": "{seconds:.1f} s, at most {memory_mb:.0f} MB resident"},
     ),
+    "merging": Part(
+        "{python} benchmarks/merging.py",
+        "{python} benchmarks/merging.py --rows 50000",
+        {
+            "ranges": r"^ranges .*? ([\d.]+) rows/s",
+            "ranges_mb": r"^ranges [^\n]*?(\d+) MB",
+            "interleaved": r"^interleaved .*? ([\d.]+) rows/s",
+            "interleaved_mb": r"^interleaved [^\n]*?(\d+) MB",
+        },
+        {
+            "merging": "parts of ranges {ranges:,.0f} rows/s in {ranges_mb:.0f} MB; four tables that interleave "
+            "{interleaved:,.0f} rows/s in {interleaved_mb:.0f} MB",
+        },
+    ),
+    "scaling": Part(
+        "{python} benchmarks/scaling_simulation.py {photos}",
+        "{python} benchmarks/scaling_simulation.py {photos} --count 60 --runs 1 --photos-in-all 2000000 "
+        "--results {scratch} --picture {scratch}/scaling.png",
+        {
+            "core": r"labelling: ([\d.]+) photos/s a core",
+            "start_s": r"start: ([\d.]+) s",
+            "range_s": r"each range: ([\d.]+) s",
+            "part_mb": r"part of 20000 rows: [\d.]+ s, ([\d.]+) MB",
+            "keys": r"listing: (\d+) keys/s",
+            "merge": r"merging: (\d+) rows/s",
+            "gets_usd": r"million photos: ([\d.]+) USD of GETs",
+            "cpu_usd": r"USD of GETs, ([\d.]+) USD of CPU",
+            "core_hours": r"USD of CPU \(([\d.]+) core hours",
+        },
+        {
+            "scaling-costs": "{core:.0f} photos/s a core; {start_s:.1f} s to start, {range_s:.2f} s for each range; a "
+            "part of 20,000 rows has {part_mb:.1f} MB; {keys:,.0f} keys/s listed, {merge:,.0f} rows/s merged",
+            "scaling-money": "${gets_usd:.2f} of GETs and ${cpu_usd:.2f} of CPU ({core_hours:.1f} core hours)",
+        },
+    ),
     "protections": Part(
         "{python} benchmarks/protections.py {photos} --pairs 7",
         "{python} benchmarks/protections.py {photos} --count 20 --pairs 1",
