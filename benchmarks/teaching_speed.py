@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from models.errors import InputMissingError
 from models.system.cpu_kind import this_cpu
 from models.teaching.photo_set import PhotoSet
 from models.zoo import SPECS
@@ -46,6 +47,7 @@ SETTINGS = (
     Setting("efficientnet_lite0", bfloat16=False),
     Setting("efficientnet_lite0", recomputes=True),
     Setting("efficientnet_lite0", rounds=True),
+    Setting("efficientnet_lite0", recomputes=True, rounds=True),
     Setting("efficientnet_lite1"),
     Setting("efficientnet_lite2"),
     Setting("efficientnet_lite2", recomputes=True),
@@ -99,7 +101,11 @@ def teaching_speed(steps: int) -> None:
     first = None
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
         for setting in SETTINGS:
-            views, memory_mb = processes.submit(pace, setting, steps).result()
+            try:
+                views, memory_mb = processes.submit(pace, setting, steps).result()
+            except InputMissingError as error:
+                click.echo(f"{setting}: {error}")
+                continue
             first = first or views
             cost = first / views
             click.echo(f"{setting}: {views:.1f} views per CPU second, {cost:.2f} times the cost, {memory_mb:.0f} MB")

@@ -7,18 +7,22 @@ from dataclasses import dataclass
 
 from models.teaching.training.train import TrainingRecipe
 
-# Views a second that one core trains EfficientNet-Lite0 with, with bfloat16 and without.
-VIEWS_PER_S = {True: 38.0, False: 19.0}
-# The same with values rounded as in int8, and by how much computing activations twice slows a training down.
-VIEWS_PER_S_ROUNDED = 8.0
-RECOMPUTING_COST = 1.25
+# Views a second that one core trains EfficientNet-Lite0 with, with bfloat16 and without. benchmarks/teaching_speed.py
+# has 84 and 50 for one thread of an EPYC with AVX512-BF16, 2026-11-30; of two threads each does 62 with bfloat16.
+VIEWS_PER_S = {True: 60.0, False: 35.0}
+# The same with values rounded as in int8 (17 for one thread), and by how much computing activations twice slows down.
+VIEWS_PER_S_ROUNDED = 12.0
+RECOMPUTING_COST = 1.21
 # What a view of each base costs, in views of EfficientNet-Lite0.
 COSTS = {"efficientnet_lite0": 1.0, "efficientnet_lite1": 1.7, "efficientnet_lite2": 2.4}
 # Reading, splitting, judging and building take this, whatever is trained; decoding and features this for each photo.
 FIXED_S = 50.0
 PHOTO_S = 0.008
-# Resident memory of a training: of the process, and of the activations of EfficientNet-Lite0 in bfloat16.
-PROCESS_MB, ACTIVATIONS_MB = 600.0, 700.0
+# Resident memory of a training: of the process, and of the activations of EfficientNet-Lite0 in bfloat16; and how many
+# times that is without bfloat16, and with values rounded as in int8. A training of few steps takes 1,394, 1,725 and
+# 2,777 MB (same command), a whole one with bfloat16 1,608.
+PROCESS_MB, ACTIVATIONS_MB = 600.0, 1000.0
+WITHOUT_BFLOAT16, ROUNDED = 1.4, 2.8
 # What is worth training: beyond so many views of all photos, and of each, validation no longer gained.
 EPOCHS_WORTHWHILE = 8.0
 VIEWS_WORTHWHILE = 3000
@@ -53,9 +57,11 @@ def plan(
     return Plan(max(FEWEST_EPOCHS, min(worthwhile, affordable)), worthwhile, training_s)
 
 
-def memory_mb(base: str, bfloat16: bool) -> float:
-    """About how much memory teaching takes, unless it computes activations twice."""
-    return PROCESS_MB + ACTIVATIONS_MB * COSTS[base] * (1 if bfloat16 else 2)
+def memory_mb(base: str, bfloat16: bool, rounds: bool = False) -> float:
+    """About how much memory a training takes, with values rounded as in int8 where `rounds`, unless it computes
+    activations twice."""
+    times = ROUNDED if rounds else 1.0 if bfloat16 else WITHOUT_BFLOAT16
+    return PROCESS_MB + ACTIVATIONS_MB * COSTS[base] * times
 
 
 def recipe_of(planned: Plan, photos: int, seed: int) -> TrainingRecipe:

@@ -144,6 +144,8 @@ def _trained(
         )
     if request.is_quantization_aware and not request.stop_file.exists():
         network.rounds = True
+        # Rounded values are float32, and each is kept besides the value before.
+        network.recomputes = memory_mb(request.base, network.uses_bfloat16, rounds=True) > request.memory_mb
         train(network, request.photos, training, preprocessing, recipe.rounded, request.deadline_s, progress)
         network.rounds = False
     return trained

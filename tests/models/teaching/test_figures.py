@@ -15,7 +15,7 @@ from models.teaching.familiarity import familiarity, least_familiarity, referenc
 from models.teaching.figures import figures
 from models.teaching.memory_file import Remembered, known_rows, read_memory, write_memory
 from models.teaching.photo_set import Moment
-from models.teaching.plan import plan
+from models.teaching.plan import memory_mb, plan
 from models.teaching.similarity import Features, bursts, groups, near_duplicates, same_bytes
 from models.teaching.split import kept_out
 from models.teaching.training.train import Pace
@@ -184,8 +184,13 @@ def test_the_memory_of_photos_survives_a_file_and_a_damaged_file_is_no_memory(tm
 def test_a_plan_depends_on_the_minutes_and_the_machine_alone_and_stops_where_nothing_is_gained() -> None:
     first, default, hours = (plan(2640, minutes, "efficientnet_lite0", 2, True) for minutes in (2, 10, 600))
     assert 1 <= first.epochs < default.epochs <= hours.epochs == hours.epochs_worthwhile
-    assert plan(2640, 10, "efficientnet_lite0", 2, False).epochs < default.epochs
+    assert plan(2640, 2, "efficientnet_lite0", 2, False).epochs < first.epochs
+    assert plan(2640, 5, "efficientnet_lite0", 2, False).epochs < default.epochs
     assert plan(2640, 10, "efficientnet_lite0", 2, True) == default
+
+
+def test_rounding_is_planned_with_the_memory_that_it_takes() -> None:
+    assert memory_mb("efficientnet_lite0", True) < 2000 < memory_mb("efficientnet_lite0", True, rounds=True)
 
 
 def test_a_training_that_runs_late_is_shortened_and_one_in_time_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
