@@ -17,7 +17,9 @@ RUN label-models export "$MODEL" model.onnx
 FROM python:3.11-slim
 WORKDIR /app
 COPY requirements-runner.txt ./
-RUN pip install --no-cache-dir --requirement requirements-runner.txt
+# More packages for the image: obstore==0.12.1, where photos or parts lie in an object store.
+ARG PACKAGES=
+RUN pip install --no-cache-dir --requirement requirements-runner.txt $PACKAGES
 COPY --from=build /app/wheels wheels
 RUN pip install --no-cache-dir --no-deps wheels/*.whl
 COPY --from=build /app/model.onnx ./

@@ -13,13 +13,16 @@ PHOTOS ?= photos
 PHOTOS_CSV ?= photos.csv
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: install demo test check bench faults soak screenshot runner numbers clean
+.PHONY: install demo test store-servers check bench faults soak screenshot runner numbers clean
 
 install: $(VENV)/installed
 demo: $(VENV)/installed-demo
 	$(BIN)/python -m jobs.demo demo-out
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2
+# Servers of object stores that some tests start; needs npm.
+store-servers: $(VENV)/bin/python
+	npm install --prefix $(VENV)/npm --no-audit --no-fund --loglevel error azurite@3.37.0 s3rver@3.7.1
 check: $(VENV)/installed-check $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,10 +40,11 @@ soak: $(VENV)/installed-test
 	WATCH_TEST_SCALE=15 $(BIN)/python -m pytest --timeout 3600 tests/jobs/watching/test_watch_faults.py tests/jobs/watching/test_watch_scenarios.py
 	$(BIN)/python benchmarks/watch_soak.py
 	$(BIN)/python benchmarks/watch_lag.py
-# The pictures of a report and of the page of label-serve; needs Chromium and its driver.
+# The pictures of a report, and of the page and the desk of label-serve; needs Chromium and its driver.
 screenshot: $(VENV)/installed-test
 	PYTHONPATH=. $(BIN)/python benchmarks/report_screenshot.py docs --readme
 	PYTHONPATH=. $(BIN)/python benchmarks/serve_screenshot.py docs --manual
+	PYTHONPATH=. $(BIN)/python benchmarks/desk_screenshot.py docs --manual
 
 # A fresh environment without torch, measured beside this one: size, first labels, rate, tables.
 runner: $(VENV)/installed-demo

@@ -13,7 +13,7 @@ from typing import Any
 from results import read_result
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "performance.md", ROOT / "docs" / "install.md")
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("performance.md", "install.md", "teaching.md")))
 _MARKED = re.compile(r"(<!-- n:([\w-]+) -->)(.*?)(<!-- /n -->)", re.DOTALL)
 _PEERS_TABLE = "peers-tf_efficientnet_lite0.md"
 

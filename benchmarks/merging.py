@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -19,16 +20,18 @@ from pipeline.tables.arrow import pa
 from pipeline.tables.schema import schema
 from pipeline.tables.writer import export
 
-_ROWS_PER_PART = 20_000
+ROWS_PER_PART = 20_000
 _PROGRAM = """
 import resource, sys, time
 from pathlib import Path
-from jobs.scaling.merge_tables import merge_tables
+from jobs.scaling.merging.merge_tables import merge_tables
 usage = resource.getrusage(resource.RUSAGE_SELF)
 start_s, began = usage.ru_utime + usage.ru_stime, time.perf_counter()
 merged = merge_tables([Path(place) for place in sys.argv[2:]], Path(sys.argv[1]))
 usage = resource.getrusage(resource.RUSAGE_SELF)
-print(merged.rows, time.perf_counter() - began, usage.ru_utime + usage.ru_stime - start_s, usage.ru_maxrss / 1024)
+# Not ru_maxrss, which begins with the peak of the process that started this one.
+peak_kib = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(merged.rows, time.perf_counter() - began, usage.ru_utime + usage.ru_stime - start_s, int(peak_kib) * 1024 / 1e6)
 """
 
 
@@ -54,6 +57,31 @@ def rows_of(numbers: Sequence[int]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([cells[field.name] for field in table_schema], schema=table_schema)
 
 
+@dataclass(frozen=True, slots=True)
+class MergeCost:
+    """What a merge in a process of its own took, without the imports; `peak_mb` with them."""
+
+    rows: float
+    seconds: float
+    cpu_s: float
+    peak_mb: float
+
+
+def merge_cost(places: Sequence[Path], out: Path) -> MergeCost:
+    """Merge the tables at `places` into `out`, and return the cost."""
+    command = [sys.executable, "-c", _PROGRAM, str(out), *map(str, places)]
+    done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
+    return MergeCost(*map(float, done.stdout.split()))
+
+
+def write_parts(folder: Path, rows: int) -> None:
+    """Write `rows` rows as the parts of ranges."""
+    folder.mkdir()
+    for number, begin in enumerate(range(0, rows, ROWS_PER_PART)):
+        part = rows_of(range(begin, min(begin + ROWS_PER_PART, rows)))
+        export([part], folder / f"part-{number:05d}.parquet", 3)
+
+
 @click.command()
 @click.option("--rows", default=1_000_000, show_default=True)
 @click.option("--tables", default=4, show_default=True, help="How many tables interleave.")
@@ -61,19 +89,14 @@ def main(rows: int, tables: int) -> None:
     """Write both kinds of tables, merge each in a process of its own, and print rows/s and the peak of memory."""
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
-        (home / "parts").mkdir()
-        for number, begin in enumerate(range(0, rows, _ROWS_PER_PART)):
-            part = rows_of(range(begin, min(begin + _ROWS_PER_PART, rows)))
-            export([part], home / f"parts/part-{number:05d}.parquet", 3)
+        write_parts(home / "parts", rows)
         for number in range(tables):
             export([rows_of(range(number, rows, tables))], home / f"{number}.parquet", 3)
-        interleaved = [str(home / f"{number}.parquet") for number in range(tables)]
-        for name, places in {"ranges": [str(home / "parts")], "interleaved": interleaved}.items():
-            command = [sys.executable, "-c", _PROGRAM, str(home / f"{name}.out.parquet"), *places]
-            done = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE)
-            merged, seconds, cpu_s, megabytes = map(float, done.stdout.split())
-            rates = f"{merged / seconds:10.0f} rows/s, {merged / cpu_s:10.0f} rows per CPU second"
-            click.echo(f"{name:12} {merged:10.0f} rows {rates}, {megabytes:6.0f} MB")
+        interleaved = [home / f"{number}.parquet" for number in range(tables)]
+        for name, places in {"ranges": [home / "parts"], "interleaved": interleaved}.items():
+            cost = merge_cost(places, home / f"{name}.out.parquet")
+            rates = f"{cost.rows / cost.seconds:10.0f} rows/s, {cost.rows / cost.cpu_s:10.0f} rows per CPU second"
+            click.echo(f"{name:12} {cost.rows:10.0f} rows {rates}, {cost.peak_mb:6.0f} MB")
 
 
 if __name__ == "__main__":

@@ -224,6 +224,45 @@ PARTS = {
             "watch-lag-renamed": "p50 {renamed_p50_s:.2f} s, p95 {renamed_p95_s:.2f} s",
         },
     ),
+    "serve": Part(
+        "{python} benchmarks/serve.py {photos} --rounds 2 --count 18000 --flask-count 2000 --single 1000",
+        "{python} benchmarks/serve.py {photos} --rounds 1 --count 40 --flask-count 10 --single 10",
+        {
+            "label_dir": r"^label-dir: ([\d.]+)",
+            "label_serve": r"^label-serve: ([\d.]+)",
+            "flask": r"^Flask: ([\d.]+)",
+            "share": r"^label-serve / label-dir: ([\d.]+)",
+            "times": r"^label-serve / Flask: ([\d.]+)",
+            "ours_mb": r"^memory: label-serve ([\d.]+)",
+            "flask_mb": r"^memory: .* Flask ([\d.]+)",
+            "p50_ms": r"p50: ([\d.]+)",
+            "p95_ms": r"p95: ([\d.]+)",
+            "p50_ratio": r"p50: [^\n]* ratio ([\d.]+)",
+            "p95_ratio": r"p95: [^\n]* ratio ([\d.]+)",
+        },
+        {
+            "serve-rate": "{label_serve:.0f} photos/s, {share:.2f} of the {label_dir:.0f} of label-dir",
+            "serve-flask": "{times:.1f} times its {flask:.1f} photos/s",
+            "serve-memory": "{ours_mb:.0f} MB, {memory_share:.2f} of its {flask_mb:,.0f} MB",
+            "serve-single": "p50 {p50_ms:.1f} ms, p95 {p95_ms:.1f} ms: {p50_ratio:.2f} and {p95_ratio:.2f} of the same "
+            "work in one process",
+        },
+        {"memory_share": lambda figures: figures["ours_mb"] / figures["flask_mb"]},
+    ),
+    "desk": Part(
+        "{python} benchmarks/desk.py {photos}",
+        "{python} benchmarks/desk.py {photos} --rows 500 --answers 3 --openings 2",
+        {
+            "first_ms": r"^first photo: median ([\d.]+)",
+            "first_p95_ms": r"^first photo: .*? p95 ([\d.]+)",
+            "next_ms": r"^next photo: median ([\d.]+)",
+            "next_p95_ms": r"^next photo: .*? p95 ([\d.]+)",
+        },
+        {
+            "desk": "first photo {first_ms:.0f} ms (p95 {first_p95_ms:.0f}), next photo {next_ms:.0f} ms "
+            "(p95 {next_p95_ms:.0f})"
+        },
+    ),
     "report-page": Part(
         "{python} benchmarks/report_page.py",
         "{python} benchmarks/report_page.py --photos 300",
@@ -238,5 +277,25 @@ PARTS = {
             "{tab_mb:.0f} MB"
         },
         {"search_s": lambda figures: figures["search_ms"] / 1000},
+    ),
+    "object-storage": Part(
+        "{python} benchmarks/object_storage.py label {photos}",
+        "{python} benchmarks/object_storage.py label {photos} --count 40 --runs 1",
+        {
+            **{f"ratio_{delay}": rf"^s3 \+{delay} ms .*?ratio ([\d.]+)" for delay in (0, 20, 100)},
+            **{f"whole_{delay}": rf"^s3 \+{delay} ms .*?start and end ([\d.]+)" for delay in (0, 20, 100)},
+            **{f"more_{delay}_mb": rf"^s3 \+{delay} ms +\d+ MB, \+?([\d.-]+)" for delay in (0, 20, 100)},
+        },
+        {
+            "object-storage": "{ratio_0:.2f}, {ratio_20:.2f} and {ratio_100:.2f} of the photos/s, with start and end "
+            "{whole_0:.2f}, {whole_20:.2f} and {whole_100:.2f}; at most {more_mb:.0f} MB more"
+        },
+        {"more_mb": lambda figures: max(figures[f"more_{delay}_mb"] for delay in (0, 20, 100))},
+    ),
+    "object-storage-listing": Part(
+        "{python} benchmarks/object_storage.py listing",
+        "{python} benchmarks/object_storage.py listing --keys 3000 --runs 1",
+        {"rate": r"^listing: ([\d,]+)", "peak_mb": r"more, (\d+) MB in all"},
+        {"object-storage-listing": "{rate:,.0f} keys/s, {peak_mb:.0f} MB in all"},
     ),
 }

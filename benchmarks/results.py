@@ -45,11 +45,13 @@ def conditions() -> dict[str, Any]:
     }
 
 
-def write_result(name: str, figures: Mapping[str, Any]) -> Path:
-    """Write figures with the conditions under which they were measured; return the file, NAME.json."""
+def write_result(name: str, figures: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> Path:
+    """Write figures, and texts of the manual by their marks, with the conditions under which they were measured; return
+    the file, NAME.json."""
     path = results_folder() / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"name": name, **conditions(), "figures": figures}, indent=1) + "\n")
+    content = {"name": name, **conditions(), "figures": figures, **({"texts": texts} if texts else {})}
+    path.write_text(json.dumps(content, indent=1) + "\n")
     return path
 
 

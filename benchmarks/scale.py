@@ -85,7 +85,8 @@ def measure_label(photos: Path | None, count: int, model: str) -> None:
     Other work on the machine changes the rate. The CPU time shows whether the run itself became slower.
     """
     from pipeline.planning.plan import Settings, plan_for
-    from pipeline.run import Hooks, RunRequest, run
+    from pipeline.run import run
+    from pipeline.run_request import Hooks, RunRequest
     from pipeline.system.cpus import this_machine
 
     marks: list[tuple[float, float, int]] = []

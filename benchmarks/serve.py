@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import numpy as np
@@ -47,13 +48,13 @@ def command(module: str, *arguments: object) -> list[str]:
 
 
 @contextlib.contextmanager
-def label_serve() -> Iterator[tuple[int, int]]:
-    """A running label-serve: its process and its port."""
-    line = command("jobs.label_serve", "--port", 0, "--max-waiting", 1000)
+def label_serve(*options: object) -> Iterator[tuple[int, int]]:
+    """A running label-serve with `options`: its process and its port."""
+    line = command("jobs.label_serve", "--port", 0, "--max-waiting", 1000, *options)
     with tempfile.TemporaryFile("w+") as out, subprocess.Popen(line, stdout=out) as process:
         try:
             address = _first_line(process, out.fileno())
-            yield process.pid, int(address.rstrip("/").rpartition(":")[2])
+            yield process.pid, urlsplit(address).port or 0
         finally:
             process.terminate()
 

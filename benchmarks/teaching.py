@@ -24,6 +24,8 @@ from typing import Any
 import click
 import numpy as np
 import teaching_folders as folders
+from results import write_result
+from teaching_wanted import chance_error, table, texts
 
 from jobs.workshop.photos import decoded_sample
 from jobs.workshop.teaching import TaughtModel, TeachOptions, teach_model
@@ -40,30 +42,6 @@ from models.teaching.photo_set import UNKNOWN, Rows
 SHARE_SUSPECTED = 0.1
 IMAGES_PER_RUN = 16
 FIRST_LOOK_MINUTES, FIRST_LOOK_EPOCHS = 2.0, 3.0
-# Figure, part it is of, and what is wanted: at least, or at most where the sign is negative.
-WANTED: tuple[tuple[str, str, float], ...] = (
-    ("default", "top1", 0.90),
-    ("default", "ece", -0.03),
-    ("default", "int8_loss", -0.003),
-    ("default", "agreement", 0.985),
-    ("default", "unlike_rejected", 0.97),
-    ("default", "largest_process_mb", -2000),
-    ("default", "test_top1", 0.91),
-    ("default", "test_top3", 0.985),
-    ("first look", "top1", 0.86),
-    ("first look", "test_top1", 0.88),
-    ("lite2", "top1", 0.91),
-    ("lite2", "test_top1", 0.925),
-    ("1 photo a class", "top1", 0.50),
-    ("2 photos a class", "top1", 0.60),
-    ("5 photos a class", "top1", 0.71),
-    ("10 photos a class", "top1", 0.79),
-    ("sister products", "rejected", 0.55),
-    ("labels wrong at random", "found", 1.0),
-    ("labels wrong by a sister", "found", 0.97),
-    ("ten photos more", "seconds", -60),
-    ("without bfloat16", "top1", 0.90),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +63,13 @@ def whole(task: Task) -> dict[str, Any]:
 
 def with_few(shots: int) -> Callable[[Task], dict[str, Any]]:
     """Teach with so many photos of each class."""
-    return lambda task: whole(_of(task, folders.few(task.train, task.scratch, shots, task.options.seed)))
+
+    def measure(task: Task) -> dict[str, Any]:
+        few = _of(task, folders.few(task.train, task.scratch, shots, task.options.seed))
+        # With few photos the plan has many epochs, and they are short.
+        return whole(replace(few, options=replace(few.options, epochs=None)))
+
+    return measure
 
 
 def wrong_labels(to_sisters: bool) -> Callable[[Task], dict[str, Any]]:
@@ -172,6 +156,7 @@ PARTS: dict[str, Callable[[Task], dict[str, Any]]] = {
 @click.option("--unlike", type=click.Path(exists=True, path_type=Path), help="Photos of something quite different.")
 @click.option("--only", multiple=True, type=click.Choice(list(PARTS)), help="Only these parts.  [default: all]")
 @click.option("--results", type=click.Path(path_type=Path), help="Lines measured before; new ones are added.")
+@click.option("--record", is_flag=True, help="Write benchmarks/results/teaching.json, whose texts the manual has.")
 def teaching(
     train: Path,
     validation: Path,
@@ -183,6 +168,7 @@ def teaching(
     unlike: Path | None,
     only: tuple[str, ...],
     results: Path | None,
+    record: bool,
 ) -> None:
     """Teach from TRAIN, judge by VALIDATION, and look at TEST."""
     before = results.read_text(encoding="utf-8").splitlines() if results and results.exists() else []
@@ -203,19 +189,10 @@ def teaching(
             if results is not None:
                 with results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
-    for text in _table(lines):
+    for text in table(lines):
         click.echo(text)
-
-
-def _table(lines: list[dict[str, Any]]) -> Iterator[str]:
-    """Each figure that is wanted and was measured: mean, worst, number of seeds, and the wish."""
-    for part, figure, wanted in WANTED:
-        values = [line[figure] for line in lines if line["part"] == part and line.get(figure) is not None]
-        if values:
-            mean, worst = float(np.mean(values)), (min if wanted > 0 else max)(values)
-            is_met = mean >= wanted if wanted > 0 else mean <= -wanted
-            wish = f"wanted: at {'least' if wanted > 0 else 'most'} {abs(wanted):g}, {'met' if is_met else 'missed'}"
-            yield f"{part}, {figure}: {mean:.4g} (worst of {len(values)}: {worst:.4g}); {wish}"
+    if record:
+        click.echo(f"-> {write_result('teaching', {'lines': lines}, texts(lines))}")
 
 
 def _of(task: Task, folder: Path) -> Task:
@@ -233,6 +210,7 @@ def _figures(taught: TaughtModel, task: Task) -> dict[str, Any]:
         "top1": figures.top1,
         "top3": figures.top3,
         "ece": figures.calibration_error,
+        "ece_by_chance": chance_error(softmax(taught.int8)),
         "fp32_top1": certificate.fp32_top1,
         "int8_loss": certificate.fp32_top1 - certificate.int8_top1,
         "agreement": certificate.top1_agreement,
@@ -246,6 +224,7 @@ def _figures(taught: TaughtModel, task: Task) -> dict[str, Any]:
         right = accuracy(logits, classes)
         found |= {"test_top1": right.top1, "test_top3": right.top3}
         found |= {"test_ece": calibration_error(softmax(logits), classes)}
+        found |= {"test_ece_by_chance": chance_error(softmax(logits))}
         found |= {"test_known_kept": float((scores >= lesson.min_familiarity).mean())}
     if task.unlike is not None:
         _, scores, _ = _run(task.unlike)

@@ -155,7 +155,8 @@ def measure_pipeline(folder: Path, artifact: Artifact, plan: LabellerPlan) -> Wh
     The processes are warm like those of the bound: each has decoded and classified before. `start_up.py` and `peers.py`
     measure the cost of starting them.
     """
-    from pipeline.run import Hooks, RunRequest, run
+    from pipeline.run import run
+    from pipeline.run_request import Hooks, RunRequest
 
     refs = list(walk(folder, WalkRules(), WalkCounts()))
     count = len(refs)

@@ -7,9 +7,11 @@ import logging
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from jobs.cli.duration_type import Duration
 from jobs.cli.gone_limit_type import GoneLimitType
 from jobs.cli.options import (
     LabellingOptions,
@@ -26,6 +28,11 @@ from pipeline.gone_guard import GoneLimit
 from pipeline.loading.loader_kind import LoaderKind
 from pipeline.sources.store_url import Place, StoreUrl
 
+if TYPE_CHECKING:
+    from jobs.labelling.label_folder import LabelRequest
+    from jobs.scaling.range_labeller import PartsRequest
+    from pipeline.records import RunSummary
+
 _EPILOG = """\b
 Examples:
   label-dir photos/ labels.parquet          label every photo below photos/
@@ -33,6 +40,7 @@ Examples:
   label-dir photos/ labels.parquet          again: only new and changed photos are opened
   label-dir s3://bucket/photos/ labels.parquet   photos of an object store (extra: cloud)
   label-dir --shard 3/16 s3://bucket/photos/ s3://bucket/labels/   a share of the parts, on one of 16 machines
+  label-dir --ray auto s3://bucket/photos/ s3://bucket/labels/   all parts, on the nodes of a Ray cluster (extra: ray)
   label-dir -m resnet18 photos/ out.csv     another model (label-models list)
   label-dir --exclude 'thumbs/*' photos/ labels.parquet
   label-dir --tune photos/ labels.parquet   first find the fastest plan for this machine; later runs use it
@@ -68,6 +76,18 @@ Every option can be set by an environment variable: LABEL_DIR_BATCH_SIZE=32 is -
     "--shard", type=ShardType(), help="Label only this share of OUT's parts: 3/16, or auto/16 from the scheduler."
 )
 @click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Label on the nodes of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT (extra: ray).",
+)
+@click.option(
+    "--ray-late",
+    type=Duration(1),
+    default="15s",
+    show_default=True,
+    help="Give a range to another node, too, when its own is silent for so long.",
+)
+@click.option(
     "--part-rows",
     type=click.IntRange(1),
     default=20_000,
@@ -89,6 +109,8 @@ def command(
     tune: bool,
     show_plan: bool,
     shard: Shard | None,
+    ray: str | None,
+    ray_late: float,
     part_rows: int,
     errors_ok: bool,
     watch: bool,
@@ -106,26 +128,22 @@ def command(
     """
     # Imported here, because child processes import this module again and need none of these.
     options = take_options(LabellingOptions, parsed)
-    parts = parts_place(out, shard is not None)
+    if ray and (shard or watch):
+        raise click.UsageError("--ray hands out all parts itself, once: use it without --shard and --watch")
+    parts = parts_place(out, is_shared=bool(shard or ray))
     table = Path(out) if parts is None else Path("part.parquet")
-    is_first_run = fresh or parts is not None or not table.exists()
-    if options.loader is LoaderKind.PIPES and is_first_run and (isinstance(photos, StoreUrl) or photos.is_dir()):
-        _start_fork_server_early(options)
+    if not ray and (fresh or parts is not None or not table.exists()):
+        _start_fork_server_early(photos, options)
     from jobs.cli.logging_setup import log_result, log_to_stderr
-    from jobs.cli.standard_streams import print_text
     from jobs.labelling.label_folder import LabelRequest, label_dir
     from jobs.labelling.results import sentence
 
     log_to_stderr("label-dir", level=logging.ERROR if quiet else logging.WARNING, log_format=log_format)
     request = LabelRequest(photos, table, options, quiet, fresh, adopt, max_gone)
     if tune or show_plan:
-        from jobs.labelling.show_plan import plan_lines, tune_and_keep
-
-        if tune:
-            tune_and_keep(request)
-        if show_plan:
-            print_text("\n".join(plan_lines(request)))
-            return 0
+        _tune_and_show(request, tune, show_plan)
+    if show_plan:
+        return 0
     if watch and parts is not None:
         raise click.UsageError("--watch keeps one table up to date; OUT must end in .parquet or .csv")
     if watch:
@@ -135,20 +153,43 @@ def command(
     if parts is None:
         summary = label_dir(request)
     else:
-        from jobs.scaling.label_ranges import RangesRequest, label_ranges
+        from jobs.scaling.range_labeller import PartsRequest
 
-        summary = label_ranges(RangesRequest(request, parts, shard or Shard(), part_rows))
+        summary = _label_parts(PartsRequest(request, parts, part_rows), shard or Shard(), ray, ray_late)
     log_result(
         sentence(summary), labelled=summary.labelled, unchanged=summary.kept, failed=summary.failed, out=str(out)
     )
     return 3 if summary.has_failures and not errors_ok else 0
 
 
-def _start_fork_server_early(options: LabellingOptions) -> None:
-    """Start the fork server of a run that certainly has photos to decode, before this process imports the rest.
+def _tune_and_show(request: LabelRequest, is_to_tune: bool, is_to_show: bool) -> None:
+    """Find the fastest plan for the photos and keep it, then print the plan that a run would have."""
+    from jobs.cli.standard_streams import print_text
+    from jobs.labelling.show_plan import plan_lines, tune_and_keep
+
+    if is_to_tune:
+        tune_and_keep(request)
+    if is_to_show:
+        print_text("\n".join(plan_lines(request)))
+
+
+def _label_parts(request: PartsRequest, shard: Shard, ray: str | None, ray_late_s: float) -> RunSummary:
+    if ray:
+        from jobs.scaling.label_on_ray import label_on_ray
+
+        return label_on_ray(request, ray, ray_late_s)
+    from jobs.scaling.label_ranges import label_ranges
+
+    return label_ranges(request, shard)
+
+
+def _start_fork_server_early(photos: Place, options: LabellingOptions) -> None:
+    """Start the fork server of a first run, which has photos to decode, before this process imports the rest.
 
     The run starts the server where that fails here.
     """
+    if options.loader is not LoaderKind.PIPES or not (isinstance(photos, StoreUrl) or photos.is_dir()):
+        return
     # Copies of this process share its modules, and all need numpy.
     import numpy  # noqa: F401
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from jobs.cli.number_type import NumberBetween
 from jobs.cli.options import context_settings
 
 _EPILOG = """\b
@@ -27,8 +28,8 @@ Exit codes: 0 shown, also when no row matches; 2 usage, or not a table of label-
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option("--label", metavar="WORDS", help="Only photos whose first label has these words.")
 @click.option("--text", metavar="TEXT", help="Only files with this in their name or first label.")
-@click.option("--min-prob", type=click.FloatRange(0, 1), help="Only photos at least this certain.")
-@click.option("--max-prob", type=click.FloatRange(0, 1), help="Only photos at most this certain.")
+@click.option("--min-prob", type=NumberBetween(0, 1), help="Only photos at least this certain.")
+@click.option("--max-prob", type=NumberBetween(0, 1), help="Only photos at most this certain.")
 @click.option("--errors", is_flag=True, help="Only files that could not be labelled.")
 @click.option("--unsure", is_flag=True, help="Only photos whose label is below the threshold.")
 @click.option("--reviewed", is_flag=True, help="Only photos of which a person said what they are, and what.")

@@ -110,18 +110,8 @@ def read_artifact(path: Path) -> Artifact:
     if not is_path_part(entries.get("name", "")):
         raise InputMissingError(f"{path} is damaged: its name is no name of a model")
     try:
-        crop = dict(json.loads(entries["preprocessing"]))
-        normalisation = Normalisation(tuple(crop.pop("mean")), tuple(crop.pop("std")))
-        artifact = Artifact(
-            path=path,
-            name=entries["name"],
-            sha256=hashlib.sha256(_without_certificate(content, certificate)).hexdigest(),
-            precision="int8" if entries["precision"] == "int8" else "fp32",
-            preprocessing=Preprocessing(Crop(**crop), normalisation),
-            labels=_labels(entries["labels"]),
-            **{name: json.loads(entries[name]) for name in JSON_OBJECTS},
-            certificate=certificate,
-        )
+        sha256 = hashlib.sha256(_without_certificate(content, certificate)).hexdigest()
+        artifact = _described(path, sha256, entries)
         fault = _description_fault(artifact)
         # JSON can hold half a surrogate pair, which neither a table nor another model file takes.
         "".join(metadata_of(artifact).values()).encode()
@@ -130,6 +120,22 @@ def read_artifact(path: Path) -> Artifact:
     if fault:
         raise InputMissingError(f"{path} is damaged: {fault}")
     return artifact
+
+
+def _described(path: Path, sha256: str, entries: dict[str, str]) -> Artifact:
+    """Return what the metadata `entries` of a file say, unchecked; a wrong type or value raises as Python does."""
+    crop = dict(json.loads(entries["preprocessing"]))
+    normalisation = Normalisation(tuple(crop.pop("mean")), tuple(crop.pop("std")))
+    return Artifact(
+        path=path,
+        name=entries["name"],
+        sha256=sha256,
+        precision="int8" if entries["precision"] == "int8" else "fp32",
+        preprocessing=Preprocessing(Crop(**crop), normalisation),
+        labels=_labels(entries["labels"]),
+        **{name: json.loads(entries[name]) for name in JSON_OBJECTS},
+        certificate=entries.get(CERTIFICATE_KEY, ""),
+    )
 
 
 def with_certificate(content: bytes, certificate: str) -> bytes:

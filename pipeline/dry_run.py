@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from pipeline.errors import InputMissingError
 from pipeline.gone_guard import refuse_if_gone
-from pipeline.run import RunRequest, refuse_unusable_table
+from pipeline.run_request import RunRequest
 from pipeline.sources.arguments import refuse_missing_photos
 from pipeline.sources.source import Source
 from pipeline.sources.store_listing import UnsortedListingError
 from pipeline.sources.walk import WalkCounts
+from pipeline.table_guard import refuse_unusable_table
 from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.reader import previous_table
 

@@ -6,107 +6,39 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from models.artifact import Artifact
-from pipeline.errors import InputMissingError, Interrupted, UsageError, output_errors
-from pipeline.gone_guard import DEFAULT_GONE_LIMIT, GoneLimit, refuse_if_gone
-from pipeline.labeller import Labeller, LabellerPlan
+from pipeline.errors import InputMissingError, Interrupted, output_errors
+from pipeline.gone_guard import refuse_if_gone
+from pipeline.labeller import Labeller
 from pipeline.loading.fork_server import start_fork_server_early
 from pipeline.records import FileRef, Row, RunSummary
-from pipeline.reviews.review_file import reading_reviews, reviews_path
+from pipeline.reviews.review_file import reading_reviews
 from pipeline.reviews.reviewed_labels import reviewed_label_column
+from pipeline.run_request import Hooks, RunRequest
 from pipeline.sources.arguments import checked_out, refuse_missing_photos
 from pipeline.sources.first_objects_guard import FirstObjectsGuard
-from pipeline.sources.source import NameRange, Source
+from pipeline.sources.source import Source
 from pipeline.sources.store_listing import UnsortedListingError
-from pipeline.sources.store_url import Place
-from pipeline.sources.stored_photos import source_at
-from pipeline.sources.walk import WalkCounts, WalkRules
+from pipeline.sources.walk import WalkCounts
 from pipeline.system.file_lock import held_state
+from pipeline.table_guard import refuse_unusable_table
 from pipeline.tables.arrow import pa
 from pipeline.tables.derived_column import DerivedColumn, is_any_outdated
 from pipeline.tables.incremental import IncrementalUpdate
 from pipeline.tables.label_reuse import LabelReuse
 from pipeline.tables.merge import SortedTable
-from pipeline.tables.part_store import PartStore, state_folder, state_of
-from pipeline.tables.reader import another_top_k, rows_in, sorted_table, table_format
+from pipeline.tables.part_store import PartStore, state_of
+from pipeline.tables.reader import rows_in, sorted_table, table_format
 from pipeline.tables.schema import ETAG
-from pipeline.tables.source import TableSource, recorded_source, refuse_another_folder, source_of
+from pipeline.tables.source import TableSource, recorded_source, refuse_another_folder
 from pipeline.tables.writer import export
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """Bring table `out` up to date with the photos at `photos`; `fresh` labels everything again.
-
-    With `modified_since_us` (since 1970, UTC), only photos changed since then are in the table. `adopt` continues the
-    table of another folder, which was moved or renamed. `gone_limit` bounds how many rows may be removed. `reviews` is
-    the file of what persons said, where it is not the one beside `out`. With `names` the table is of the photos in a
-    range of names. `is_listing_sorted` False tells of a store without an order of names, `is_readable` of a store some
-    of whose objects have been read already.
-    """
-
-    photos: Place
-    out: Path
-    artifact: Artifact
-    plan: LabellerPlan
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    follow_links: bool = False
-    fresh: bool = False
-    modified_since_us: int | None = None
-    adopt: bool = False
-    gone_limit: GoneLimit = DEFAULT_GONE_LIMIT
-    reviews: Path | None = None
-    names: NameRange | None = None
-    is_listing_sorted: bool = True
-    is_readable: bool = False
-
-    @property
-    def reviews_path(self) -> Path:
-        """The file of what persons said; the run reads it where it is there."""
-        return self.reviews or reviews_path(self.out)
-
-    @property
-    def walk_rules(self) -> WalkRules:
-        """Which files of `photos` belong to the run: never `out` itself."""
-        out = self.out.resolve()
-        avoid = frozenset({str(out), str(state_folder(out))})
-        return WalkRules(self.include, self.exclude, self.follow_links, avoid, self.modified_since_us)
-
-    @property
-    def source(self) -> Source:
-        """The photos: how they are listed and read."""
-        photos = source_at(self.photos)
-        if not self.is_listing_sorted:
-            photos = photos.sorted_first()
-        return photos if self.names is None else photos.within(self.names)
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """Calls by which a command follows and steers a run.
-
-    `on_begin` is called when the first photo is about to be labelled, `on_row` with each new row and the number of
-    rows kept so far. `on_walked` is called when the folder was listed to its end, and may raise to leave the table as
-    it was. `stop_requested` returns the number of the signal that asks for the end, 0 while there is none.
-    `time_is_up` ends the run too, but as planned: the table is published with the rows there are, and the summary
-    says that the run is cut short. A file for which `is_at_rest` is false gets no row in this run.
-    """
-
-    on_begin: Callable[[], None] = lambda: None
-    on_row: Callable[[Row, int], None] = lambda row, kept: None
-    stop_requested: Callable[[], int] = lambda: 0
-    time_is_up: Callable[[], bool] = lambda: False
-    is_at_rest: Callable[[FileRef], bool] = lambda ref: True
-    on_walked: Callable[[], None] = lambda: None
 
 
 def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> RunSummary:
@@ -125,7 +57,9 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
     refuse_missing_photos(request.photos)
     with contextlib.ExitStack() as stack:
         with output_errors(out):
-            state = stack.enter_context(held_state(state_of(out), str(request.out)))
+            beside = state_of(out)
+            state_of_run = replace(beside, path=request.state or beside.path)
+            state = stack.enter_context(held_state(state_of_run, str(request.out)))
         source = refuse_unusable_table(request.photos, request.out, request.plan.top_k, request.fresh, request.adopt)
         # Reviews that cannot be read are found before hours of labelling, not after.
         with reading_reviews(request.reviews_path):
@@ -144,29 +78,6 @@ def run(request: RunRequest, hooks: Hooks, labeller: Labeller | None = None) -> 
             # The rows of the photos before that are durable parts, as after an interruption, and hold.
             logger.info("%s does not list keys by name; the whole listing is sorted first", request.photos)
             return run_of(photos.sorted_first()).up_to_date()
-
-
-def refuse_unusable_table(photos: Place, out: Path, top_k: int, fresh: bool, adopt: bool) -> TableSource:
-    """Check that a run of `photos` may bring the table `out` up to date; return the source that the table will record.
-
-    Raises:
-        UsageError: `out` is no table of label-dir, is of another folder, or has another number of labels.
-        OutputError: `out` cannot be read.
-    """
-    source = source_of(photos, out)
-    found = table_format(out)
-    if found is None:
-        return source
-    if not fresh and found.top_k != top_k:
-        raise UsageError(another_top_k(out, found.top_k, top_k))
-    with output_errors(out):
-        recorded = recorded_source(out)
-    if recorded is not None and recorded.is_same_folder(source):
-        # A copy of table and photos keeps its bytes.
-        return recorded
-    if not (fresh or adopt):
-        refuse_another_folder(out, recorded, source)
-    return source
 
 
 class _Run:

@@ -113,9 +113,10 @@ def _build_default_model(cache: Path) -> None:
 def store_server() -> Iterator[FaultProxy]:
     """An S3 server for the tests of a module."""
     # Imported here, because few tests need a store and its client.
-    from tests.support.object_store import running_store
+    from tests.support.object_store import proxy_before
+    from tests.support.store_servers import moto
 
-    with running_store() as proxy:
+    with moto() as server, proxy_before(server) as proxy:
         yield proxy
 
 

@@ -97,6 +97,13 @@ def test_the_tree_of_the_architecture_shows_each_code_file_and_nothing_else() ->
     assert sorted(path for path in shown if not (ROOT / path).exists()) == [], "gone from the repository"
 
 
+def test_the_contracts_of_the_architecture_name_each_command_and_exit_code() -> None:
+    contracts = _section(ARCHITECTURE, "Contracts")
+    assert [name for name in COMMANDS if f"`{name}" not in contracts] == []
+    codes = set(re.findall(r"\b\d+\b", contracts.partition("**Exit codes**")[2].partition("\n\n")[0]))
+    assert codes == {str(code.value) for code in ExitCode}
+
+
 def test_the_architecture_ends_with_twenty_questions_and_a_path_for_each() -> None:
     questions = ARCHITECTURE.read_text().partition("## Where is it decided that")[2].strip().splitlines()[1:]
     answers = [re.fullmatch(r"\d+\. \.\.\. .+\? `([\w./-]+)`", line) for line in questions if line]

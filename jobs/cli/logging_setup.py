@@ -11,7 +11,6 @@ from collections.abc import Mapping
 
 from models.system.outside_text import terminal_text
 
-LOG_FORMATS = ("text", "json")
 _PACKAGES = ("jobs", "pipeline", "models")
 _FIELDS = "fields"
 _RESULTS = logging.getLogger("jobs.results")

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 import click
 
 from jobs.cli.duration_type import Duration
+from jobs.cli.number_type import NumberBetween
 from models.spec import DEFAULT_ENGINE, DEFAULT_MODEL
 from pipeline.defaults import (
     DEFAULT_BATCH_SIZE,
@@ -98,7 +99,7 @@ class LabellingOptions:
     max_bytes: Annotated[int, _POSITIVE, Flag("Largest file, in bytes.")] = DEFAULT_MAX_BYTES
     min_prob: Annotated[
         float | None,
-        Flag("Below: status unsure.  [default: what a taught model says]", type=click.FloatRange(0, 1)),
+        Flag("Below: status unsure.  [default: what a taught model says]", type=NumberBetween(0, 1)),
     ] = None
 
 

@@ -17,8 +17,8 @@ class ProgressBar:
         self._unit = unit
         self._bar: tqdm[Any] | None = None
 
-    def show(self, done: int, total: int | None) -> None:
-        """Show that `done` items of `total` are done; the first call draws the bar."""
+    def show(self, done: int, total: int | None, note: str = "") -> None:
+        """Show that `done` items of `total` are done, and `note` after that; the first call draws the bar."""
         if not self.is_enabled:
             return
         if self._bar is None:
@@ -28,6 +28,8 @@ class ProgressBar:
             tqdm.monitor_interval = 0
             self._bar = tqdm(unit=f" {self._unit}", smoothing=0.05, dynamic_ncols=True, leave=False, file=sys.stderr)
         self._bar.total = total
+        if note:
+            self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:

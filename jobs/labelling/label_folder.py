@@ -29,7 +29,7 @@ from pipeline.sources.walk import WalkCounts, WalkRules
 from pipeline.system.cpus import this_machine
 
 if TYPE_CHECKING:
-    from pipeline.run import RunRequest
+    from pipeline.run_request import RunRequest
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ def label_dir(request: LabelRequest) -> RunSummary:
     with contextlib.ExitStack() as stack:
         # A first run certainly has photos to label: its processes start while this one imports Arrow.
         labeller = _first_labeller(request, artifact, plan, stack)
-        from pipeline.run import Hooks, run
+        from pipeline.run import run
+        from pipeline.run_request import Hooks
 
         signals = stack.enter_context(StopSignals())
         stack.callback(progress.bar.close)
@@ -80,7 +81,7 @@ def refuse_wrong_arguments(request: LabelRequest) -> None:
     # Without `fresh` the table is read first in any case. With it, the run itself refuses a file that is no table, and
     # loading Arrow for that here would keep the processes from starting meanwhile.
     if out.exists() and not request.fresh:
-        from pipeline.run import refuse_unusable_table
+        from pipeline.table_guard import refuse_unusable_table
 
         refuse_unusable_table(request.photos, request.out, request.options.topk, fresh=False, adopt=request.adopt)
 
@@ -91,11 +92,12 @@ def run_request(request: LabelRequest) -> RunRequest:
     return run_request_of(request, artifact, plan_of(request.options, artifact))
 
 
-def photos_of(request: LabelRequest) -> Iterator[FileRef]:
+def photos_of(request: LabelRequest, is_listing_sorted: bool = True) -> Iterator[FileRef]:
     """Yield the photos that `request` selects; raises as `Source.list` does."""
     options = request.options
     rules = WalkRules(options.include, options.exclude, options.follow_links)
-    return source_at(request.photos).list(rules, WalkCounts())
+    source = source_at(request.photos)
+    return (source if is_listing_sorted else source.sorted_first()).list(rules, WalkCounts())
 
 
 def settings_of(options: LabellingOptions, artifact: Artifact) -> Settings:
@@ -145,7 +147,7 @@ def plan_of(options: LabellingOptions, artifact: Artifact) -> LabellerPlan:
 
 def run_request_of(request: LabelRequest, artifact: Artifact, plan: LabellerPlan) -> RunRequest:
     """Return the run that `request` asks for, with this model and plan."""
-    from pipeline.run import RunRequest
+    from pipeline.run_request import RunRequest
 
     options = request.options
     return RunRequest(

@@ -46,5 +46,6 @@ def plan_lines(request: LabelRequest) -> list[str]:
     path = tuned_path(artifact.model_id, settings.engine, machine)
     tuned = read_tuned(path)
     advice = f"kept in {path}" if tuned else "not tuned: label-dir --tune finds what is fastest with your photos"
-    lines = explained(machine, settings, tuned, photo_bytes=artifact.preprocessing.crop.crop_size**2 * 3)
+    photo_bytes = artifact.preprocessing.crop.crop_size**2 * 3
+    lines = explained(machine, settings, tuned, photo_bytes, source_at(request.photos).reads_ahead)
     return [f"model         {artifact.model_id}, engine {settings.engine}", *lines, f"tuning        {advice}"]

@@ -18,7 +18,7 @@ from jobs.nightly.job import Job, Task
 from jobs.nightly.outputs import refuse_files_of_others
 from jobs.nightly.task import run_task
 from pipeline.errors import ExitCode, Interrupted, LabelDirError, LockedError, output_errors
-from pipeline.run import Hooks
+from pipeline.run_request import Hooks
 from pipeline.sources.file_names import display_name
 from pipeline.system.file_lock import StateFolder, held_state
 from pipeline.system.ownership import Owner

@@ -21,7 +21,8 @@ from pipeline.decoding.capture_date import days_taken
 from pipeline.errors import AnotherFolderError, ExitCode, PhotosGoneError, output_errors
 from pipeline.records import RunSummary
 from pipeline.reviews.review_file import reviews_path
-from pipeline.run import Hooks, RunRequest, run
+from pipeline.run import run
+from pipeline.run_request import Hooks, RunRequest
 from pipeline.sources.file_names import display_name, file_system_name
 from pipeline.system.cpus import this_machine, usable_cores
 from pipeline.system.file_lock import StateFolder, held, held_state

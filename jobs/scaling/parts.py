@@ -78,7 +78,7 @@ class LocalParts:
 
     def names(self) -> list[str]:
         try:
-            return sorted(path.name for path in self._folder.iterdir() if path.suffix == _PART_SUFFIX)
+            return sorted(path.name for path in self._folder.iterdir() if _is_part(path.name))
         except OSError as error:
             raise InputMissingError(f"{self._folder} cannot be read: {error.strerror}") from error
 
@@ -140,7 +140,7 @@ class StoredParts:
             ]
         except (obstore.exceptions.BaseError, OSError, ValueError) as error:
             raise InputMissingError(f"{self._url} cannot be listed: {error_of(error).reason}") from error
-        return sorted(name for name in found if name.endswith(_PART_SUFFIX) and "/" not in name)
+        return sorted(name for name in found if _is_part(name) and "/" not in name)
 
     def content(self, name: str) -> tuple[bytes, dict[str, Any]] | None:
         """Return an object and its version, None where it is not there. Raises InputMissingError."""
@@ -148,7 +148,9 @@ class StoredParts:
 
         try:
             answer = obstore.get(self._store, self._url.prefix + name)
-            return bytes(answer.bytes()), {"e_tag": answer.meta["e_tag"], "version": answer.meta["version"]}
+            # The client takes no None: a bucket without versions has only ETags.
+            version = {"e_tag": answer.meta["e_tag"], "version": answer.meta["version"]}
+            return bytes(answer.bytes()), {name: value for name, value in version.items() if value is not None}
         except FileNotFoundError:
             return None
         except (obstore.exceptions.BaseError, OSError, ValueError) as error:
@@ -173,6 +175,11 @@ class StoredParts:
 
     def _told(self, name: str) -> str:
         return terminal_text(f"{self._url}{name}")
+
+
+def _is_part(name: str) -> bool:
+    # A Mac leaves a hidden file `._NAME` beside each on foreign disks.
+    return name.endswith(_PART_SUFFIX) and not name.startswith(".")
 
 
 def parts_at(place: Place) -> LocalParts | StoredParts:

@@ -15,6 +15,25 @@ PLAN_NAME = "ranges.json"
 _FORMAT = "label-dir ranges 1"
 
 
+def part_name(index: int) -> str:
+    """Return the name of the part of range `index`, from 0."""
+    return f"part-{index:05d}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRange:
+    """One range of a plan: its number from 0, its names, and whether the store lists them in order."""
+
+    index: int
+    names: NameRange
+    is_listing_sorted: bool = True
+
+    @property
+    def part_name(self) -> str:
+        """The name of its part."""
+        return part_name(self.index)
+
+
 @dataclass(frozen=True, slots=True)
 class RangePlan:
     """The last name of each range but the last one, and what was cut; `is_sorted` as of the store's listing."""
@@ -24,9 +43,10 @@ class RangePlan:
     is_sorted: bool = True
     format: str = _FORMAT
 
-    def ranges(self) -> list[NameRange]:
+    def ranges(self) -> list[PlannedRange]:
         """Return the ranges in order; together they hold every name."""
-        return [NameRange(after, until) for after, until in zip(("", *self.cuts), (*self.cuts, None), strict=True)]
+        ends = zip(("", *self.cuts), (*self.cuts, None), strict=True)
+        return [PlannedRange(index, NameRange(*names), self.is_sorted) for index, names in enumerate(ends)]
 
     def to_json(self) -> bytes:
         """Return the plan as `parsed_plan` reads it."""

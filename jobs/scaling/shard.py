@@ -54,7 +54,7 @@ class ShardType(click.ParamType[Shard]):
         return shard
 
 
-def parts_place(out: str, is_shard: bool) -> Place | None:
+def parts_place(out: str, is_shared: bool) -> Place | None:
     """Return the place of parts that OUT names: a URL, or a folder written with a slash; None where OUT is a table.
 
     Raises:
@@ -62,12 +62,12 @@ def parts_place(out: str, is_shard: bool) -> Place | None:
     """
     place = parsed_place(out)
     is_table = out.lower().endswith(OUT_SUFFIXES)
-    if is_table and (is_shard or isinstance(place, StoreUrl)):
+    if is_table and (is_shared or isinstance(place, StoreUrl)):
         raise UsageError(
             f"{terminal_text(out)} is one table; name a place of parts, with a slash at the end, and make one table of "
             "them with label-merge"
         )
-    return place if is_shard or isinstance(place, StoreUrl) or out.endswith("/") else None
+    return place if is_shared or isinstance(place, StoreUrl) or out.endswith("/") else None
 
 
 def _number_by_scheduler() -> int:

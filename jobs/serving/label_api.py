@@ -18,7 +18,8 @@ from jobs.serving.offered_models import OfferedModels
 from jobs.serving.read_uploads import LabelRequestBody, RefusedRequestError, read_uploads
 from jobs.serving.request_metrics import RequestMetrics
 from pipeline.records import Row
-from pipeline.serving.live_labeller import Answer, LabelTask, LiveLabeller, Unlabelled
+from pipeline.serving.live_labeller import LiveLabeller
+from pipeline.serving.task_queue import Answer, LabelTask, Unlabelled
 from pipeline.tables.cells import cells_of, column_names
 
 _RETRY_AFTER_S = 1

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from models.manifest import built_models
 from pipeline.labeller import Labeller
-from pipeline.serving.live_labeller import Answer, LiveLabeller
+from pipeline.serving.live_labeller import LiveLabeller
+from pipeline.serving.task_queue import Answer
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.prometheus import MetricsServer
 from pipeline.monitoring.sd_notify import SdNotify
 from pipeline.monitoring.status_reporter import StatusReporter
-from pipeline.run import RunRequest
+from pipeline.run_request import RunRequest
 from pipeline.sources.walk import WalkRules
 from pipeline.tables.arrow import pa
 from pipeline.watching.control import LoopControl

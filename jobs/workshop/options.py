@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
+from jobs.cli.number_type import NumberBetween
 from jobs.cli.options import COUNT, Flag, Interval
+from models.certification.certificate import REQUIRED_AGREEMENT
 
 if TYPE_CHECKING:
     from models.certification.certify import Terms
 
-_FOLDER = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateTerms:
     """What a certificate requires, and on how many threads it is measured."""
 
-    min_agreement: Annotated[float, Flag("Share that must agree.", type=click.FloatRange(0, 1))] = 0.97
+    min_agreement: Annotated[float, Flag("Share that must agree.", type=NumberBetween(0, 1))] = REQUIRED_AGREEMENT
     threads: Annotated[int, COUNT, Flag("When timing.")] = 1
 
     @property
@@ -44,5 +46,5 @@ class QuantizationOptions(CertificateOptions):
 
     name: Annotated[str | None, Flag("The name of the model.  [default: that of the architecture or file]")] = None
     calibrate: Annotated[
-        Path | None, Flag("Photos that set the ranges.  [default: generated images]", metavar="PHOTOS", type=_FOLDER)
+        Path | None, Flag("Photos that set the ranges.  [default: generated images]", metavar="PHOTOS", type=PATH)
     ] = None

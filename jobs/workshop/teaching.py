@@ -104,33 +104,41 @@ def teach_model(
         if stop is not None:
             stop.file = scratch.stop_file
             notify, on_photo = stop.watching(notify), stop.counting(on_photo)
+        tell_of_another(options.name, notify)
         side = SPECS[options.base].preprocessing.crop.resize_size
         found = decoded(files, unlabelled, scratch.pixels, side, cores, on_photo)
-        remembered, weights = (None, None) if options.fresh else _taught_before(options, found.photos)
-        request = TeachRequest(
-            base=options.base,
-            photos=found.photos,
-            minutes=options.minutes,
-            deadline_s=_deadline_s(options, started_s),
-            threads=cores,
-            seed=options.seed,
-            precision=options.precision,
-            checkpoint=scratch.checkpoint,
-            stop_file=scratch.stop_file,
-            memory_mb=options.memory_mb,
-            is_quantization_aware=options.is_quantization_aware,
-            epochs=options.epochs,
-            bfloat16=options.bfloat16,
-            remembered=remembered,
-            weights=weights,
-        )
+        request = _request_of(options, found.photos, scratch, _deadline_s(options, started_s), cores)
         lesson = isolated_call(_teach, notify, request)
         told = _told(options, found.photos, lesson)
         model = built(options.name, options.base, scratch.checkpoint, options.terms, found.photos, lesson, told, notify)
-        is_better = may_replace(model, found.photos, remembered, not scratch.stop_file.exists())
+        is_better = may_replace(model, found.photos, request.remembered, not scratch.stop_file.exists())
         if is_better:
             put_in_place(model, found.photos, lesson)
-    return _taught_model(found, lesson, model, remembered, is_better, time.monotonic() - started_s)
+    return _taught_model(found, lesson, model, request.remembered, is_better, time.monotonic() - started_s)
+
+
+def _request_of(
+    options: TeachOptions, photos: PhotoSet, scratch: _Scratch, deadline_s: float, threads: int
+) -> TeachRequest:
+    """Return what the process that teaches is asked for; a model taught before only learns what is new, if it can."""
+    remembered, weights = (None, None) if options.fresh else _taught_before(options, photos)
+    return TeachRequest(
+        base=options.base,
+        photos=photos,
+        minutes=options.minutes,
+        deadline_s=deadline_s,
+        threads=threads,
+        seed=options.seed,
+        precision=options.precision,
+        checkpoint=scratch.checkpoint,
+        stop_file=scratch.stop_file,
+        memory_mb=options.memory_mb,
+        is_quantization_aware=options.is_quantization_aware,
+        epochs=options.epochs,
+        bfloat16=options.bfloat16,
+        remembered=remembered,
+        weights=weights,
+    )
 
 
 def _deadline_s(options: TeachOptions, started_s: float) -> float:
@@ -173,6 +181,12 @@ def _taught_model(
         is_in_place=is_in_place,
         seconds=seconds,
     )
+
+
+def tell_of_another(name: str, notify: Notify) -> None:
+    """Say that a model of this name which was built otherwise, by import for example, is to be replaced."""
+    if read_manifest(name) is not None and read_memory(memory_path(name)) is None:
+        notify(f"the model {name} that is there was not taught; it is replaced when the new one is finished")
 
 
 def _taught_before(options: TeachOptions, photos: PhotoSet) -> tuple[Remembered | None, Path | None]:

@@ -56,7 +56,7 @@ def built(
 ) -> BuiltModel:
     """Write the artifacts of a lesson whose weights are in `checkpoint`, and certify int8. Raises LabelDirError."""
     folder = cache_folder()
-    taught = Taught(name, base, checkpoint, photos.labels, lesson.means, told)
+    taught = Taught(name, base, checkpoint, photos.labels, lesson.references, told)
     fp32, state = isolated_call(prepare_taught, notify, taught, folder)
     judged = np.flatnonzero(lesson.held_out & (photos.classes != UNKNOWN))
     held_out = _sample(base, photos, judged, f"{len(judged)} photos that were not taught") if len(judged) else None

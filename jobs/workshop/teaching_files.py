@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.report.find_photos import source_folder
 from jobs.workshop.photos import photo_files
-from models.errors import InputMissingError
+from jobs.workshop.teaching_table import table_labels
+from models.errors import InputMissingError, UsageError
 from pipeline.records import FileRef
 from pipeline.reviews.reviewed_labels import reviewed_photos, table_of
-from pipeline.sources.file_names import file_system_name
+from pipeline.sources.file_names import display_name, file_system_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,21 @@ def labelled_files(
     """The photos to teach with, and those of them that have no label. Raises LabelDirError.
 
     Where `folder` is the one whose photos were reviewed, its folders are no classes: the reviews alone are labels.
+    `held_out` and `unknown` may lie in `folder`; their photos are no others then.
     """
+    apart = [one.resolve() for one in (held_out, unknown) if one is not None]
+    if folder.resolve() in apart:
+        raise UsageError(f"{folder} cannot be both the photos to learn from and those of --held-out or --unknown")
     open_choice = None if held_out is None else False
     files: list[LabelledFile] = []
     broken: list[BrokenPhoto] = []
     if reviews is None or table is not None or folder.resolve() != _reviewed_folder(reviews).resolve():
-        files, broken = _files_of(folder, table, open_choice)
+        files, broken = _files_of(folder, table, open_choice, apart)
     if reviews is not None:
         found = _reviewed_files(reviews, open_choice, f"{reviews.name}/" if files else "")
         files, broken = files + found[0], broken + found[1]
     if not files:
-        raise InputMissingError(f"no photo in {folder} has a label: put each class into a folder of its own")
+        raise InputMissingError(_nothing_to_learn(folder, table, reviews))
     if held_out is not None:
         found = _judges(held_out, {file.label for file in files})
         files, broken = files + found[0], broken + found[1]
@@ -79,12 +83,39 @@ def folder_labels(names: Sequence[str]) -> dict[str, str]:
     return {name: label_of[name.rpartition("/")[0]] for name in names if "/" in name}
 
 
-def _files_of(folder: Path, table: Path | None, held_out: bool | None) -> Found:
-    refs = photo_files(folder)
-    labels = _table_labels(table) if table is not None else folder_labels([ref.name for ref in refs])
-    why = "not in the table of labels" if table is not None else "lies in no folder of a class"
+def _nothing_to_learn(folder: Path, table: Path | None, reviews: Path | None) -> str:
+    if reviews is not None:
+        return f"nobody has confirmed or corrected the label of a photo in {reviews} that is still there"
+    if table is not None:
+        return f"no photo in {folder} has a label in {table}: file_name is the way to a photo from {folder}"
+    return f"no photo in {folder} has a label: put each class into a folder of its own"
+
+
+def _files_of(folder: Path, table: Path | None, held_out: bool | None, apart: Sequence[Path]) -> Found:
+    refs = [ref for ref in photo_files(folder) if not any(Path(ref.path).is_relative_to(one) for one in apart)]
+    if table is None:
+        labels = folder_labels([ref.name for ref in refs])
+        reasons = dict.fromkeys(_empty_folders(folder, refs, apart), "holds no photo, so it is no class")
+        why = "lies in no folder of a class"
+    else:
+        labels, reasons = table_labels(table)
+        names = {ref.name for ref in refs}
+        reasons |= {name: "is in the table of labels and not in the folder" for name in labels if name not in names}
+        why = "not in the table of labels"
+    reasons |= {ref.name: why for ref in refs if ref.name not in labels and ref.name not in reasons}
     files = [LabelledFile(ref, labels[ref.name], held_out) for ref in refs if ref.name in labels]
-    return files, [BrokenPhoto(ref.name, why) for ref in refs if ref.name not in labels]
+    return files, [BrokenPhoto(name, reason) for name, reason in reasons.items()]
+
+
+def _empty_folders(folder: Path, refs: Collection[FileRef], apart: Sequence[Path]) -> list[str]:
+    """Folders that hold neither photos nor folders: a class that was meant, and would be missing without a word."""
+    full = {ref.name.rpartition("/")[0] for ref in refs}
+    found = []
+    for path, folders, _ in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if not folders and Path(path).resolve() not in apart:
+            found.append(display_name(os.path.relpath(path, folder)))
+    return [name for name in found if name not in full and name != "."]
 
 
 def _judges(folder: Path, taught: set[str | None]) -> Found:
@@ -98,20 +129,6 @@ def _judges(folder: Path, taught: set[str | None]) -> Found:
         else:
             broken.append(BrokenPhoto(name, "is of no class that is taught"))
     return files, broken
-
-
-def _table_labels(table: Path) -> dict[str, str]:
-    """Row name -> label of a CSV file with the columns file_name and label. Raises InputMissingError."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"file_name", "label"} <= set(reader.fieldnames or ()):
-                raise InputMissingError(f"{table} has no columns file_name and label")
-            return {row["file_name"]: row["label"] for row in reader if row["file_name"] and row["label"]}
-    except OSError as error:
-        raise InputMissingError(f"cannot read the labels {table}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputMissingError(f"the labels {table} are no CSV file in UTF-8") from error
 
 
 def _reviewed_folder(reviews: Path) -> Path:

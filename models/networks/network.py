@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from models.artifact import read_artifact
 from models.errors import InputMissingError
-from models.networks.graph import Array, Graph, constants_of
-from models.networks.onnx_model import MEANS
+from models.networks.graph import Graph, constants_of
+from models.networks.onnx_model import BASIS, REFERENCES
+from models.networks.references import References
 from models.spec import Preprocessing
 
 
@@ -19,7 +21,7 @@ from models.spec import Preprocessing
 class Network:
     """`graph` maps normalised float32 [n, 3, crop, crop] to logits float32 [n, labels]; `source` as in Artifact.
 
-    `means` float32 [features, labels], of a taught network, are the unit directions of each class's mean features.
+    `references`, of a taught network, are what it compares photos with to tell how familiar they are.
     """
 
     name: str
@@ -27,7 +29,7 @@ class Network:
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     source: dict[str, Any]
-    means: Array | None = None
+    references: References | None = None
 
 
 def read_network(fp32_path: Path) -> Network:
@@ -41,10 +43,13 @@ def read_network(fp32_path: Path) -> Network:
     model = onnx.load(fp32_path)
     shape = (0, 3, artifact.preprocessing.crop.crop_size, artifact.preprocessing.crop.crop_size)
     graph = Graph(list(model.graph.node), constants_of(model), "input", "logits", shape, model.opset_import[0].version)
-    means = graph.constants.get(MEANS)
+    basis, photos = graph.constants.get(BASIS), graph.constants.get(REFERENCES)
+    references = None
+    if basis is not None and photos is not None:
+        references = References(basis.astype(np.float32), photos.astype(np.float32))
     first = 1 + next(i for i, node in enumerate(graph.nodes) if graph.input_name in node.output)
     last = 1 + next(i for i, node in enumerate(graph.nodes) if graph.output_name in node.output)
     graph.nodes = graph.nodes[first:last]
     read = {name for node in graph.nodes for name in node.input}
     graph.constants = {name: value for name, value in graph.constants.items() if name in read}
-    return Network(artifact.name, graph, artifact.preprocessing, artifact.labels, artifact.source, means)
+    return Network(artifact.name, graph, artifact.preprocessing, artifact.labels, artifact.source, references)

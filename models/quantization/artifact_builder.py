@@ -45,7 +45,7 @@ def int8_artifact(
 def _serialized(
     network: Network, graph: Graph, precision: Precision, calibration: dict[str, Any], validation: dict[str, Any]
 ) -> bytes:
-    model = classifier_model(graph, network.preprocessing, len(network.labels), network.means)
+    model = classifier_model(graph, network.preprocessing, len(network.labels), network.references)
     texts = (network.preprocessing, network.labels, network.source, calibration, validation)
     for key, value in metadata_of(Artifact(Path(), network.name, "", precision, *texts)).items():
         entry = model.metadata_props.add()

@@ -6,26 +6,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from models.build_steps import write_artifact
 from models.errors import output_errors
 from models.manifest import state_file_name
+from models.networks.references import References
 from models.quantization.artifact_builder import fp32_artifact
 from models.system.atomic_file import write_atomically
 from models.system.isolated_call import Notify
-from models.teaching.similarity import Features
 
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """The weights file of a taught network, its class means float32 [classes, features], and what is told of it."""
+    """The weights file of a taught network, its references, and what is told of it."""
 
     name: str
     base: str
     checkpoint: Path
     labels: tuple[str, ...]
-    means: Features
+    references: References
     told: dict[str, Any]
 
 
@@ -35,7 +33,7 @@ def prepare_taught(notify: Notify, taught: Taught, folder: Path) -> tuple[str, s
 
     trained = trained_networks.from_checkpoint(taught.base, taught.checkpoint, taught.labels, taught.name)
     source = {**trained.network.source, "weights": f"taught from {taught.base}", "teaching": taught.told}
-    network = replace(trained.network, source=source, means=np.ascontiguousarray(taught.means.T))
+    network = replace(trained.network, source=source, references=taught.references)
     state = state_file_name(taught.name, network.source["weights_sha256"])
     with output_errors(folder / state):
         write_atomically(folder / state, trained.state)

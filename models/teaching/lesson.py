@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from models.networks.references import References
 from models.teaching.memory_file import Remembered
 from models.teaching.photo_set import UNKNOWN, Flags, PhotoSet, Rows
 from models.teaching.similarity import Features
@@ -57,7 +58,7 @@ class Lesson:
     logits: Features
     base_features: Features
     features: Features
-    means: Features
+    references: References
     familiarity: Features
     doubts: npt.NDArray[np.float64]
     suspects: Rows

@@ -5,19 +5,21 @@ Runs in a process of its own, whose memory ends with it.
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from models.errors import StoppedError, UsageError
+from models.errors import StoppedError, UsageError, output_errors
 from models.networks.checkpoint import read_checkpoint
 from models.system.isolated_call import Notify
 from models.teaching.audit import doubts, out_of_fold_logits
 from models.teaching.confidence import best_temperature, least_probability, softmax
-from models.teaching.familiarity import class_means, familiarity, least_familiarity
+from models.teaching.familiarity import familiarity, least_familiarity, references_of
 from models.teaching.lesson import Lesson, StepsDone, TeachRequest
 from models.teaching.linear_classifier import learning_curve
 from models.teaching.memory_file import Remembered, known_rows
@@ -187,18 +189,18 @@ def _judged(
         network.head.weight.div_(temperature)
         network.head.bias.div_(temperature)
     logits = logits / np.float32(temperature)
-    means = class_means(features[taught], photos.classes[taught], len(photos.labels))
-    scores = familiarity(features, means)
+    references = references_of(features[taught], photos.classes[taught], request.seed)
+    scores = familiarity(features, references)
     all_doubts, suspects = np.full(len(known), -np.inf), np.full(len(known), UNKNOWN)
     all_doubts[known] = doubts(kinds, photos.classes[known])
     suspects[known] = _other_class(np.sum([softmax(kind) for kind in kinds], axis=0), photos.classes[known])
-    torch.save(network.published_form(), request.checkpoint)
+    write_weights(network, request.checkpoint)
     return Lesson(
         held_out=held,
         logits=logits,
         base_features=material.features,
         features=features,
-        means=means,
+        references=references,
         familiarity=scores,
         doubts=all_doubts,
         suspects=suspects,
@@ -213,6 +215,15 @@ def _judged(
         only_head=trained is None,
         recomputes=network.recomputes,
     )
+
+
+def write_weights(network: TeachableNetwork, path: Path) -> None:
+    """Write a network's weights as torch does, through memory: of a full disk torch tells nothing that a user could
+    read. Raises OutputError."""
+    stream = io.BytesIO()
+    torch.save(network.published_form(), stream)
+    with output_errors(path):
+        path.write_bytes(stream.getvalue())
 
 
 def _other_class(probabilities: Features, classes: Rows) -> Rows:

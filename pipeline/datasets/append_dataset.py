@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 ROWS_PER_PART = 50_000
 INDEX_NAME = "index.sqlite"
-FORMATS = ("parquet", "csv")
 _LEFTOVER_NAME = re.compile(r"\.part-.*\.tmp")
 _PART_NAME = re.compile(r"part-(\d+)\.(parquet|csv)")
 _DAY_US = 86_400_000_000

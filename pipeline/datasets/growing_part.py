@@ -77,7 +77,7 @@ def rows_of_part(path: Path) -> pa.Table | None:
         except OSError as failure:
             raise _unreadable(path, failure) from failure
         if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
-            # It could not be read a moment ago.
+            # The first attempt failed for a reason of the file system, which says nothing about the part's content.
             raise _unreadable(path, error.__cause__) from error
         if isinstance(error, UsageError) and _is_whole(path, content):
             raise

@@ -125,7 +125,7 @@ class RowIndex:
     def record(self, part: PartStamp, new: Sequence[Entry]) -> None:
         """Note in one step that `part` holds the rows of `new` behind those that are in the index already."""
         with _as_os_error(), self._database:
-            # What is known of a file is not replaced by the less that its part knows.
+            # A part does not record ctime and inode, so an entry made of a part never replaces one that has them.
             self._database.executemany(
                 "INSERT INTO photo VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
                 " size_bytes = excluded.size_bytes, mtime_us = excluded.mtime_us,"

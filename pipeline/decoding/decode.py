@@ -19,7 +19,7 @@ from pipeline.decoding.turbo_jpeg import sound_jpeg_pixels
 from pipeline.records import ErrorClass, FileRef, ItemError, PhotoFacts
 from pipeline.sources.read_file import FileBytes, read_file
 
-# ReadLimits.pixels is checked against the header instead; Pillow's own limit would refuse large honest photos.
+# ReadLimits.pixels is checked against the header instead; Pillow's own limit would refuse large sound photos.
 Image.MAX_IMAGE_PIXELS = None
 
 _ORIENTATION_TAG = 0x0112

@@ -17,10 +17,10 @@ from pipeline.sources.source import Reader, ReaderMaker
 from pipeline.system.cpus import CpuSet
 from pipeline.system.shared_array import SharedArray, Slab
 
-# Columns of the board, one row per decode worker: its process, its slot, the file of it that is being decoded (-1:
+# Columns of the board, one row per decode worker: its process, its slot, the file of it that is being decoded (below 0:
 # none), and since when.
 BOARD_PID, BOARD_SLOT, BOARD_POSITION, BOARD_SINCE_NS = range(4)
-IDLE = -1
+IDLE, FETCHING = -1, -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class DecodeDataset:
         self._reader.expect(work.unread)
 
     def __getitems__(self, work: Work) -> int:
-        """What torch calls, which hands over a Work when its turn comes and not before: `decode`."""
+        """Decode `work` for torch, which passes a Work to a worker only when its turn has come."""
         if self.reads_ahead:
             self.expect(work)
         return self.decode(work)
@@ -116,7 +116,7 @@ class DecodeDataset:
         board = self._board.array[self._row]
         if self._source.reads_ahead:
             # A photo that the network has not brought yet is not being decoded, and ends no worker.
-            board[BOARD_POSITION] = IDLE
+            board[BOARD_POSITION] = FETCHING
             reader.wait(ref)
         # The position last: the parent, which may read meanwhile, must not find it with the time of the file before.
         board[BOARD_SINCE_NS] = time.monotonic_ns()

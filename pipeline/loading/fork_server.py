@@ -90,7 +90,8 @@ def kill_suspended_fork_server() -> None:
 
 def _start_by_forking(preload: str, is_needed_here: bool) -> None:
     if is_needed_here:
-        # This process uses torch, too. Anything else the server loads while this process goes on.
+        # torch's DataLoader runs in this process, which needs the same modules; other modules load in the server alone,
+        # while this process works.
         importlib.import_module(preload)
     if not has_one_thread():
         # The import has started threads, as another version of torch may, so forking is no longer safe.

@@ -31,6 +31,9 @@ from pipeline.system.crash_limit import CrashLimit
 from pipeline.system.shared_array import Slab
 
 _FRUITLESS_RESTARTS = 5
+# A worker that waited for an object had started well, and a batch takes long where the network is slow; but workers
+# that have too little memory to fetch with would die for ever.
+_RESTARTS_WHILE_FETCHING = 60
 _STARTS = 5
 _START_PAUSE_S = 0.05
 
@@ -73,6 +76,7 @@ class Loader:
         )
         self._crash_limit = CrashLimit("decode")
         self._fruitless_restarts = 0
+        self._restarts_while_fetching = 0
         self.restarts = 0
 
     def start_fork_server(self) -> None:
@@ -141,7 +145,7 @@ class Loader:
                 self._restart(crashed)
             taken = self._data_loader.take(timeout_s)
             if isinstance(taken, Decoded):
-                self._fruitless_restarts = 0
+                self._fruitless_restarts = self._restarts_while_fetching = 0
                 files = self._sampler.finish(taken.slot)
                 yield Batch(taken.slot, files, self._outcomes.read(taken.slot, len(files)))
             elif taken is NotDecoded.PENDING:
@@ -180,8 +184,11 @@ class Loader:
 
     def _restart(self, crashed: Sequence[CrashedPhoto] = ()) -> None:
         """Record which photos crashed a worker, restart the workers, requeue unfinished Works."""
+        if self._monitor.has_died_while_fetching():
+            self._fruitless_restarts = 0
+            self._restarts_while_fetching += 1
         self._fruitless_restarts += 1
-        if self._fruitless_restarts > _FRUITLESS_RESTARTS:
+        if self._fruitless_restarts > _FRUITLESS_RESTARTS or self._restarts_while_fetching > _RESTARTS_WHILE_FETCHING:
             raise WorkerDiedError("decode workers die before they have decoded anything; is the installation whole?")
         for photo in [*crashed, *self._monitor.crashed_photos()]:
             path = self._sampler.record_crash(photo.slot, photo.position, photo.error_class, photo.reason)

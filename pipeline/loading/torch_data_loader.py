@@ -84,7 +84,7 @@ class TorchDataLoader(DataLoader):
             return NotDecoded.PENDING if has_waited and is_complete else NotDecoded.WORKER_GONE
 
     def discard(self) -> None:
-        """Let go of the DataLoader, whose workers have been ended; `prepare` makes another."""
+        """Drop the DataLoader after its workers have ended; `prepare` makes another."""
         # torch's own shutdown takes a lock that a killed worker may hold for ever, so it is not waited for that long.
         last_references = [self._source, self._loader]
         self._source = self._loader = None

@@ -16,7 +16,7 @@ import numpy as np
 
 from models.system.process_state import cause_of_end, is_alive, kill_and_wait
 from models.system.watchdog import Fault, Watchdog
-from pipeline.loading.decode_worker import BOARD_PID, BOARD_POSITION, IDLE
+from pipeline.loading.decode_worker import BOARD_PID, BOARD_POSITION, FETCHING, IDLE
 from pipeline.records import ErrorClass
 from pipeline.system.shared_array import SharedArray
 
@@ -80,6 +80,11 @@ class WorkerMonitor:
         self._asked_s = now_s
         return any(not is_alive(pid) for pid in self._pids())
 
+    def has_died_while_fetching(self) -> bool:
+        """Tell whether a worker that has ended was at work and waited for a photo to arrive."""
+        board = self.board.array.tolist()
+        return any(pid and position == FETCHING and not is_alive(pid) for pid, _, position, _ in board)
+
     def crashed_photos(self) -> Iterator[CrashedPhoto]:
         """Yield the photos that workers were decoding when they ended."""
         for pid, slot, position, _ in self.board.array.tolist():
@@ -88,7 +93,7 @@ class WorkerMonitor:
             cause = self._cause(pid)
             if pid not in self._killed:
                 logger.warning("a decode worker died (%s); it is restarted", cause)
-            if position != IDLE:
+            if position >= 0:
                 yield CrashedPhoto(slot, position, ErrorClass.WORKER_CRASH, f"decode workers died with it ({cause})")
 
     def kill_all(self, processes: Sequence[BaseProcess]) -> None:
@@ -110,7 +115,7 @@ class WorkerMonitor:
         rows = {pid: (position, since_ns) for pid, _, position, since_ns in self.board.array.tolist()}
         for pid in self._pids():
             position, since_ns = rows.get(pid, (IDLE, 0))
-            yield pid, None if position == IDLE else since_ns / 1e9
+            yield pid, None if position < 0 else since_ns / 1e9
 
     def _cause(self, pid: int) -> str:
         if pid in self._killed:

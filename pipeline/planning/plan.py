@@ -97,12 +97,16 @@ def _decoder_sets(machine: Machine, sizes: Sizes, sets: tuple[CpuSet, ...]) -> t
     return tuple(whole_cores(machine, cpus) for cpus in sets)
 
 
-def explained(machine: Machine, settings: Settings, tuned: Sizes | None, photo_bytes: int) -> list[str]:
+def explained(
+    machine: Machine, settings: Settings, tuned: Sizes | None, photo_bytes: int, reads_ahead: bool
+) -> list[str]:
     """Return lines for a person: the plan, and where each size comes from.
 
-    `photo_bytes` is the size of a model's input.
+    `photo_bytes` is the size of a model's input; `reads_ahead` whether photos come over a network.
     """
     plan = plan_for(machine, settings, tuned)
+    plan = plan.reading_ahead() if reads_ahead else plan
+    why_so_many = "more, so that requests begin in time" if reads_ahead else "one more, so that none waits"
     sizes = chosen_sizes(machine, settings, tuned)
     sets = " ".join(",".join(map(str, cpus.indices)) for cpus in plan.cpu_sets)
     plural = "s" if sizes.threads > 1 else ""
@@ -120,7 +124,7 @@ def explained(machine: Machine, settings: Settings, tuned: Sizes | None, photo_b
         f"decoders      {sizes.workers}: {why(settings.workers, 'one per usable core')}",
         f"loader        {_LOADERS_EXPLAINED[settings.loader]}",
         f"batch         {sizes.batch_size} photos: {why(settings.batch_size, 'large enough, and small in memory')}",
-        f"pixel memory  {plan.slots} batches, {slab_mb:.0f} MB: two per process and one more, so that none waits",
+        f"pixel memory  {plan.slots} batches, {slab_mb:.0f} MB: two per process and {why_so_many}",
     ]
 
 

@@ -6,53 +6,32 @@ The states of a LiveLabeller:
   photos that come while all decode workers are busy share batches.
 - failed: workers died too often, or the model could not be loaded. All photos are answered with the reason, and new
   ones are refused until the labeller runs again, which is tried after 1, 5, 15, 60, 60 ... seconds.
-- reloading: no photo is handed out; when those at work are finished, the model is loaded again. Photos wait.
+- reloading: the model is loaded again in a thread of its own, while the old one goes on. Once the new one is ready, no
+  photo is handed out until those at work are finished, and the new one takes the place of the old one.
 - closed: what was at work or waiting is finished, and the processes have ended.
 
 The thread that starts a worker has to outlive the worker, since the kernel ends a process with the thread that started
-it. So all workers are started by this thread, or before it by the main thread.
+it. So all workers are started by this thread, before it by the main thread, or by that of a reload, which stays.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
+from collections.abc import Callable, Sequence
 
 from models.system.watchdog import TICK_S
 from pipeline.errors import LabelDirError
 from pipeline.labeller import Labeller
 from pipeline.monitoring.daemon_stats import DaemonStats
-from pipeline.records import FileRef, Row
-from pipeline.serving.upload import Upload
+from pipeline.records import Row
+from pipeline.serving.model_reload import ModelReload
+from pipeline.serving.task_queue import Answer, LabelTask, TaskQueue, Unlabelled
 from pipeline.watching.labeller_supervisor import LabellerSupervisor
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class LabelTask:
-    """One photo of a client; `is_forgotten` once the client has left. `started_s` is by the monotonic clock."""
-
-    upload: Upload
-    is_forgotten: bool = False
-    waiting_since_s: float = field(default_factory=time.monotonic)
-
-
-@dataclass(frozen=True, slots=True)
-class Unlabelled:
-    """Why a photo has no row although nothing is known against the photo itself: the labeller failed."""
-
-    reason: str
-
-
-Answer = tuple[LabelTask, "Row | Unlabelled"]
 
 
 class LiveLabeller:
@@ -66,9 +45,12 @@ class LiveLabeller:
         self._start = start
         self._supervisor = LabellerSupervisor(self._started, self.stats, time.monotonic)
         self._on_answers = on_answers
-        self._queue = _TaskQueue()
+        self._queue = TaskQueue()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._reload_requested = False
+        self._reload: ModelReload | None = None
+        # What started the labeller at work, where that was a reload.
+        self._starter: ModelReload | None = None
         self._close_requested = False
         self._in_pass: Labeller | None = None
         self._thread = threading.Thread(target=self._run, name="labeller")
@@ -106,7 +88,7 @@ class LiveLabeller:
         self._wake_up()
 
     def request_reload(self) -> None:
-        """Load the model again once the photos at work are finished; where that fails, the old one stays."""
+        """Load the model again, and label with it once it is ready; where that fails, the old one stays."""
         self._reload_requested = True
         self._wake_up()
 
@@ -138,14 +120,15 @@ class LiveLabeller:
             except Exception as error:
                 logger.exception("this is a bug, please report it; labelling goes on")
                 self._fail(error)
+        if self._reload is not None:
+            self._reload.give_up()
         self._supervisor.close()
+        self._release_starter()
 
     def _turn(self) -> bool:
         """Do what can be done now; return whether photos were finished, after which there may be more to do."""
         supervisor, queue = self._supervisor, self._queue
-        if self._reload_requested and not queue.at_work:
-            self._reload_requested = False
-            supervisor.reload()
+        self._go_on_reloading()
         supervisor.restart_if_due()
         labeller = supervisor.labeller
         if labeller is None:
@@ -154,12 +137,40 @@ class LiveLabeller:
         if labeller is not self._in_pass:
             labeller.start_live_pass(queue)
             self._in_pass = labeller
-        queue.plan(labeller.idle_decode_workers, labeller.batch_size, is_paused=self._reload_requested)
+        queue.plan(
+            labeller.idle_decode_workers,
+            labeller.batch_size,
+            is_paused=self._reload is not None and self._reload.labeller is not None,
+        )
         answers = [queue.finish(row) for row in labeller.rows_now()]
         if answers:
             supervisor.reset_backoff()
             self._answer(answers)
         return bool(answers)
+
+    def _go_on_reloading(self) -> None:
+        if self._reload_requested and self._reload is None:
+            self._reload_requested = False
+            self._reload = ModelReload(self._start, self._wake_up)
+        reload = self._reload
+        if reload is None or not reload.is_over:
+            return
+        if reload.labeller is None:
+            self._supervisor.refuse(reload.error)
+        elif self._queue.at_work:
+            return
+        else:
+            self.stats.model = reload.labeller.model_id
+            self._supervisor.adopt(reload.labeller)
+            self._release_starter()
+            self._starter = reload
+        self._reload = None
+
+    def _release_starter(self) -> None:
+        """Let the thread end that started the workers of a labeller, which have ended."""
+        if self._starter is not None:
+            self._starter.release()
+            self._starter = None
 
     def _wait(self) -> None:
         labeller = self._supervisor.labeller
@@ -176,6 +187,7 @@ class LiveLabeller:
     def _fail(self, error: Exception) -> None:
         self._in_pass = None
         self._supervisor.back_off(error)
+        self._release_starter()
         self._refuse_all(str(error))
 
     def _refuse_all(self, reason: str) -> None:
@@ -191,58 +203,3 @@ class LiveLabeller:
                     self.stats.failed[answer.error.error_class] += 1
         if answers:
             self._on_answers(answers)
-
-
-class _TaskQueue(Iterator[FileRef]):
-    """The tasks that wait, as the files of a live pass, and the tasks that workers have.
-
-    A work ends after `share` files, so that idle decode workers divide what waits among themselves.
-    """
-
-    def __init__(self) -> None:
-        self.waiting: deque[LabelTask] = deque()
-        self.at_work: dict[str, LabelTask] = {}
-        self._numbers = count()
-        self._share = self._left = self._batch_size = 1
-        self._is_paused = False
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no task waits and none is at work."""
-        return not self.waiting and not self.at_work
-
-    def plan(self, idle_workers: int, batch_size: int, is_paused: bool) -> None:
-        """Decide how many files a Work has from now on; while paused there are none."""
-        self._batch_size = batch_size
-        self._share = self._left = max(1, min(batch_size, math.ceil(len(self.waiting) / max(1, idle_workers))))
-        self._is_paused = is_paused
-
-    def __next__(self) -> FileRef:
-        while self.waiting and not self._is_paused:
-            if not self._left:
-                self._left = self._share
-                raise StopIteration
-            task = self.waiting.popleft()
-            if task.is_forgotten:
-                task.upload.close()
-                continue
-            self._left -= 1
-            if not self._left and self._share >= self._batch_size:
-                # A full Work ends without asking for a further file.
-                self._left = self._share
-            name = str(next(self._numbers))
-            self.at_work[name] = task
-            return task.upload.sealed_ref(name)
-        raise StopIteration
-
-    def finish(self, row: Row) -> Answer:
-        """Return the task of `row`, with the row under the name that the client gave."""
-        task = self.at_work.pop(row.file_name)
-        return task, replace(row, file_name=task.upload.file_name)
-
-    def take_all(self) -> list[LabelTask]:
-        """Return all tasks, which then neither wait nor are at work."""
-        tasks = [*self.at_work.values(), *self.waiting]
-        self.at_work.clear()
-        self.waiting.clear()
-        return tasks

@@ -17,6 +17,7 @@ from pipeline.records import ErrorClass, ItemError
 from pipeline.sources.store_url import StoreUrl
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -89,6 +90,12 @@ def opened_store(url: StoreUrl, timeout_s: float) -> ObjectStore:
         return stores.AzureStore(url.bucket, **options)
     except (BaseError, ValueError) as error:
         raise UsageError(f"{url}: the settings for this store are not usable ({type(error).__name__})") from error
+
+
+def etag_of(facts: ObjectMeta) -> str | None:
+    """Return an object's ETag without quotes: Azure writes them around an answer's ETag, not around a listing's."""
+    etag = facts["e_tag"]
+    return etag and etag.strip('"')
 
 
 def error_of(error: Exception) -> ItemError:

@@ -9,9 +9,10 @@ from models.system.outside_text import terminal_text
 from pipeline.errors import InputMissingError, LabelDirError
 from pipeline.records import FileRef
 from pipeline.sources.file_names import display_name, file_system_name
-from pipeline.sources.store_client import error_of, opened_store
+from pipeline.sources.photo_names import name_filter
+from pipeline.sources.store_client import error_of, etag_of, opened_store
 from pipeline.sources.store_url import StoreUrl
-from pipeline.sources.walk import WalkCounts, WalkRules, name_filter
+from pipeline.sources.walk import WalkCounts, WalkRules
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -51,7 +52,7 @@ def listed(url: StoreUrl, rules: WalkRules, counts: WalkCounts, after: str | Non
                 counts.skipped += 1
                 continue
             shown = name if name.isascii() and "\\" not in name else display_name(name)
-            yield FileRef(shown, key, entry["size"], mtime_us, etag=entry["e_tag"])
+            yield FileRef(shown, key, entry["size"], mtime_us, etag=etag_of(entry))
     if is_empty and after is None:
         raise InputMissingError(f"{terminal_text(str(url))} holds no object")
 
@@ -91,7 +92,7 @@ def _chunks(url: StoreUrl, offset: str | None) -> Iterator[Sequence[ObjectMeta]]
 
 def _key_filter(rules: WalkRules, counts: WalkCounts) -> Callable[[str], bool]:
     """Return a function that tells of a key below the prefix whether it is a photo of the run."""
-    wanted = name_filter(rules)
+    wanted = name_filter(rules.include, rules.exclude)
     # Sorted keys of one folder come together, so the last answer is nearly always the next one.
     last_folder, last_answer = "", True
 

@@ -6,6 +6,7 @@ and what waits to be decoded is below _AHEAD_BYTES. An object larger than that i
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections import defaultdict, deque
@@ -18,18 +19,28 @@ from typing import TYPE_CHECKING
 
 from pipeline.records import ErrorClass, FileRef, ItemError
 from pipeline.sources.read_file import FileBytes, ReadLimits
-from pipeline.sources.store_client import error_of, opened_store
+from pipeline.sources.store_client import error_of, etag_of, opened_store
 from pipeline.sources.store_url import StoreUrl
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_THREADS = 16
+# With 100 ms a GET, 32 at a time bring 300 objects a second.
+_THREADS = 32
 _AHEAD_BYTES = 64 << 20
 # A body that breaks off is continued by obstore; where the store cannot do that, the object is requested anew.
 _REQUESTS_OF_AN_OBJECT = 3
 _THREAD_STACK_BYTES = 512 << 10
+# glibc keeps up to 8 heaps a core for threads, each with free space of its own: two save 14 MB a decode worker.
+_M_ARENA_MAX, _HEAPS = -8, 2
 _WAIT_FOR_START_S = 0.1
+
+
+def _bound_heaps() -> None:
+    # Other C libraries than glibc have no such number.
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 @dataclass(slots=True)
@@ -45,6 +56,7 @@ class StoreReader:
     """Fetches the objects of one bucket."""
 
     def __init__(self, url: StoreUrl, limits: ReadLimits, timeout_s: float) -> None:
+        _bound_heaps()
         self._store: ObjectStore = opened_store(url, timeout_s)
         self._limits = limits
         self._timeout_s = timeout_s
@@ -136,6 +148,6 @@ class StoreReader:
             if len(content) != facts["size"]:
                 return ItemError(ErrorClass.IO, f"{len(content)} of {facts['size']} bytes arrived")
             if not content:
-                return ItemError(ErrorClass.EMPTY, "the object has no bytes")
-            return FileBytes(content, round(facts["last_modified"].timestamp() * 1e6), facts["e_tag"])
+                return ItemError(ErrorClass.EMPTY, "the file has no bytes")
+            return FileBytes(content, round(facts["last_modified"].timestamp() * 1e6), etag_of(facts))
         raise AssertionError("the loop ends by itself")

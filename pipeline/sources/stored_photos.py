@@ -14,7 +14,7 @@ from pipeline.sources.store_reader import StoreReader
 from pipeline.sources.store_url import Place, StoreUrl
 from pipeline.sources.walk import WalkCounts, WalkRules
 
-# Stacks and heaps of 16 threads, of which most is only reserved, and the objects that wait to be decoded.
+# Stacks and heaps of 32 threads, of which most is only reserved, and the objects that wait to be decoded.
 _READER_MEMORY_BYTES = 2 << 30
 
 

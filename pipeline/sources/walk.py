@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import fnmatch
 import math
 import os
-import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -15,16 +13,7 @@ from pathlib import Path
 
 from pipeline.records import FileRef, mtime_us_of
 from pipeline.sources.file_names import display_name
-
-_IMAGE_SUFFIXES = ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .bmp .dib .gif .tif .tiff .avif .heic .heif"
-IMAGE_SUFFIXES = frozenset(_IMAGE_SUFFIXES.split())
-# Photos of cameras and programs whose formats are not decoded; files without an ending may be photos as well.
-_RAW_SUFFIXES = (
-    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .srw .x3f"
-)
-_OTHER_SUFFIXES = ".jxl .jp2 .j2k .jpf .jpx .jxr .wdp .hdp .bpg .flif .exr .hdr .psd .psb .xcf .svg .eps"
-_UNREAD_SUFFIXES = frozenset(f"{_RAW_SUFFIXES} {_OTHER_SUFFIXES}".split())
-WITHOUT_ENDING = "without an ending"
+from pipeline.sources.photo_names import name_filter, pattern_matcher, unread_kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +106,8 @@ class _Scanner:
         self._rules = rules
         self._counts = counts
         self._note_hidden = note_hidden
-        self._wanted = name_filter(rules)
-        self._excludes = _matcher(rules.exclude) or (lambda name: False)
+        self._wanted = name_filter(rules.include, rules.exclude)
+        self._excludes = pattern_matcher(rules.exclude) or (lambda name: False)
 
     def scan(self, folder: _Folder) -> Iterator[FileRef | _Folder]:
         """List one folder at once, so that a failure raises here; its files and folders then come in row order."""
@@ -208,52 +197,9 @@ class _Scanner:
             self._counts.unread_kinds[kind] += 1
 
 
-def unread_kind(name: str) -> str:
-    """Return what a file is told as that may be a photo of a kind that is not decoded; "" for any other."""
-    last_part = name[name.rfind("/") + 1 :]
-    if "." not in last_part:
-        return WITHOUT_ENDING
-    suffix = last_part[last_part.rfind(".") :].lower()
-    return suffix if suffix in _UNREAD_SUFFIXES else ""
-
-
 def _is_folder(entry: os.DirEntry[str], follow_links: bool) -> bool:
     try:
         return entry.is_dir(follow_symlinks=follow_links)
     except OSError:
         # A link to itself, or into a folder without permission: this entry is no folder, its neighbours are listed.
         return False
-
-
-def name_filter(rules: WalkRules) -> Callable[[str, bool], bool]:
-    """Return a function of a row name, and of whether the name is a folder's (it ends in a slash): is it wanted?"""
-    include = _matcher(rules.include)
-    exclude = _matcher(rules.exclude)
-
-    def has_image_suffix(name: str, is_folder: bool) -> bool:
-        return is_folder or name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
-
-    if include is None and exclude is None:
-        return has_image_suffix
-
-    def wanted(name: str, is_folder: bool) -> bool:
-        if exclude is not None and exclude(name.rstrip("/")):
-            return False
-        if include is not None:
-            return is_folder or include(name)
-        return has_image_suffix(name, is_folder)
-
-    return wanted
-
-
-def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
-    if not patterns:
-        return None
-    whole = [re.compile(fnmatch.translate(pattern)) for pattern in patterns if "/" in pattern]
-    last = [re.compile(fnmatch.translate(pattern)) for pattern in patterns if "/" not in pattern]
-
-    def matches(name: str) -> bool:
-        last_part = name[name.rfind("/") + 1 :]
-        return any(regex.match(name) for regex in whole) or any(regex.match(last_part) for regex in last)
-
-    return matches

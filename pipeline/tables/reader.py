@@ -128,13 +128,20 @@ def read_rows(path: Path, with_optional: bool = False) -> pa.Table:
     """
     if not path.is_dir():
         return _table(path, _batches, with_optional)
-    files = sorted(found for found in path.glob(_PARTITIONS) if found.suffix in _SUFFIXES and found.name[0] != ".")
+    files = table_files(path)
     if not files:
         raise InputMissingError(f"{path} holds no date=.../*.parquet or *.csv")
     tables = [rows_as_stored(file, with_optional) for file in files]
     if len({top_k_of_rows(table) for table in tables}) > 1:
         raise UsageError(f"{path}: its files differ in their number of labels")
     return newest_of_each_name(pa.concat_tables(tables, promote_options="default"))
+
+
+def table_files(path: Path) -> list[Path]:
+    """Return the files of a table: the table itself, or all partitions below a folder."""
+    if not path.is_dir():
+        return [path]
+    return sorted(found for found in path.glob(_PARTITIONS) if found.suffix in _SUFFIXES and found.name[0] != ".")
 
 
 def rows_as_stored(path: Path, with_optional: bool = False) -> pa.Table:

@@ -61,12 +61,20 @@ class LabellerSupervisor(Generic[LabellerT]):
             labeller = self._start()
         except Exception as error:
             # Whatever is wrong with the new model, the old one works.
-            logger.warning("the model cannot be reloaded, the old one stays: %s", error)
+            self.refuse(error)
             return False
+        self.adopt(labeller)
+        return True
+
+    def adopt(self, labeller: LabellerT) -> None:
+        """Close the old labeller, and go on with one that was started elsewhere."""
         self._replace(labeller)
         model = self._stats.model
         logger.info("labelling with %s from now on", model, extra={"fields": {"model": model}})
-        return True
+
+    def refuse(self, error: Exception | None) -> None:
+        """Say that the model could not be loaded again and that the old labeller stays."""
+        logger.warning("the model cannot be reloaded, the old one stays: %s", error)
 
     def back_off(self, error: Exception) -> None:
         """Close the labeller after `error` until its restart is due; the caller requeues its unfinished files."""

@@ -117,7 +117,7 @@ def verified(path: Path, entry: Entry, owner: str) -> Iterator[VerifiedPhoto | N
 
 
 def put_back_claim(path: Path, owner: str) -> bool:
-    """Give the photo whose claim by a killed process of `owner` is at `path` its name again; False for other paths.
+    """Rename a photo that a killed process of `owner` had claimed back to its own name; False if `path` is no claim.
 
     Raises:
         OSError: the photo cannot be renamed.

@@ -14,7 +14,8 @@ from pathlib import Path
 from pipeline.errors import InputMissingError
 from pipeline.records import FileRef, mtime_us_of
 from pipeline.sources.file_names import display_name
-from pipeline.sources.walk import WalkRules, name_filter
+from pipeline.sources.photo_names import name_filter
+from pipeline.sources.walk import WalkRules
 
 MARKER_PREFIX = ".watch-folder"
 _MARKER_FLAGS = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -41,7 +42,7 @@ class WatchedFolder:
         self.marker = self.folder / f"{MARKER_PREFIX}-{output_id(output)}"
         self.has_marker = False
         self._has_stable_inodes = not self.is_on_network()
-        self._is_included = name_filter(rules)
+        self._is_included = name_filter(rules.include, rules.exclude)
         self._marked_as: os.stat_result | None = None
 
     def place_marker(self) -> None:

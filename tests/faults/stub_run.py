@@ -25,7 +25,7 @@ from pipeline.errors import LabelDirError
 from pipeline.labeller import LabellerPlan
 from pipeline.loading.loader import LoaderPlan
 from pipeline.records import ErrorClass, FileRef, ItemError, Row
-from pipeline.run import Hooks, RunRequest
+from pipeline.run_request import Hooks, RunRequest
 from pipeline.sources.read_file import ReadLimits
 from pipeline.system.cpus import CpuSet
 from tests.faults.disk import FailingDisk, FaultKind, Step

@@ -272,7 +272,10 @@ def test_a_signal_at_any_moment(scene: Scene, kind: str, tried: Counter[str]) ->
         for number in numbers:
             run.send(number)
             time.sleep(generator.uniform(0, 0.3))
-        assert run.wait() in (*codes, 0), run.told()
+        code = run.wait()
+        # A SIGINT before Python has imported its `site` module ends Python itself with 1: nothing of label-dir has run.
+        has_begun = "init_import_site" not in run.told()
+        assert code in (*codes, 0) or (code == 1 and not has_begun), run.told()
         scene.finish()
         scene.check()
         tried[f"{kind} at a random moment"] += 1

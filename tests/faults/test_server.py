@@ -17,7 +17,8 @@ import pytest
 from models.artifact import Artifact
 from tests.support.serve_process import FORM_HEADERS, LabelServe, form
 from tests.support.tiny_model import COLOURS
-from tests.support.watch_process import photo, wait_until
+from tests.support.waiting import wait_until
+from tests.support.watch_process import photo
 
 _CLIENTS = 6
 _PHOTOS_PER_KILL = 20

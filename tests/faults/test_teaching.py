@@ -14,17 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs.workshop.teaching import tell_of_another
 from jobs.workshop.teaching_build import BuiltModel, put_in_place
-from models.artifact import Artifact, read_artifact
+from models.artifact import read_artifact
 from models.build_steps import Int8Result
-from models.certification.certificate import Certificate, read_certificate
+from models.certification.certificate import read_certificate
 from models.errors import OutputError
 from models.manifest import certificate_path, read_manifest
+from models.networks.references import References
 from models.teaching.lesson import Lesson
 from models.teaching.memory_file import memory_path, read_memory
 from models.teaching.photo_set import PhotoSet
 from tests.conftest import command_path
 from tests.faults.disk import FailingDisk, FaultKind
+from tests.support.certificates import passed_certificate
 from tests.support.tiny_model import write_tiny_model
 
 LABELS = ("cat", "coffee")
@@ -44,7 +47,7 @@ def lesson() -> Lesson:
         logits=np.eye(2, dtype=np.float32),
         base_features=features,
         features=features,
-        means=features,
+        references=References(features.T, np.ones((2, 1), np.float32)),
         familiarity=np.ones(2, np.float32),
         doubts=np.zeros(2),
         suspects=np.zeros(2, np.int64),
@@ -70,30 +73,9 @@ def built_model(models: Path, number: int) -> BuiltModel:
     shutil.move(tiny.path, models / int8)
     for name in (fp32, state, calibration):
         (models / name).write_text(f"model {number}")
-    result = Int8Result(int8, calibration, certificate(read_artifact(models / int8), number))
+    model_id = read_artifact(models / int8).model_id
+    result = Int8Result(int8, calibration, passed_certificate(model_id=model_id, images=f"model {number}"))
     return BuiltModel("shelf", "efficientnet_lite0", fp32, state, result, np.array([0, 1]), np.eye(2, dtype=np.float32))
-
-
-def certificate(artifact: Artifact, number: int) -> Certificate:
-    return Certificate(
-        model_id=artifact.model_id,
-        cpu="any",
-        onnxruntime="any",
-        recipe="portable",
-        images=f"model {number}",
-        top1_agreement=1.0,
-        top3_agreement=1.0,
-        divergence=0.0,
-        arithmetic_error=0.0,
-        threads=1,
-        batch_size=1,
-        int8_images_per_s=2.0,
-        fp32_images_per_s=1.0,
-        int8_bytes=1,
-        fp32_bytes=1,
-        int8_resident_bytes=1,
-        fp32_resident_bytes=1,
-    )
 
 
 def put_with_a_fault(folder: Path, model: BuiltModel, kind: FaultKind, at: int) -> int:
@@ -140,6 +122,21 @@ def test_a_model_is_the_old_one_or_the_new_one_at_every_step(
     fault = FAILED if kind == "enospc" else -signal.SIGKILL
     assert {(fault, "shelf-fp32-000000000001.onnx"), (UNDISTURBED, new.fp32)} <= seen
     assert step > 8
+
+
+def test_a_model_of_the_name_that_was_not_taught_is_not_replaced_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    models = tmp_path / "cache" / "label-dir" / "models"
+    notices: list[str] = []
+    tell_of_another("shelf", notices.append)
+    put_in_place(built_model(models, 1), photo_set(models), lesson())
+    tell_of_another("shelf", notices.append)
+    assert notices == []
+    memory_path("shelf").unlink()
+    tell_of_another("shelf", notices.append)
+    assert notices == ["the model shelf that is there was not taught; it is replaced when the new one is finished"]
 
 
 @pytest.mark.faults

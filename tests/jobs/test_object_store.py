@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,15 +12,14 @@ from pathlib import Path
 import obstore
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from models.artifact import Artifact
 from models.system.process_state import is_alive
 from tests.conftest import Command, command_path, write_photos
-from tests.support.object_store import BUCKET, Fault, FaultProxy
+from tests.support.object_store import Fault, FaultProxy
+from tests.support.store_servers import BUCKET
 
 URL = f"s3://{BUCKET}/photos/"
-_SAME = ["file_name", "status", "label_1", "prob_1", "label_2", "prob_3", "width", "height", "size_bytes", "sha256"]
 
 
 def rows_of(table: Path) -> dict[str, dict[str, object]]:
@@ -31,53 +31,6 @@ def errors_of(table: Path) -> dict[str, str]:
     """Return the class of each error row's error."""
     rows = rows_of(table).values()
     return {str(row["file_name"]): str(row["error"]).partition(":")[0] for row in rows if row["error"] is not None}
-
-
-def test_rows_are_those_of_the_same_photos_in_a_folder(store: FaultProxy, label_dir: Command, tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    write_photos(photos, 40)
-    write_photos(photos / "a b/é", 5, ".jpg")
-    (photos / "cut.png").write_bytes((photos / "00001-white.png").read_bytes()[:60])
-    (photos / "empty.jpg").write_bytes(b"")
-    (photos / "50%20#1+.png").write_bytes((photos / "00002-red.png").read_bytes())
-    (photos / "notes.txt").write_text("no photo")
-    (photos / ".hidden.png").write_bytes(b"no photo")
-    store.put_folder(photos, "photos/")
-    here, there = label_dir(photos, "here.parquet"), label_dir(URL, "there.parquet")
-    assert (here.returncode, there.returncode) == (3, 3), there.stderr
-    local, remote = pq.read_table(tmp_path / "here.parquet"), pq.read_table(tmp_path / "there.parquet")
-    assert remote.schema.names == [*local.schema.names, "etag"]
-    assert remote.select(_SAME).equals(local.select(_SAME))
-    ours = [error for error in local["error"].to_pylist() if error and "empty" not in error]
-    assert [error for error in remote["error"].to_pylist() if error and "empty" not in error] == ours
-    assert all(remote["etag"].to_pylist())
-
-
-def test_a_second_run_requests_no_object_and_an_overwritten_one_is_exactly_its_row(
-    store: FaultProxy, label_dir: Command, tmp_path: Path
-) -> None:
-    photos = tmp_path / "photos"
-    write_photos(photos, 30)
-    for name, colour in (("x.bmp", "red"), ("y.bmp", "blue")):
-        Image.new("RGB", (40, 40), colour).save(photos / name)
-    store.put_folder(photos, "photos/")
-    assert label_dir(URL, "out.parquet").returncode == 0
-    assert sum(store.gets.values()) == 32
-    before = (tmp_path / "out.parquet").read_bytes()
-    store.gets.clear()
-    again = label_dir(URL, "out.parquet")
-    assert again.returncode == 0
-    assert "0 labelled, 32 unchanged" in again.stderr
-    assert not store.gets
-    assert (tmp_path / "out.parquet").read_bytes() == before
-    obstore.put(store.store(), "photos/x.bmp", (photos / "y.bmp").read_bytes())
-    old = rows_of(tmp_path / "out.parquet")
-    assert label_dir(URL, "out.parquet").returncode == 0
-    assert dict(store.gets) == {"photos/x.bmp": 1}
-    new = rows_of(tmp_path / "out.parquet")
-    assert new["x.bmp"]["label_1"] == "blue"
-    assert new["x.bmp"]["size_bytes"] == old["x.bmp"]["size_bytes"]
-    assert [name for name in new if new[name] != old[name]] == ["x.bmp"]
 
 
 def test_csv_has_the_same_and_a_vanished_object_loses_its_row(
@@ -114,17 +67,17 @@ def test_each_fault_of_an_object_is_its_own_row_and_no_others(
         f"photos/{names[7]}": Fault(is_cut=True),
         f"photos/{names[8]}": Fault(403, "InvalidObjectState"),
         f"photos/{names[9]}": Fault(400, "ExpiredToken"),
-        f"photos/{names[10]}": Fault(stall_s=30),
+        f"photos/{names[10]}": Fault(stall_s=60),
     }
     expected |= {names[7]: "io", names[8]: "permission", names[9]: "permission", names[10]: "io"}
-    done = label_dir("--timeout", "6s", URL, "out.parquet")
+    done = label_dir("--timeout", "15s", URL, "out.parquet")
     assert done.returncode == 3, done.stderr
     rows = rows_of(tmp_path / "out.parquet")
     assert sorted(rows) == names
     assert errors_of(tmp_path / "out.parquet") == expected
     assert "archived" in str(rows[names[8]]["error"])
     assert "ExpiredToken" in str(rows[names[9]]["error"])
-    assert "6 s" in str(rows[names[10]]["error"]) or "in time" in str(rows[names[10]]["error"])
+    assert "15 s" in str(rows[names[10]]["error"]) or "in time" in str(rows[names[10]]["error"])
     for secret in ("secret-of-the-tests", "key-of-the-tests", "127.0.0.1"):
         assert secret not in done.stderr
         assert secret not in str(rows)
@@ -135,14 +88,14 @@ def test_each_fault_of_an_object_is_its_own_row_and_no_others(
     assert sorted(key.removeprefix("photos/") for key in store.gets) == sorted(expected)
 
 
-def test_one_decoder_has_up_to_sixteen_requests_under_way(
+def test_one_decoder_has_up_to_thirty_two_requests_under_way(
     store: FaultProxy, label_dir: Command, tmp_path: Path
 ) -> None:
-    write_photos(tmp_path / "photos", 60)
+    write_photos(tmp_path / "photos", 40)
     store.put_folder(tmp_path / "photos", "photos/")
-    store.delay_s = 0.3
+    store.delay_s = 3
     assert label_dir("-j", "1", URL, "out.parquet").returncode == 0
-    assert 8 <= store.most_at_once <= 16
+    assert 20 <= store.most_at_once <= 32
     assert set(store.gets.values()) == {1}
 
 
@@ -151,19 +104,24 @@ def test_decoders_killed_while_they_fetch_cost_no_object(
 ) -> None:
     write_photos(tmp_path / "photos", 150)
     store.put_folder(tmp_path / "photos", "photos/")
-    store.delay_s = 0.15
+    # At first nothing arrives at all: workers that die then have decoded nothing, and are no sign of a broken machine.
+    store.delay_s = 300
     command = [command_path("label-dir"), "-m", str(tiny_model.path), "-j", "2", "-b", "8", URL, "out.parquet"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        until_s = time.monotonic() + 60
-        killed = 0
+        until_s = time.monotonic() + 120
+        rounds, requested = 0, 0
         while process.poll() is None and time.monotonic() < until_s:
-            for pid in decoders_of(process.pid) if killed < 6 and sum(store.gets.values()) > 10 * killed else ():
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-            time.sleep(0.05)
+            time.sleep(0.1)
+            if rounds < 16 and sum(store.gets.values()) > requested and (decoders := decoders_of(process.pid)):
+                # Before the kill: what their successors request is answered.
+                store.delay_s = 300 if rounds < 9 else 0.15
+                for pid in decoders:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                rounds, requested = rounds + 1, sum(store.gets.values()) + 10
         assert process.stderr is not None
         told = process.stderr.read()
-    assert killed
+    assert rounds == 16
     assert process.returncode == 0, told
     rows = rows_of(tmp_path / "out.parquet")
     assert sorted(rows) == sorted(path.name for path in (tmp_path / "photos").iterdir())

@@ -197,6 +197,10 @@ def test_a_teaching_that_is_killed_leaves_the_model_as_it_was(
         (("single", "--name", "x"), 2, "there is one class only"),
         (("flat", "--name", "x", "--labels", "wrong.csv"), 66, "no columns file_name and label"),
         (("single", "--name", "../x"), 2, "is no name for a model"),
+        (("single", "--name", "efficientnet_lite0"), 2, "is reserved for its own weights"),
+        (("single", "--name", "x", "--minutes", "nan"), 2, "is no number"),
+        (("single", "--name", "x", "--precision", "nan"), 2, "is no number"),
+        (("single", "--name", "x", "--unknown", "single"), 2, "cannot be both"),
         (("single", "--name", "x", "--report", "mine.html"), 74, "is no report of label-models teach"),
     ],
 )

@@ -27,8 +27,8 @@ from models.errors import StoppedError
 from models.manifest import read_manifest
 from models.samples import generated_images
 from models.teaching.lesson import StepsDone
+from pipeline.reviews.decisions import ReviewKind
 from pipeline.reviews.review_file import reviews_path
-from pipeline.reviews.review_store import ReviewKind
 from tests.conftest import Command, command_path, write_photos
 from tests.jobs.test_teaching import COLOURS, MINUTES, label_models, write_class
 from tests.support.review_kit import review

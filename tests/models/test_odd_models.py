@@ -26,27 +26,10 @@ from models.label_file import read_labels
 from models.manifest import Manifest, cache_folder, certificate_path, read_manifest
 from models.model_lock import model_lock
 from models.networks.checkpoint import read_checkpoint
+from tests.support.certificates import passed_certificate
 from tests.support.tiny_model import write_tiny_model
 
-PASSED = Certificate(
-    model_id="x@0",
-    cpu="",
-    onnxruntime="",
-    recipe="",
-    images="",
-    top1_agreement=1.0,
-    top3_agreement=1.0,
-    divergence=0.0,
-    arithmetic_error=0.0,
-    threads=1,
-    batch_size=1,
-    int8_images_per_s=2.0,
-    fp32_images_per_s=1.0,
-    int8_bytes=1,
-    fp32_bytes=4,
-    int8_resident_bytes=1,
-    fp32_resident_bytes=1,
-)
+PASSED = passed_certificate()
 NAN = float("nan")
 
 

@@ -13,7 +13,8 @@ from models.spec import Crop, Normalisation, Preprocessing
 from pipeline.labeller import LabellerPlan
 from pipeline.loading.loader import LoaderPlan
 from pipeline.records import ErrorClass, FileRef, ItemError, Row, RunSummary
-from pipeline.run import Hooks, RunRequest, run
+from pipeline.run import run
+from pipeline.run_request import Hooks, RunRequest
 from pipeline.sources.read_file import ReadLimits
 from pipeline.system.cpus import CpuSet
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import wait_until
+
 BROWSER = shutil.which("chromium")
 DRIVER = shutil.which("chromedriver")
 _MISSING = "chromium and chromedriver are not installed (Debian: chromium, chromium-driver)"
@@ -69,6 +71,16 @@ def emulate_screen(driver: Any, width: int, height: int, scheme: str) -> None:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     feature = {"name": "prefers-color-scheme", "value": scheme}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
+def run_script(driver: Any, script: str, *arguments: object) -> Any:
+    """Return what `script` returns on the open page."""
+    return driver.execute_script(script, *arguments)
+
+
+def wait_on_page(driver: Any, condition: str, *arguments: object) -> None:
+    """Return when `condition`, in JavaScript, holds on the open page; fail if that takes absurdly long."""
+    wait_until(lambda: run_script(driver, f"return {condition}", *arguments), f"{condition} {arguments}")
 
 
 def requested_urls(driver: Any) -> list[str]:

@@ -1,12 +1,10 @@
-"""An S3 server for tests (moto), and in front of it a proxy that counts requests and makes them fail; on loopback."""
+"""A proxy before a server of an object store, which counts requests and makes them fail; on loopback."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -14,22 +12,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.store import S3Store
 
-BUCKET = "bucket"
-_KEYS = {"AWS_ACCESS_KEY_ID": "key-of-the-tests", "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests"}
-_SERVER = """
-import logging, threading
-from moto.server import ThreadedMotoServer
-logging.getLogger("werkzeug").setLevel(logging.ERROR)
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
-threading.Event().wait()
-"""
+from tests.support.store_servers import BUCKET, StoreServer
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
 _HOP_BY_HOP = {"connection", "transfer-encoding", "server", "date", "content-length"}
 
 
@@ -54,7 +46,7 @@ class FaultProxy:
     Each GET of an object takes `delay_s` longer; `most_at_once` of them were waiting at a time.
     """
 
-    server_port: int
+    server: StoreServer
     faults: dict[str, Fault] = field(default_factory=dict)
     gets: Counter[str] = field(default_factory=Counter)
     listings: int = 0
@@ -83,18 +75,15 @@ class FaultProxy:
     @property
     def environment(self) -> dict[str, str]:
         """The environment in which a command finds this store and its credentials."""
-        return {**_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}", "AWS_REGION": "us-east-1"}
+        return self.server.environment(self.port)
 
-    def store(self) -> S3Store:
+    def url(self, prefix: str) -> str:
+        """The URL of a prefix in the bucket."""
+        return f"{self.server.scheme}://{BUCKET}/{prefix}"
+
+    def store(self) -> ObjectStore:
         """A client of the server itself, for a test to put and to read objects."""
-        return S3Store(
-            BUCKET,
-            endpoint=f"http://127.0.0.1:{self.server_port}",
-            access_key_id="a",
-            secret_access_key="b",
-            region="us-east-1",
-            client_options={"allow_http": True},
-        )
+        return self.server.client()
 
     def put_folder(self, folder: Path, prefix: str) -> None:
         """Put each file below `folder` under its path there."""
@@ -122,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         key = unquote(url.path).partition(f"/{BUCKET}/")[2]
-        if not key or "list-type" in url.query:
+        if not key:
             self.proxy.listings += 1
             self._pass_on(change=_unsorted if self.proxy.is_unsorted else bytes)
             return
@@ -148,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self, is_cut: bool = False, change: Callable[[bytes], bytes] = bytes) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.proxy.server_port, timeout=60)) as server:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.proxy.server.port, timeout=60)) as server:
             server.request(self.command, self.path, body, headers)
             answer = server.getresponse()
             content = change(answer.read())
@@ -183,24 +172,12 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def running_store() -> Iterator[FaultProxy]:
-    """An empty bucket behind a proxy, until the block ends."""
-    server = subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    with server:
-        try:
-            assert server.stdout is not None
-            # moto itself first says that it starts.
-            port = next(int(line) for line in server.stdout if line.strip().isdigit())
-            proxy = FaultProxy(port)
-            handler = type("Handler", (_Handler,), {"proxy": proxy})
-            with _Server(("127.0.0.1", 0), handler) as listener:
-                proxy.port = listener.server_port
-                threading.Thread(target=listener.serve_forever, daemon=True).start()
-                connection = http.client.HTTPConnection("127.0.0.1", port)
-                connection.request("PUT", f"/{BUCKET}")
-                assert connection.getresponse().status == 200
-                connection.close()
-                yield proxy
-                listener.shutdown()
-        finally:
-            server.kill()
+def proxy_before(server: StoreServer) -> Iterator[FaultProxy]:
+    """A proxy before `server`, until the block ends."""
+    proxy = FaultProxy(server)
+    handler = type("Handler", (_Handler,), {"proxy": proxy})
+    with _Server(("127.0.0.1", 0), handler) as listener:
+        proxy.port = listener.server_port
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        yield proxy
+        listener.shutdown()

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from pipeline.reviews.decisions import Decision, ReviewKind
 from pipeline.reviews.review_file import reviews_path
-from pipeline.reviews.review_store import Decision, ReviewKind, ReviewStore
+from pipeline.reviews.review_store import ReviewStore
 
 
 def review(table: Path, photo: Path, label: str | None, last_id: int = 0, kind: ReviewKind = ReviewKind.CHANGE) -> str:

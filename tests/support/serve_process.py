@@ -15,7 +15,7 @@ from typing import Any, Self
 import psutil
 
 from tests.conftest import command_path
-from tests.support.watch_process import wait_until
+from tests.support.waiting import wait_until
 
 _PATIENCE_S = 90.0
 BOUNDARY = "a-boundary-of-the-tests"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow.parquet as pq
+import pytest
 
 from pipeline.datasets.append_dataset import AppendDataset
 from pipeline.monitoring.daemon_stats import DaemonStats
@@ -18,7 +20,9 @@ from pipeline.monitoring.status_reporter import StatusReporter
 from pipeline.records import FileRef, ItemError, Row
 from pipeline.sources.read_file import ReadLimits, read_file
 from pipeline.sources.walk import WalkRules
+from pipeline.system.exclusive_rename import rename_without_replacing
 from pipeline.tables.part_store import state_folder
+from pipeline.watching import verified_photo
 from pipeline.watching.control import LoopControl
 from pipeline.watching.daemon import Daemon
 from pipeline.watching.done_action import DoneAction
@@ -197,3 +201,14 @@ def put(folder: Path, name: str, content: bytes, mtime_s: int = 1_700_000_000) -
 def digest(content: bytes) -> str:
     """Return the digest in the row of a photo with `content`."""
     return hashlib.sha256(content).hexdigest()
+
+
+def refuse_renames_to(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `place` another file system for renames of photos."""
+
+    def other_file_system(path: Path, target: Path) -> None:
+        if place in target.parents and place not in path.parents:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename_without_replacing(path, target)
+
+    monkeypatch.setattr(verified_photo, "rename_without_replacing", other_file_system)

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,11 +17,8 @@ from models.artifact import Artifact
 from pipeline.tables.part_store import state_folder
 from tests.conftest import command_path
 from tests.support.tiny_model import COLOURS
+from tests.support.waiting import PATIENCE_S, wait_until
 from tests.support.watch_kit import rows_in
-
-# `make soak` sets this to run the long variants: 30 s of a slow writer, 20,000 photos, 50 kills.
-SCALE = int(os.environ.get("WATCH_TEST_SCALE", "1"))
-_PATIENCE_S = 90.0 * SCALE
 
 
 def photo(number: int) -> bytes:
@@ -33,14 +28,6 @@ def photo(number: int) -> bytes:
     stream = BytesIO()
     picture.save(stream, "PNG")
     return stream.getvalue()
-
-
-def wait_until(is_true: Callable[[], bool], what: str) -> None:
-    """Return when `is_true` returns True; fail if that takes absurdly long."""
-    until_s = time.monotonic() + _PATIENCE_S
-    while not is_true():
-        assert time.monotonic() < until_s, f"waited for {what} in vain"
-        time.sleep(0.05)
 
 
 class WatchFolder:
@@ -94,7 +81,7 @@ class WatchFolder:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send the process a signal to end, and return its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=_PATIENCE_S)
+        return self.process.wait(timeout=PATIENCE_S)
 
     def __enter__(self) -> WatchFolder:
         return self

@@ -26,7 +26,8 @@ from jobs.nightly.job_file import load_job
 from jobs.nightly.run import run_job
 from pipeline.errors import LabelDirError
 from pipeline.records import RunSummary
-from pipeline.run import Hooks, RunRequest, run
+from pipeline.run import run
+from pipeline.run_request import Hooks, RunRequest
 from pipeline.tables.reader import read_rows
 from tests.support.bytes_labeller import MODEL, TIME_NS, TOP_K, BytesLabeller, labels_of, put
 from tests.trial.damage import SCRATCH, steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import getpass
 import time
 from collections.abc import Sequence
@@ -15,15 +16,25 @@ from jobs.labelling.label_folder import artifact_of
 from jobs.serving.build_server import ServeRequest, serve
 from models.spec import DEFAULT_MODEL
 from pipeline.errors import InputMissingError, UsageError
+from pipeline.reviews.decisions import LONGEST_LABEL, is_label
 from pipeline.reviews.review_file import reading_reviews, reviews_path, told
-from pipeline.reviews.review_store import LONGEST_LABEL, ReviewStore, is_label
+from pipeline.reviews.review_store import ReviewStore
 from pipeline.sources.arguments import refuse_missing_photos
 
 if TYPE_CHECKING:
     from jobs.serving.app import ServerPart
 
 PAGE = "/desk/"
-_SCRIPTS = ("desk.js", "queue.js", "reviews.js", "label_choice.js", "one_photo.js", "many_photos.js", "progress.js")
+_SCRIPTS = (
+    "desk.js",
+    "queue.js",
+    "reviews.js",
+    "label_choice.js",
+    "one_photo.js",
+    "many_photos.js",
+    "newer_table.js",
+    "progress.js",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,8 @@ def serve_desk(request: ServeRequest, desk: DeskRequest) -> int:
 
         def parts() -> list[ServerPart]:
             model = request.models[0] if request.models else DEFAULT_MODEL
-            artifact = artifact_of(dataclasses.replace(request.labelling, model=model), request.quiet)
+            # Loaded already, with what there is to say about it.
+            artifact = artifact_of(dataclasses.replace(request.labelling, model=model), quiet=True)
             return _parts(desk, reviewer, artifact.labels, resources)
 
         return serve(dataclasses.replace(request, first_page=PAGE.removeprefix("/")), parts)
@@ -72,21 +84,20 @@ def _parts(
 ) -> list[ServerPart]:
     """Return the parts of the desk; `resources` closes what they hold. `model_labels` may be chosen, too."""
     from jobs.serving.desk.desk_api import DeskApi, DeskFacts
-    from jobs.serving.desk.desk_photos import Order, read_desk_photos
     from jobs.serving.desk.photo_previews import PhotoPreviews
-    from jobs.serving.desk.review_states import ReviewStates
+    from jobs.serving.desk.table_readings import TableReadings
 
-    photos = read_desk_photos(desk.table, desk.since)
-    store = ReviewStore(reviews_path(desk.table), lambda: time.time_ns() // 1000)
-    resources.callback(store.close)
-    previews = PhotoPreviews(photos, desk.photos)
+    @functools.cache
+    def open_store() -> ReviewStore:
+        store = ReviewStore(reviews_path(desk.table), lambda: time.time_ns() // 1000)
+        resources.callback(store.close)
+        return store
+
+    readings = TableReadings(desk.table, desk.since, open_store)
+    previews = PhotoPreviews(desk.photos)
     resources.callback(previews.close)
-    states = ReviewStates(photos, store)
-    # The first request need not wait for the orders.
-    photos.ordered(Order.UNCERTAIN)
-    labels = list(dict.fromkeys([*photos.labels(), *model_labels]))
-    facts = DeskFacts(desk.table.name, labels, reviewer, desk.since is not None)
-    return [_page_part(), DeskApi(facts, photos, states, previews).part()]
+    facts = DeskFacts(desk.table.name, model_labels, reviewer, desk.since is not None)
+    return [_page_part(), DeskApi(facts, readings, previews).part()]
 
 
 def _page_part() -> ServerPart:

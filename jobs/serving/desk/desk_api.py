@@ -15,13 +15,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from jobs.serving.app import ServerPart, small_body
-from jobs.serving.desk.desk_photos import DeskPhotos, Order
+from jobs.serving.desk.answers import photos_json, progress_json, review_json
+from jobs.serving.desk.desk_photos import Order
 from jobs.serving.desk.photo_previews import NoPicture, PhotoPreviews
-from jobs.serving.desk.review_states import ReviewStates
+from jobs.serving.desk.table_readings import Reading, TableReadings
 from models.system.outside_text import is_sha256
 from pipeline.errors import LabelDirError, UsageError
-from pipeline.reviews.review_store import Decision, PhotoReview, ReviewKind
-from pipeline.tables.arrow import pa
+from pipeline.reviews.decisions import Decision, ReviewKind
 
 _LARGEST_BODY_BYTES = 1 << 20
 _MOST_PHOTOS = 200
@@ -33,21 +33,20 @@ _PICTURE_HEADERS = {"Cache-Control": "private, max-age=600"}
 
 @dataclass(frozen=True, slots=True)
 class DeskFacts:
-    """What the page shows from its beginning: the table's name, labels to choose from, who reviews by default."""
+    """What the page shows from its beginning: the table's name, labels of the model, who reviews by default."""
 
     table: str
-    labels: Sequence[str]
+    model_labels: Sequence[str]
     reviewer: str
     has_older_table: bool
 
 
 class DeskApi:
-    """Answers the requests of the desk's page about `photos`."""
+    """Answers the requests of the desk's page about a table."""
 
-    def __init__(self, facts: DeskFacts, photos: DeskPhotos, states: ReviewStates, previews: PhotoPreviews) -> None:
+    def __init__(self, facts: DeskFacts, readings: TableReadings, previews: PhotoPreviews) -> None:
         self._facts = facts
-        self._photos = photos
-        self._states = states
+        self._readings = readings
         self._previews = previews
 
     def part(self) -> ServerPart:
@@ -63,16 +62,19 @@ class DeskApi:
         )
 
     async def _start(self, _request: Request) -> Response:
-        await _in_thread(self._states.refresh)
-        known = dict.fromkeys([*self._facts.labels, *sorted(self._states.labels_said())])
+        await _in_thread(self._readings.read_again)
+        reading, is_outdated = await self._now()
+        known = dict.fromkeys([*reading.labels, *self._facts.model_labels, *sorted(reading.states.labels_said())])
         return JSONResponse(
             {
                 "table": self._facts.table,
+                "reading": reading.name,
+                "is_outdated": is_outdated,
                 "labels": list(known),
-                "table_labels": self._photos.first_labels(),
+                "table_labels": reading.photos.first_labels(),
                 "reviewer": self._facts.reviewer,
                 "has_older_table": self._facts.has_older_table,
-                "progress": self._progress(),
+                "progress": progress_json(reading),
             }
         )
 
@@ -82,29 +84,31 @@ class DeskApi:
         if order not in list(Order) or state not in _STATES:
             raise HTTPException(400, "there is no such order or state")
         after, limit = _number(query.get("after", "-1")), _number(query.get("limit", "20"))
-        await _in_thread(self._states.refresh)
-        positions = self._photos.ordered(Order(order))
+        reading, is_outdated = await self._now(query.get("reading"))
+        positions = reading.photos.ordered(Order(order))
         wanted = np.arange(max(after, -1) + 1, len(positions))
         if label := query.get("label"):
-            wanted = wanted[self._photos.has_first_label(label)[positions[wanted]]]
+            wanted = wanted[reading.photos.has_first_label(label)[positions[wanted]]]
         if state != "all":
-            wanted = wanted[self._states.is_open(positions[wanted]) == (state == "open")]
+            wanted = wanted[reading.states.is_open(positions[wanted]) == (state == "open")]
         ranks = wanted[: min(max(limit, 1), _MOST_PHOTOS)]
-        photos = self._told(positions[ranks].tolist())
+        photos = photos_json(reading, positions[ranks].tolist())
         for photo, rank in zip(photos, ranks.tolist(), strict=True):
             photo["rank"] = rank
-        return JSONResponse({"photos": photos, "left": len(wanted), "progress": self._progress()})
+        progress = progress_json(reading)
+        return JSONResponse({"photos": photos, "left": len(wanted), "progress": progress, "is_outdated": is_outdated})
 
     async def _photo(self, request: Request) -> Response:
-        position = self._position(request)
-        await _in_thread(self._states.refresh)
-        return JSONResponse(self._told([position])[0])
+        reading, _ = await self._now()
+        return JSONResponse(photos_json(reading, [_position(reading, request)])[0])
 
     async def _picture(self, request: Request) -> Response:
         kind = request.path_params["kind"]
         if kind not in ("whole", "square"):
             raise HTTPException(404, "a picture is whole or square")
-        found = await _in_thread(self._previews.picture, self._position(request), kind == "whole")
+        reading = self._readings.current
+        name = reading.photos.name_at(_position(reading, request))
+        found = await _in_thread(self._previews.picture, name, request.path_params["sha256"], kind == "whole")
         if isinstance(found, NoPicture):
             raise HTTPException(404, found.reason)
         return Response(found, media_type="image/webp", headers=_PICTURE_HEADERS)
@@ -112,91 +116,77 @@ class DeskApi:
     async def _review(self, request: Request) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise HTTPException(415, "reviews are sent as application/json")
-        request_id, reviewer, decisions = self._parsed(await small_body(request, _LARGEST_BODY_BYTES))
-        recorded = await _in_thread(self._states.record, request_id, reviewer, decisions)
+        document = _document(await small_body(request, _LARGEST_BODY_BYTES))
+        reading, is_outdated = await self._now(document.get("reading"))
+        request_id, reviewer, decisions = self._parsed(document, reading)
+        recorded = await _in_thread(reading.states.record, request_id, reviewer, decisions)
         if recorded.conflicts:
-            conflicts = [_review_of(state) for state in recorded.conflicts]
+            conflicts = [review_json(state) for state in recorded.conflicts]
             return JSONResponse({"error": "someone else has reviewed this meanwhile", "conflicts": conflicts}, 409)
-        return JSONResponse({"states": [_review_of(state) for state in recorded.states], "progress": self._progress()})
+        states = [review_json(state) for state in recorded.states]
+        progress = progress_json(reading)
+        return JSONResponse({"states": states, "progress": progress, "is_outdated": is_outdated})
 
-    def _parsed(self, body: bytes) -> tuple[str, str, list[Decision]]:
+    async def _now(self, expected: object = None) -> tuple[Reading, bool]:
+        """Return the reading of the table, with all reviews of now, and whether the table was written since.
+
+        Raises:
+            HTTPException: the client means the `expected` reading, and another has taken its place.
+        """
+        reading = self._readings.current
+        if expected is not None and expected != reading.name:
+            raise HTTPException(409, "the table was written by a newer run; load the page again")
+
+        def look() -> bool:
+            reading.states.refresh()
+            return self._readings.is_outdated()
+
+        return reading, await _in_thread(look)
+
+    def _parsed(self, document: dict[str, Any], reading: Reading) -> tuple[str, str, list[Decision]]:
         """Return the id, the reviewer and the decisions of a request, each with the label that the table shows.
 
         Raises:
             HTTPException: the request is none, or is about a photo that is not in the table.
         """
         try:
-            document = json.loads(body)
             request_id, reviewer = document["request_id"], document.get("reviewer") or self._facts.reviewer
             entries = document["decisions"]
             if not isinstance(request_id, str) or not isinstance(reviewer, str) or len(entries) > _MOST_DECISIONS:
                 raise TypeError
-            return request_id, reviewer, [self._decision(entry) for entry in entries]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            return request_id, reviewer, [_decision(reading, entry) for entry in entries]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise HTTPException(400, "this is no review") from error
 
-    def _decision(self, entry: dict[str, Any]) -> Decision:
-        sha256, label, last_id = entry["sha256"], entry.get("label"), entry["last_id"]
-        kind = ReviewKind(entry["kind"])
-        if not isinstance(sha256, str) or not isinstance(last_id, int) or not isinstance(label, str | None):
-            raise TypeError
-        position = self._photos.position_of(sha256)
-        if position is None:
-            raise HTTPException(404, "there is no such photo in the table")
-        return Decision(sha256, kind, self._photos.label_at(position), label, last_id)
 
-    def _position(self, request: Request) -> int:
-        sha256 = str(request.path_params["sha256"])
-        position = self._photos.position_of(sha256) if is_sha256(sha256) else None
-        if position is None:
-            raise HTTPException(404, "there is no such photo in the table")
-        return position
-
-    def _told(self, positions: list[int]) -> list[dict[str, Any]]:
-        """Return what the page shows of photos."""
-        numbers = pa.array(positions, pa.int64())
-        rows = self._photos.rows.take(numbers).to_pylist()
-        old_labels = self._photos.old_labels.take(numbers).to_pylist()
-        ranks = range(1, self._photos.top_k + 1)
-        return [
-            {
-                "sha256": row["sha256"],
-                "name": row["file_name"],
-                "width": row["width"],
-                "height": row["height"],
-                "is_unsure": row["status"] == "unsure",
-                "labels": [
-                    [row[f"label_{k}"], row[f"prob_{k}"] or 0.0] for k in ranks if row[f"label_{k}"] is not None
-                ],
-                "old_label": old_label,
-                "review": _review_of(self._states.of(row["sha256"])),
-            }
-            for row, old_label in zip(rows, old_labels, strict=True)
-        ]
-
-    def _progress(self) -> dict[str, Any]:
-        progress = self._states.progress()
-        estimate = progress.accuracy
-        return {
-            "photos": progress.photos,
-            "reviewed": progress.reviewed,
-            "sample": estimate.sample,
-            "right": estimate.right,
-            "unknown": estimate.unknown,
-            "low": estimate.low,
-            "high": estimate.high,
-        }
+def _document(body: bytes) -> dict[str, Any]:
+    """Return a JSON object. Raises HTTPException where the body is none."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, "this is no review") from error
+    if not isinstance(document, dict):
+        raise HTTPException(400, "this is no review")
+    return document
 
 
-def _review_of(state: PhotoReview) -> dict[str, Any]:
-    return {
-        "sha256": state.sha256,
-        "last_id": state.last_id,
-        "kind": state.kind,
-        "label": state.label,
-        "reviewer": state.reviewer,
-        "reviewed_at_us": state.reviewed_at_us,
-    }
+def _decision(reading: Reading, entry: dict[str, Any]) -> Decision:
+    sha256, label, last_id = entry["sha256"], entry.get("label"), entry["last_id"]
+    kind = ReviewKind(entry["kind"])
+    if not isinstance(sha256, str) or not isinstance(last_id, int) or not isinstance(label, str | None):
+        raise TypeError
+    position = reading.photos.position_of(sha256)
+    if position is None:
+        raise HTTPException(404, "there is no such photo in the table")
+    return Decision(sha256, kind, reading.photos.label_at(position), label, last_id)
+
+
+def _position(reading: Reading, request: Request) -> int:
+    sha256 = str(request.path_params["sha256"])
+    position = reading.photos.position_of(sha256) if is_sha256(sha256) else None
+    if position is None:
+        raise HTTPException(404, "there is no such photo in the table")
+    return position
 
 
 def _number(text: str) -> int:

@@ -60,6 +60,10 @@ class DeskPhotos:
         found = pc.index(self.rows.column("sha256"), pa.scalar(sha256, pa.string())).as_py()
         return None if found < 0 else int(found)
 
+    def name_at(self, position: int) -> str:
+        """Return the file name of a photo."""
+        return str(self.rows.column("file_name")[position].as_py())
+
     def label_at(self, position: int) -> str | None:
         """Return the first label of a photo."""
         value = self.rows.column("label_1")[position].as_py()

@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs.serving.desk.desk_photos import DeskPhotos
 from pipeline.decoding.thumbnail import (
     THUMBNAIL_TIMEOUT_S,
     PhotoState,
@@ -34,14 +33,13 @@ class NoPicture:
 
 
 class PhotoPreviews:
-    """Makes pictures, in processes that may crash, of the photos of a table below `folder`.
+    """Makes pictures, in processes that may crash, of photos below `folder`.
 
     Raises:
         OSError: the system does not let a process start.
     """
 
-    def __init__(self, photos: DeskPhotos, folder: Path) -> None:
-        self._photos = photos
+    def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
         self._make = ProcessCalls(make_thumbnail, _PROCESSES, THUMBNAIL_TIMEOUT_S)
 
@@ -49,14 +47,16 @@ class PhotoPreviews:
         """End the processes."""
         self._make.close()
 
-    def picture(self, position: int, is_whole: bool) -> bytes | NoPicture:
-        """Return a WebP picture of a photo, the whole or the square that a model reads, or why there is none."""
-        name, sha256 = (str(self._photos.rows.column(column)[position].as_py()) for column in ("file_name", "sha256"))
+    def picture(self, name: str, sha256: str, is_whole: bool) -> bytes | NoPicture:
+        """Return a WebP picture of the photo that a row names, the whole or the square that a model reads.
+
+        Where its bytes are not those of the row's `sha256`, return why there is none.
+        """
         path = path_below(self._folder, name)
         if path is None:
             return NoPicture("The file is not below the folder of the photos.")
         side = WHOLE_SIDE if is_whole else SQUARE_SIDE
-        state = self._make(ThumbnailOrder(position, path, sha256, side, is_whole, follow_links=False))
+        state = self._make(ThumbnailOrder(0, path, sha256, side, is_whole, follow_links=False))
         if state is not PhotoState.SAME:
             return NoPicture(_REASONS.get(state or PhotoState.UNREADABLE, ""))
         return read_thumbnail(sha256, side, is_whole) or NoPicture("The picture could not be made.")

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from jobs.serving.desk.accuracy import Accuracy, accuracy
 from jobs.serving.desk.desk_photos import DeskPhotos, Order, Positions
-from pipeline.reviews.review_store import Decision, PhotoReview, Recorded, ReviewKind, ReviewStore
+from pipeline.reviews.decisions import Decision, PhotoReview, Recorded, ReviewKind
+from pipeline.reviews.review_store import ReviewStore
 from pipeline.tables.arrow import pa, pc
 
 _OPEN, _RIGHT, _WRONG, _UNKNOWN = range(4)

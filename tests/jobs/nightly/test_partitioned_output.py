@@ -23,7 +23,8 @@ from pathlib import Path
 from models.artifact import read_artifact
 from pipeline.system.cpus import this_machine
 from pipeline.planning.plan import Settings, plan_for
-from pipeline.run import Hooks, RunRequest, run
+from pipeline.run import run
+from pipeline.run_request import Hooks, RunRequest
 
 def main():
     photos, out, model, files = sys.argv[1:]

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,23 @@ import pytest
 from PIL import Image
 
 from models.artifact import Artifact
-from pipeline.reviews.review_store import ReviewKind
+from pipeline.reviews.decisions import ReviewKind
 from tests.conftest import run_label_dir, write_photos
 from tests.jobs.report.test_label_report import write_page
-from tests.support.chromium import desktop_chromium, emulate_screen, needs_chromium, requested_urls
+from tests.support.chromium import (
+    desktop_chromium,
+    emulate_screen,
+    needs_chromium,
+    requested_urls,
+    run_script,
+    wait_on_page,
+)
 from tests.support.review_kit import review
+from tests.support.waiting import wait_until
 
 pytestmark = needs_chromium
 
 # No page takes this long, so it never decides a test but one that fails.
-_PATIENCE_S = 60.0
 HOSTILE = (
     b'"><img src=x onerror=document.title=1>.png',
     b"</script><script>document.title=1<\\.png",
@@ -59,24 +65,8 @@ def opened(driver: Any, page: Path) -> Any:
     return driver
 
 
-def _run(driver: Any, script: str, *arguments: object) -> Any:
-    return driver.execute_script(script, *arguments)
-
-
-def _wait(driver: Any, condition: str, *arguments: object) -> None:
-    """Wait until `condition`, in JavaScript, holds on the page."""
-    _wait_until(lambda: _run(driver, f"return {condition}", *arguments), f"{condition} {arguments}")
-
-
-def _wait_until(is_so: Callable[[], object], condition: str) -> None:
-    deadline_s = time.monotonic() + _PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline_s, f"never came true: {condition}"
-        time.sleep(0.05)
-
-
 def _wait_for_count(driver: Any, count: str) -> None:
-    _wait(driver, "document.getElementById('count').textContent === arguments[0]", count)
+    wait_on_page(driver, "document.getElementById('count').textContent === arguments[0]", count)
 
 
 def _set(driver: Any, field: str, value: str) -> None:
@@ -90,12 +80,12 @@ def _set(driver: Any, field: str, value: str) -> None:
 
 
 def _names(driver: Any) -> list[str]:
-    return list(_run(driver, "return [...document.querySelectorAll('.card .file')].map(e => e.textContent)"))
+    return list(run_script(driver, "return [...document.querySelectorAll('.card .file')].map(e => e.textContent)"))
 
 
 def test_a_page_opened_from_disk_shows_its_thumbnails_and_sends_nothing_over_the_network(opened: Any) -> None:
-    _wait(opened, "document.querySelectorAll('.card img[src]').length === 60")
-    _wait(opened, "[...document.querySelectorAll('.card img')].every(i => i.complete && i.naturalWidth === 192)")
+    wait_on_page(opened, "document.querySelectorAll('.card img[src]').length === 60")
+    wait_on_page(opened, "[...document.querySelectorAll('.card img')].every(i => i.complete && i.naturalWidth === 192)")
     _wait_for_count(opened, "156 photos")
     assert [url for url in requested_urls(opened) if not url.startswith(("file:", "data:"))] == []
     assert opened.get_log("browser") == []
@@ -113,24 +103,24 @@ def test_hostile_names_are_shown_as_text_and_their_photos_open(opened: Any) -> N
         ]
     )
     _set(opened, "sort", "name")
-    _wait(opened, "document.querySelector('.file').textContent === arguments[0]", expected[0])
+    wait_on_page(opened, "document.querySelector('.file').textContent === arguments[0]", expected[0])
     found = [name for page in range(3) for name in _page(opened, page)]
     assert sorted(name for name in found if not name[:5].isdigit()) == expected
     assert opened.title == "<i>Mine</i> - 157 photos"
-    assert _run(opened, "return document.querySelectorAll('main script, .card img[src=x], h1 i').length") == 0
+    assert run_script(opened, "return document.querySelectorAll('main script, .card img[src=x], h1 i').length") == 0
     for name in expected:
         _open(opened, name)
-        _wait(opened, "document.getElementById('photo-image').naturalWidth >= 40")
-        assert _run(opened, "return document.getElementById('photo-missing').hidden"), name
-        _run(opened, "document.getElementById('photo').close()")
+        wait_on_page(opened, "document.getElementById('photo-image').naturalWidth >= 40")
+        assert run_script(opened, "return document.getElementById('photo-missing').hidden"), name
+        run_script(opened, "document.getElementById('photo').close()")
         # The page clears the photo in the dialog's close event, which comes after the call of close().
-        _wait(opened, "!document.getElementById('photo-image').hasAttribute('src')")
+        wait_on_page(opened, "!document.getElementById('photo-image').hasAttribute('src')")
     assert opened.get_log("browser") == []
 
 
 def _page(driver: Any, number: int) -> list[str]:
     script = "const p=document.getElementById('page'); p.value=arguments[0]+1; p.dispatchEvent(new Event('change'))"
-    _run(driver, script, number)
+    run_script(driver, script, number)
     return _names(driver)
 
 
@@ -138,8 +128,8 @@ def _open(driver: Any, name: str) -> None:
     script = "[...document.querySelectorAll('.card')].find(c => c.title === arguments[0])?.click()"
     for number in range(3):
         _page(driver, number)
-        _run(driver, script, name)
-    _wait(driver, "document.getElementById('photo-name').textContent === arguments[0]", name)
+        run_script(driver, script, name)
+    wait_on_page(driver, "document.getElementById('photo-name').textContent === arguments[0]", name)
 
 
 def test_filters_narrow_the_photos_and_sorting_orders_them(opened: Any) -> None:
@@ -147,10 +137,10 @@ def test_filters_narrow_the_photos_and_sorting_orders_them(opened: Any) -> None:
     _wait_for_count(opened, "19 of 156 photos")
     _set(opened, "text", "")
     _wait_for_count(opened, "156 photos")
-    _run(opened, "document.querySelector('[data-label=\"white\"]').click()")
+    run_script(opened, "document.querySelector('[data-label=\"white\"]').click()")
     _wait_for_count(opened, "25 of 156 photos")
-    _wait(opened, "document.querySelector('[data-label=\"white\"]').getAttribute('aria-pressed') === 'true'")
-    _run(opened, "document.querySelector('.filters [type=reset]').click()")
+    wait_on_page(opened, "document.querySelector('[data-label=\"white\"]').getAttribute('aria-pressed') === 'true'")
+    run_script(opened, "document.querySelector('.filters [type=reset]').click()")
     _wait_for_count(opened, "156 photos")
     _set(opened, "max", "1")
     _wait_for_count(opened, "0 of 156 photos")
@@ -160,14 +150,14 @@ def test_filters_narrow_the_photos_and_sorting_orders_them(opened: Any) -> None:
     assert uncertain == sorted(uncertain)
     assert uncertain[0] < uncertain[-1]
     _set(opened, "sort", "certain")
-    _wait_until(lambda: _probabilities(opened) != uncertain, "another order")
+    wait_until(lambda: _probabilities(opened) != uncertain, "another order")
     certain = _probabilities(opened)
     assert certain == sorted(certain, reverse=True)
 
 
 def _probabilities(driver: Any) -> list[float]:
     script = "[...document.querySelectorAll('.line.first span:last-child')].map(e => parseFloat(e.textContent))"
-    return list(_run(driver, f"return {script}"))
+    return list(run_script(driver, f"return {script}"))
 
 
 def test_the_unsure_alone_can_be_shown(opened: Any, page: Path) -> None:
@@ -175,7 +165,7 @@ def test_the_unsure_alone_can_be_shown(opened: Any, page: Path) -> None:
     unsure = statuses.count("unsure")
     assert 0 < unsure < statuses.count("ok")
     _wait_for_count(opened, "156 photos")
-    _run(opened, "document.getElementById('unsure').click()")
+    run_script(opened, "document.getElementById('unsure').click()")
     _wait_for_count(opened, f"{unsure} of 156 photos")
 
 
@@ -187,33 +177,33 @@ def test_the_keyboard_alone_finds_opens_turns_and_closes_photos(opened: Any) -> 
         ActionChains(opened).send_keys(*keys).perform()
 
     def wait_for_photo(name: str) -> None:
-        _wait(opened, "document.getElementById('photo-name').textContent === arguments[0]", name)
+        wait_on_page(opened, "document.getElementById('photo-name').textContent === arguments[0]", name)
 
     press("/")
-    _wait(opened, "document.activeElement.id === 'text'")
+    wait_on_page(opened, "document.activeElement.id === 'text'")
     press("0001")
     _wait_for_count(opened, "11 of 156 photos")
     _, second, third, *_ = _names(opened)
-    _run(opened, "document.querySelector('.card').focus()")
+    run_script(opened, "document.querySelector('.card').focus()")
     press(Keys.ARROW_RIGHT)
-    _wait(opened, "document.activeElement.title === arguments[0]", second)
+    wait_on_page(opened, "document.activeElement.title === arguments[0]", second)
     press(Keys.ENTER)
-    _wait(opened, "document.getElementById('photo').open")
+    wait_on_page(opened, "document.getElementById('photo').open")
     wait_for_photo(second)
     press(Keys.ARROW_RIGHT)
     wait_for_photo(third)
     press(Keys.ESCAPE)
-    _wait(opened, "!document.getElementById('photo').open")
-    _wait(opened, "document.activeElement.title === arguments[0]", third)
+    wait_on_page(opened, "!document.getElementById('photo').open")
+    wait_on_page(opened, "document.activeElement.title === arguments[0]", third)
 
 
 def test_a_screen_reader_gets_a_name_for_every_control(opened: Any) -> None:
-    _wait_until(lambda: len(_controls(opened)) > 60, "the controls of 60 photos in the accessibility tree")
+    wait_until(lambda: len(_controls(opened)) > 60, "the controls of 60 photos in the accessibility tree")
     nameless = [node for node in _controls(opened) if not node.get("name", {}).get("value", "").strip()]
     assert nameless == []
-    levels = _run(opened, "return [...document.querySelectorAll('main h2, header h1')].map(e => e.tagName)")
+    levels = run_script(opened, "return [...document.querySelectorAll('main h2, header h1')].map(e => e.tagName)")
     assert levels[0] == "H1"
-    assert _run(opened, "return document.documentElement.lang") == "en"
+    assert run_script(opened, "return document.documentElement.lang") == "en"
 
 
 def _controls(driver: Any) -> list[dict[str, Any]]:
@@ -229,9 +219,9 @@ def test_the_page_fits_phones_and_desktops_in_light_and_dark(driver: Any, page: 
     try:
         driver.get(page.as_uri())
         # A phone's browser widens its window to a page that is too wide.
-        _wait(driver, "window.innerWidth === arguments[0]", width)
-        assert _run(driver, "return document.documentElement.scrollWidth <= window.innerWidth")
-        background = _run(driver, "return getComputedStyle(document.body).backgroundColor")
+        wait_on_page(driver, "window.innerWidth === arguments[0]", width)
+        assert run_script(driver, "return document.documentElement.scrollWidth <= window.innerWidth")
+        background = run_script(driver, "return getComputedStyle(document.body).backgroundColor")
         brightness = sum(int(part) for part in background.strip("rgb()").split(",")) / 3
         assert (brightness < 60) == (scheme == "dark")
     finally:
@@ -252,7 +242,7 @@ def test_reviewed_photos_have_a_mark_and_a_filter(
     _wait_for_count(driver, "4 photos")
     _set(driver, "sort", "name")
     marks = "return [...document.querySelectorAll('.card .reviewed')].map(e => e.textContent)"
-    assert _run(driver, marks) == ["✓ <b>tiger</b>", "✓ white", "✓ unknown"]
+    assert run_script(driver, marks) == ["✓ <b>tiger</b>", "✓ white", "✓ unknown"]
     for choice, names in (("yes", 3), ("other", 2), ("no", 1)):
         _set(driver, "reviewed", choice)
         _wait_for_count(driver, f"{names} of 4 photos")

@@ -9,16 +9,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.scaling.merge_tables import Merged, merge_tables
+from jobs.scaling.merging.merge_tables import Merged, merge_tables
 from pipeline.errors import InputMissingError, UsageError
 from pipeline.records import Row
 from pipeline.tables.schema import to_batch
 from pipeline.tables.writer import export
 
-_ROW = Row("", None, ("cat",), (0.5,), 4, 3, 100, 1, "ab" * 32, "tiny@0123456789ab", 7)
+MODEL = "tiny@0123456789ab"
+_ROW = Row("", None, ("cat",), (0.5,), 4, 3, 100, 1, "ab" * 32, MODEL, 7)
 
 
-def written(path: Path, names: list[str], model: str = "tiny@0123456789ab") -> Path:
+def written(path: Path, names: list[str], model: str = MODEL) -> Path:
     """Write a table with a row for each of `names`."""
     path.parent.mkdir(exist_ok=True)
     rows = [replace(_ROW, file_name=name, model=model) for name in names]
@@ -34,7 +35,7 @@ def rows_of(path: Path) -> list[tuple[str, str]]:
 def test_interleaved_tables_become_one_with_the_newest_row_of_each_name(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.scaling.merge_tables._ROWS_PER_WINDOW", 7)
+    monkeypatch.setattr("jobs.scaling.merging.table_stream._ROWS_PER_PIECE", 7)
     chance = random.Random(seed)
     expected: dict[str, str] = {}
     tables = []
@@ -42,7 +43,9 @@ def test_interleaved_tables_become_one_with_the_newest_row_of_each_name(
         names = sorted({f"{chance.randrange(90):02d}ü.jpg" for _ in range(chance.randrange(60))})
         tables.append(written(tmp_path / f"{number}.parquet", names, f"m{number}"))
         expected |= dict.fromkeys(names, f"m{number}")
-    assert merge_tables(tables, tmp_path / "out.parquet") == Merged(len(expected), 1)
+    assert merge_tables(tables, tmp_path / "out.parquet") == Merged(
+        len(expected), 1, tuple(sorted(set(expected.values())))
+    )
     assert rows_of(tmp_path / "out.parquet") == sorted(expected.items())
 
 
@@ -51,9 +54,9 @@ def test_parts_are_concatenated_into_as_many_files_as_asked_for(tmp_path: Path) 
     for number in range(5):
         written(tmp_path / f"parts/part-{number:05d}.parquet", names[number * 20 : number * 20 + 20])
     written(tmp_path / "parts/part-00005.parquet", [])
-    assert merge_tables([tmp_path / "parts"], tmp_path / "files", 3) == Merged(100, 3)
+    assert merge_tables([tmp_path / "parts"], tmp_path / "files", 3) == Merged(100, 3, (MODEL,))
     files = sorted((tmp_path / "files").iterdir())
-    assert [len(rows_of(file)) for file in files] == [34, 34, 32]
+    assert [len(rows_of(file)) for file in files] == [33, 33, 34]
     assert [name for file in files for name, _ in rows_of(file)] == names
     with pytest.raises(UsageError, match="not empty"):
         merge_tables([tmp_path / "parts"], tmp_path / "files", 2)
@@ -73,4 +76,4 @@ def test_what_does_not_fit_together_is_refused_and_out_stays(tmp_path: Path) -> 
     }.items():
         with pytest.raises(error):
             merge_tables([tmp_path / place], out)
-    assert rows_of(out) == [("old.jpg", "tiny@0123456789ab")]
+    assert rows_of(out) == [("old.jpg", MODEL)]

@@ -18,7 +18,8 @@ from jobs.scaling.range_plan import cut
 from models.artifact import Artifact
 from pipeline.records import FileRef
 from tests.conftest import Command, command_path, write_photos
-from tests.support.object_store import BUCKET, Fault, FaultProxy
+from tests.support.object_store import Fault, FaultProxy
+from tests.support.store_servers import BUCKET
 
 URL = f"s3://{BUCKET}/photos/"
 PARTS = f"s3://{BUCKET}/labels/"
@@ -156,7 +157,7 @@ def test_parts_of_other_photos_and_tables_for_many_are_refused(label_dir: Comman
 def test_ranges_hold_every_name_once_and_only_the_last_is_short(count: int) -> None:
     refs = [FileRef(f"{number:03d}.jpg", "", 1, 1) for number in range(count)]
     plan = cut(refs, URL, 10, is_sorted=True)
-    shares = [list(names.of(iter(refs))) for names in plan.ranges()]
+    shares = [list(planned.names.of(iter(refs))) for planned in plan.ranges()]
     assert [ref for share in shares for ref in share] == refs
     assert all(len(share) == 10 for share in shares[:-1])
     assert shares[-1] or not count

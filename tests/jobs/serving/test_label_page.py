@@ -14,7 +14,8 @@ from tests.support.axe import accessibility_problems
 from tests.support.chromium import desktop_chromium, emulate_screen, needs_chromium, requested_urls
 from tests.support.serve_process import LabelServe
 from tests.support.tiny_model import write_tiny_model
-from tests.support.watch_process import photo, wait_until
+from tests.support.waiting import wait_until
+from tests.support.watch_process import photo
 
 pytestmark = needs_chromium
 

@@ -16,14 +16,16 @@ import pytest
 from starlette.datastructures import Headers
 
 from jobs.serving import read_uploads
-from jobs.serving.build_server import bound_socket
+from jobs.serving.http_server import bound_socket
 from jobs.serving.read_uploads import RefusedRequestError
 from jobs.serving.serve_options import ServeOptions
 from models.artifact import Artifact
 from tests.support.serve_process import BOUNDARY, FORM_HEADERS, LabelServe, form
-from tests.support.watch_process import photo, wait_until
+from tests.support.waiting import wait_until
+from tests.support.watch_process import photo
 
 _LARGEST_BODY = 1 << 20
+_MOST_GROWTH_BYTES = 20 << 20
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,15 @@ def assert_answers(server: LabelServe) -> None:
 def raw_connection(server: LabelServe) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as opened:
         yield opened
+
+
+@contextlib.contextmanager
+def no_growth(server: LabelServe) -> Iterator[None]:
+    """Fail where the server's own memory is much higher at the end of the block than at its begin."""
+    process = psutil.Process(server.process.pid)
+    before = process.memory_full_info().uss
+    yield
+    assert process.memory_full_info().uss < before + _MOST_GROWTH_BYTES
 
 
 def head(body_bytes: int) -> bytes:
@@ -114,7 +125,7 @@ def test_a_client_that_sends_nothing_or_half_a_head_keeps_no_other_waiting(serve
 
 @pytest.mark.faults
 def test_beyond_a_thousand_idle_connections_the_oldest_makes_room(server: LabelServe) -> None:
-    with contextlib.ExitStack() as stack:
+    with no_growth(server), contextlib.ExitStack() as stack:
         opened = [stack.enter_context(raw_connection(server)) for _ in range(1200)]
         assert_answers(server)
         # Closed by the server: the oldest at once, each other one 10 s after it was made.
@@ -156,7 +167,7 @@ def test_broken_bodies_are_refused_and_leave_nothing_behind(server: LabelServe, 
     broken = [whole[:length] for length in range(0, len(whole) - 5, 7)]
     broken += [whole.replace(b"form-data", b"\xff\xfe"), whole.replace(b"\r\n", b"\n"), b"--" * 5000, whole[5:]]
     connection = server.connection()
-    with contextlib.closing(connection):
+    with no_growth(server), contextlib.closing(connection):
         for number in range(count):
             connection.request("POST", "/v1/label", broken[number % len(broken)], FORM_HEADERS)
             answer = connection.getresponse()

@@ -21,8 +21,9 @@ import pytest
 
 from models.artifact import Artifact, read_artifact
 from tests.conftest import command_path
+from tests.support.waiting import SCALE, wait_until
 from tests.support.watch_kit import digest, rows_in
-from tests.support.watch_process import SCALE, WatchFolder, photo, wait_until
+from tests.support.watch_process import WatchFolder, photo
 
 _QUICK = ["--settle", "0.2s", "--flush", "0.2s"]
 _EVENTS_ONLY = ["--rescan", "1h"]

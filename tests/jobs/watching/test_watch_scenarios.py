@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from models.artifact import Artifact
+from tests.support.waiting import SCALE, wait_until
 from tests.support.watch_kit import digest
-from tests.support.watch_process import SCALE, WatchFolder, photo, wait_until
+from tests.support.watch_process import WatchFolder, photo
 
 _SETTLE_S = 1.0
 _MODES = {"events": ["--rescan", "1h"], "polling": ["--poll", "0.3s"]}

@@ -12,7 +12,8 @@ import pytest
 
 from models.artifact import Artifact
 from pipeline.tables.part_store import state_folder
-from tests.support.watch_process import WatchFolder, wait_until
+from tests.support.waiting import wait_until
+from tests.support.watch_process import WatchFolder
 
 
 def _imports(watch: WatchFolder) -> bool:

@@ -25,8 +25,9 @@ from pipeline.monitoring.daemon_stats import DaemonStats
 from pipeline.monitoring.prometheus import MetricsServer
 from pipeline.tables.part_store import state_folder
 from tests.conftest import command_path
+from tests.support.waiting import wait_until
 from tests.support.watch_kit import digest, rows_in
-from tests.support.watch_process import WatchFolder, photo, wait_until
+from tests.support.watch_process import WatchFolder, photo
 
 _QUICK = ["--settle", "0.2s", "--flush", "0.2s"]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -16,8 +16,9 @@ import pytest
 from models.artifact import Artifact
 from tests.conftest import command_path
 from tests.support.review_kit import review, reviewed
+from tests.support.waiting import wait_until
 from tests.support.watch_kit import digest
-from tests.support.watch_process import photo, wait_until
+from tests.support.watch_process import photo
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 

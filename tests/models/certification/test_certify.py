@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.certification.certificate import Certificate, read_certificate, write_certificate
+from models.certification.certificate import read_certificate, write_certificate
 from models.certification.certify import Terms, certify
 from models.quantization.artifact_builder import fp32_artifact, int8_artifact
 from models.quantization.calibrate import candidate_calibrations
@@ -16,6 +15,7 @@ from models.quantization.quantize import Recipe
 from models.quantization.recipes import recipes
 from models.samples import Photos
 from models.system.cpu_kind import CpuKind, cpu_kind
+from tests.support.certificates import passed_certificate
 from tests.support.networks import images, small_network
 
 QUICK = Terms(rounds=1, batch_size=4)
@@ -27,44 +27,16 @@ flags\t\t: fpu sse4_1 avx2 bmi2
 SAPPHIRE_RAPIDS = HASWELL.replace("bmi2", "avx512f avx512_vnni amx_int8")
 
 
-def certificate(**changes: object) -> Certificate:
-    """A certificate that passes, with `changes` made to it."""
-    good = Certificate(
-        model_id="m@0",
-        cpu="cpu",
-        onnxruntime="1",
-        recipe="portable",
-        images="9 photos",
-        top1_agreement=0.98,
-        top3_agreement=1.0,
-        divergence=0.01,
-        arithmetic_error=0.001,
-        int8_top1=None,
-        int8_top3=None,
-        fp32_top1=None,
-        fp32_top3=None,
-        threads=1,
-        batch_size=16,
-        int8_images_per_s=200.0,
-        fp32_images_per_s=100.0,
-        int8_bytes=1,
-        fp32_bytes=4,
-        int8_resident_bytes=1,
-        fp32_resident_bytes=2,
-    )
-    return dataclasses.replace(good, **changes)  # type: ignore[arg-type]  # fields of the certificate
-
-
 def test_a_certificate_passes_only_with_agreement_speed_and_exact_arithmetic() -> None:
-    assert certificate().passed
-    assert "agreement 96.0% is below 97.0%" in certificate(top1_agreement=0.96).verdict()
-    assert "0.50 times" in certificate(int8_images_per_s=50.0).verdict()
-    assert "relative error 5.0%" in certificate(arithmetic_error=0.05).verdict()
+    assert passed_certificate().passed
+    assert "agreement 96.0% is below 97.0%" in passed_certificate(top1_agreement=0.96).verdict()
+    assert "0.50 times" in passed_certificate(int8_images_per_s=50.0).verdict()
+    assert "relative error 5.0%" in passed_certificate(arithmetic_error=0.05).verdict()
 
 
 def test_a_certificate_is_read_from_its_file_as_it_was_written(tmp_path: Path) -> None:
-    write_certificate(tmp_path / "c.json", certificate())
-    assert read_certificate(tmp_path / "c.json") == certificate()
+    write_certificate(tmp_path / "c.json", passed_certificate())
+    assert read_certificate(tmp_path / "c.json") == passed_certificate()
     (tmp_path / "c.json").write_text("{}")
     assert read_certificate(tmp_path / "c.json") is None
 

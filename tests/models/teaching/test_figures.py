@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.teaching import familiarity as scores
 from models.teaching.audit import doubts, out_of_fold_logits
 from models.teaching.confidence import best_temperature, calibration_error, interval, least_probability, softmax
-from models.teaching.familiarity import class_means, familiarity, least_familiarity
+from models.teaching.familiarity import familiarity, least_familiarity, references_of
 from models.teaching.figures import figures
 from models.teaching.memory_file import Remembered, known_rows, read_memory, write_memory
 from models.teaching.photo_set import Moment
@@ -116,14 +117,32 @@ def test_photos_in_a_wrong_folder_are_among_the_most_doubtful(classes: int) -> N
     assert set(wrong.tolist()) <= set(suspected.tolist())
 
 
-def test_photos_unlike_any_class_are_less_familiar_than_known_ones() -> None:
-    features, labels = blobs(6, 40)
-    means = class_means(features, labels, 6)
-    known = familiarity(features, means)
+def test_photos_unlike_any_that_were_taught_are_less_familiar_than_known_ones() -> None:
+    features, labels = blobs(6, 80)
+    taught, kept_out = features[::2], features[1::2]
+    references = references_of(taught, labels[::2], 0)
+    known = familiarity(kept_out, references)
     threshold = least_familiarity(known)
     assert (known >= threshold).mean() == pytest.approx(0.95, abs=0.02)
     others, _ = blobs(6, 40, seed=9)
-    assert (familiarity(others, means) < threshold).mean() > 0.95
+    assert (familiarity(others, references) < threshold).mean() > 0.95
+
+
+def test_a_class_of_two_kinds_of_photos_is_familiar_in_both_and_not_between_them() -> None:
+    features, _ = blobs(2, 40, spread=0.1)
+    between = np.asarray((features[:40] + features[40:]) / 2, np.float32)
+    references = references_of(features[::2], np.zeros(40, np.int64), 0)
+    assert familiarity(features[1::2], references).min() > familiarity(between, references).max()
+
+
+def test_too_many_photos_leave_the_same_room_to_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "MOST_PHOTOS", 20)
+    features, labels = blobs(2, 40)
+    rare = np.concatenate([np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:5]])
+    references = references_of(features[rare], labels[rare], 0)
+    assert references.photos.shape[1] == 20
+    rare_scores = familiarity(features[rare][labels[rare] == 1], references)
+    assert rare_scores == pytest.approx(1, abs=1e-5)
 
 
 def test_five_hundred_classes_have_figures_and_the_worst_is_named() -> None:

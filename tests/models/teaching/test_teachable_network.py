@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from models.errors import OutputError
 from models.networks.efficientnet_lite import efficientnet_lite
+from models.teaching.teach import write_weights
 from models.teaching.training.teachable_network import DepthwiseConvolution, TeachableNetwork
 
 
@@ -46,6 +50,12 @@ def test_a_taught_network_has_the_published_architectures_answers_and_loads_agai
     again.load_published_form(network.published_form())
     with torch.no_grad():
         torch.testing.assert_close(again.features(x), network.features(x))
+
+
+def test_weights_that_find_no_room_on_the_disk_are_an_error_of_the_output() -> None:
+    network = TeachableNetwork("efficientnet_lite0", efficientnet_lite("efficientnet_lite0").state_dict(), 2)
+    with pytest.raises(OutputError, match="/dev/full cannot be written: No space left on device"):
+        write_weights(network, Path("/dev/full"))
 
 
 def test_computing_activations_twice_gives_the_same_gradients() -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ExitCode, InputMissingError, LabelDirError, OutputError, UsageError
+from pipeline.reviews.decisions import Decision, ReviewKind
 from pipeline.reviews.review_file import open_reviews, reading_reviews, reviews_path
-from pipeline.reviews.review_store import Decision, ReviewKind, ReviewStore
+from pipeline.reviews.review_store import ReviewStore
 from pipeline.reviews.reviewed_labels import confirmed_labels
 
 CAT, DOG, COW = (hashlib.sha256(name.encode()).hexdigest() for name in ("cat", "dog", "cow"))

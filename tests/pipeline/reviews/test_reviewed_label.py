@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ExitCode
+from pipeline.reviews.decisions import ReviewKind
 from pipeline.reviews.review_file import reviews_path
-from pipeline.reviews.review_store import ReviewKind
 from pipeline.reviews.reviewed_labels import read_reviewed_rows, reviewed_photos, table_of
 from tests.conftest import Command, write_photos
 from tests.support.review_kit import review, reviewed

@@ -15,8 +15,8 @@ from pipeline.watching import file_events
 from pipeline.watching.file_events import FileEvents, Hints
 from pipeline.watching.settle_tracker import Hint
 from pipeline.watching.watched_folder import WatchedFolder, file_system_type
+from tests.support.waiting import wait_until
 from tests.support.watch_kit import Watched, digest, rows_in
-from tests.support.watch_process import wait_until
 
 
 class RealTime:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import signal
@@ -15,11 +14,10 @@ from typing import Any
 import pytest
 
 from pipeline.datasets.row_index import Entry
-from pipeline.system.exclusive_rename import rename_without_replacing
 from pipeline.watching import done_action, verified_photo
 from pipeline.watching.done_action import DoneAction
 from pipeline.watching.watched_folder import output_id
-from tests.support.watch_kit import OWNER, Clock, Watched, digest, put, rows_in
+from tests.support.watch_kit import OWNER, Clock, Watched, digest, put, refuse_renames_to, rows_in
 
 _FILES = {done_action.__file__, verified_photo.__file__}
 _NAMES = {"a short name": "a.jpg", "a name of 255 bytes": "n" * 251 + ".jpg"}
@@ -58,15 +56,6 @@ def _is_killed_at_line(number: int, watched: Watched) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
-def _refuse_renames_to(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def other_file_system(path: Path, target: Path) -> None:
-        if place in target.parents and place not in path.parents:
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-        rename_without_replacing(path, target)
-
-    monkeypatch.setattr(verified_photo, "rename_without_replacing", other_file_system)
-
-
 def _files(folder: Path, prefix: str = "") -> dict[str, bytes]:
     return {
         prefix + str(path.relative_to(folder)): path.read_bytes()
@@ -88,7 +77,7 @@ def test_a_kill_at_any_line_of_a_done_action_is_made_good_at_the_next_start(
         folder = tmp_path / str(number)
         (folder / "inbox").mkdir(parents=True)
         if action == "move to another file system":
-            _refuse_renames_to(folder / "done", monkeypatch)
+            refuse_renames_to(folder / "done", monkeypatch)
         row = put(folder, f"sub/{name}", b"one")
         clock, done = Clock(), action.split()[0]
         with Watched(folder, clock, done=done) as watched:
@@ -149,7 +138,7 @@ def test_a_copy_is_made_beside_a_file_of_others_with_its_hidden_name(
     (tmp_path / "done").mkdir()
     (tmp_path / "foreign").write_bytes(b"foreign")
     (tmp_path / "done" / f".{OWNER}.moving").symlink_to(tmp_path / "foreign")
-    _refuse_renames_to(tmp_path / "done", monkeypatch)
+    refuse_renames_to(tmp_path / "done", monkeypatch)
     put(tmp_path, "a.jpg", b"one")
     entry = Entry("a.jpg", b"\1" + bytes.fromhex(digest(b"one")), 3, 1_700_000_000_000_000)
     DoneAction(tmp_path / "inbox", target=tmp_path / "done", owner=OWNER).apply(entry)

@@ -12,11 +12,10 @@ import pytest
 from pipeline.datasets.row_index import Entry, RowIndex
 from pipeline.records import FileRef
 from pipeline.sources import read_file as read_module
-from pipeline.system.exclusive_rename import rename_without_replacing
 from pipeline.watching import verified_photo
 from pipeline.watching.done_action import DoneAction
 from pipeline.watching.scanner import STEP_FILES
-from tests.support.watch_kit import OWNER, Clock, Watch, Watched, digest, put, rows_in
+from tests.support.watch_kit import OWNER, Clock, Watch, Watched, digest, put, refuse_renames_to, rows_in
 
 
 def _once(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, meanwhile: Callable[[], object]) -> None:
@@ -68,7 +67,7 @@ def test_a_photo_that_takes_the_name_of_a_moving_or_deleted_one_is_labelled_too(
     first = put(folder, "a.jpg", b"one")
     _overwrite_at_the_last_moment(monkeypatch, folder)
     if done == "move far away":
-        _refuse_renames_to(folder / "done", monkeypatch)
+        refuse_renames_to(folder / "done", monkeypatch)
     watched.drain()
     watched.drain()
     assert rows_in(folder / "labels") == sorted([first, ("a.jpg", digest(b"two"))])
@@ -76,15 +75,6 @@ def test_a_photo_that_takes_the_name_of_a_moving_or_deleted_one_is_labelled_too(
     kept = [path.read_bytes() for path in (folder / "done").glob("*")] if done != "delete" else [b"two"]
     assert kept == [b"two"]
     assert all(path.stat().st_mtime == 1_700_000_001 for path in (folder / "done").glob("*"))
-
-
-def _refuse_renames_to(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def other_file_system(path: Path, target: Path) -> None:
-        if place in target.parents and place not in path.parents:
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-        rename_without_replacing(path, target)
-
-    monkeypatch.setattr(verified_photo, "rename_without_replacing", other_file_system)
 
 
 def test_a_photo_that_cannot_be_moved_leaves_no_copy_at_each_attempt(

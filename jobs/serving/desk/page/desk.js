@@ -1,8 +1,9 @@
 /* The desk: what is shown, what the keys and buttons do. */
 import { answerOf } from "/assets/token.js";
 import { addLabel, chooseLabel, setLabels } from "./label_choice.js";
-import { focusCard, moveInGrid, selectAll, selectNone, selectedPhotos, showMany } from "./many_photos.js";
-import { showOne } from "./one_photo.js";
+import { focusCard, hasPicture, moveInGrid, selectAll, selectNone, selectedPhotos, showMany } from "./many_photos.js";
+import { noteTable, reading } from "./newer_table.js";
+import { isPictureShown, showOne } from "./one_photo.js";
 import { showProgress } from "./progress.js";
 import { begin, current, goTo, nextOpen, queue } from "./queue.js";
 import { review, told, undo } from "./reviews.js";
@@ -37,6 +38,12 @@ const targets = () => { const chosen = isMany ? selectedPhotos() : []; return ch
 
 const decide = async (kind, label) => {
   const photos = targets();
+  const unseen = photos.filter((photo) => !(isMany ? hasPicture(photo) : isPictureShown(photo)));
+  if (unseen.length) {
+    say(unseen.length === 1 ? "There is no picture of " + unseen[0].name + " to judge by: nothing was saved." : counted(unseen.length) + " of these photos have no picture to judge by: nothing was saved.");
+    toDesk();
+    return;
+  }
   const last = queue.photos.indexOf(photos.at(-1));
   if (!(await review(photos, kind, label))) { draw(); toDesk(); return; }
   const what = photos.length === 1 ? photos[0].name : counted(photos.length) + " photos";
@@ -124,6 +131,8 @@ const start = async () => {
   document.title = "Review " + facts.table;
   byId("reviewer").value = localStorage.getItem(NAME_KEY) || facts.reviewer;
   setLabels(facts.labels);
+  reading.name = facts.reading;
+  noteTable(response.status, facts);
   byId("order").querySelector("[value=disagreement]").hidden = !facts.has_older_table;
   byId("label").append(...facts.table_labels.map((label) => { const option = element("option", "", label); option.value = label; return option; }));
   const asked = new URLSearchParams(location.search);

@@ -11,7 +11,7 @@ let done = null;
 const setLabels = (known) => { labels = known; };
 const addLabel = (label) => { if (!labels.includes(label)) labels.push(label); };
 
-/* Labels that begin with the letters, then those with a word that does, then those that have them anywhere. */
+/* Labels that begin with the letters, then those with a word that does, then those that have them anywhere; all. */
 const matching = (text) => {
   const wanted = text.trim().toLowerCase();
   const ranked = [[], [], []];
@@ -23,12 +23,13 @@ const matching = (text) => {
     else if (at > 0) ranked[2].push(label);
   }
   const exact = ranked[0].filter((label) => label.toLowerCase() === wanted);
-  return [...exact, ...ranked[0].filter((label) => !exact.includes(label)), ...ranked[1], ...ranked[2]].slice(0, MOST_SHOWN);
+  return [...exact, ...ranked[0].filter((label) => !exact.includes(label)), ...ranked[1], ...ranked[2]];
 };
 
 const shown = () => [...list.children].map((item) => item.textContent);
 const draw = () => {
-  list.replaceChildren(...matching(input.value).map((label, number) => {
+  const found = matching(input.value);
+  list.replaceChildren(...found.slice(0, MOST_SHOWN).map((label, number) => {
     const item = element("li", "", label);
     item.id = "match-" + number;
     item.setAttribute("role", "option");
@@ -40,7 +41,7 @@ const draw = () => {
   byId("chooser-add").hidden = !typed || labels.includes(typed);
   byId("chooser-hint").textContent = isNew
     ? labels.includes(typed) ? "This label is known already." : typed ? "Enter adds this label." : "Type the new label."
-    : count ? counted(count) + (count === 1 ? " label" : " labels") + ", arrows choose" : "No label has these letters; it can be added as a new one.";
+    : count ? counted(found.length) + (found.length === 1 ? " label" : " labels") + (found.length > count ? ", of which " + count + " are shown" : "") + "; arrows choose" : "No label has these letters; it can be added as a new one.";
 };
 const mark = (number) => {
   const count = list.children.length;

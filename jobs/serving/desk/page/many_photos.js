@@ -43,6 +43,11 @@ const select = (number, isSelected) => {
   if (isSelected) selected.add(photo.sha256); else selected.delete(photo.sha256);
   cards()[number].setAttribute("aria-pressed", String(isSelected));
 };
+/* Whether the picture of a photo is there to be looked at. */
+const hasPicture = ({ sha256 }) => {
+  const picture = cards()[queue.photos.findIndex((photo) => photo.sha256 === sha256)]?.querySelector("img");
+  return Boolean(picture && picture.complete && picture.naturalWidth > 0);
+};
 const selectAll = () => queue.photos.forEach((photo, number) => { if (photo.review.kind === null) select(number, true); });
 const selectNone = () => { selected.clear(); for (const found of cards()) found.setAttribute("aria-pressed", "false"); };
 const selectedPhotos = () => queue.photos.filter(({ sha256 }) => selected.has(sha256));
@@ -81,4 +86,4 @@ addEventListener("scroll", async () => {
   if (queue.photos.length > known) showMany();
 });
 
-export { focusCard, moveInGrid, selectAll, selectNone, selectedPhotos, showMany };
+export { focusCard, hasPicture, moveInGrid, selectAll, selectNone, selectedPhotos, showMany };

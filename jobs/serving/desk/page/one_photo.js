@@ -24,8 +24,11 @@ const showOne = () => {
     image.hidden = false;
     missing.hidden = true;
     image.alt = "The photo " + photo.name;
-    image.src = pictureUrl(photo, "whole");
+    image.onload = () => image.classList.remove("waiting");
     image.onerror = () => void showReason(photo);
+    image.src = pictureUrl(photo, "whole");
+    /* A browser goes on showing the picture of the photo before, beside the name and labels of this one. */
+    image.classList.toggle("waiting", !image.complete);
   }
   byId("name").textContent = photo.name;
   byId("review").textContent = photo.review.kind === null ? "" : "✓ " + saidBy(photo.review);
@@ -33,6 +36,10 @@ const showOne = () => {
   byId("labels").replaceChildren(...photo.labels.map(([label, probability]) => labelBar(label, probability * 10000)));
   fetchAhead();
 };
+
+/* Whether the picture of `photo` is there to be looked at. */
+const isPictureShown = ({ sha256 }) =>
+  image.dataset.sha256 === sha256 && !image.hidden && !image.classList.contains("waiting") && image.naturalWidth > 0;
 
 /* The next pictures are made and fetched while the person looks at this one. */
 const fetchAhead = () => {
@@ -47,4 +54,4 @@ const fetchAhead = () => {
   }
 };
 
-export { pictureUrl, showOne };
+export { isPictureShown, pictureUrl, showOne };

@@ -1,5 +1,6 @@
 /* The photos to review, in the chosen order: fetched in pieces, kept as far as they were seen. */
 import { answerOf } from "/assets/token.js";
+import { noteTable, reading } from "./newer_table.js";
 import { showProgress } from "./progress.js";
 
 const PIECE = 40;
@@ -8,9 +9,10 @@ const queue = { photos: [], at: 0, left: 0, isComplete: false, choice: {} };
 let loading = null;
 
 const fetchPiece = async (after) => {
-  const query = new URLSearchParams({ ...queue.choice, after, limit: PIECE });
+  const query = new URLSearchParams({ ...queue.choice, after, limit: PIECE, reading: reading.name });
   const response = await answerOf("/desk/api/queue?" + query);
   const answer = await response.json();
+  noteTable(response.status, answer);
   if (!response.ok) throw new Error(answer.error);
   return answer;
 };

@@ -1,5 +1,6 @@
 /* What a person says, sent until it is on the disk; an answer of somebody else in between is shown, never replaced. */
 import { answerOf } from "/assets/token.js";
+import { noteTable, reading } from "./newer_table.js";
 import { showProgress } from "./progress.js";
 import { queue } from "./queue.js";
 
@@ -22,12 +23,13 @@ const told = ({ kind, label }) => (kind === "unknown" ? "unknown" : kind === nul
 const saidBy = (review) => (review.kind === null ? "" : told(review) + " by " + review.reviewer);
 
 const post = async (decisions) => {
-  const body = JSON.stringify({ request_id: newId(), reviewer: byId("reviewer").value.trim(), decisions });
+  const body = JSON.stringify({ request_id: newId(), reviewer: byId("reviewer").value.trim(), reading: reading.name, decisions });
   for (;;) {
     try {
       const response = await answerOf("/desk/api/reviews", { method: "POST", body, headers: { "Content-Type": "application/json" } });
       const answer = await response.json();
-      byId("problem").textContent = response.ok || response.status === 409 ? "" : "Not saved: " + answer.error;
+      byId("problem").textContent = response.ok || answer.conflicts ? "" : "Not saved: " + answer.error;
+      noteTable(response.status, answer);
       if (response.status !== 503) return { status: response.status, ...answer };
     } catch {
       byId("problem").textContent = "Not saved yet: the server does not answer. Trying again …";
@@ -75,7 +77,7 @@ const review = async (photos, kind, label) => {
         if (kind !== "undo") keepUndo([...undoSteps(), states.map(({ sha256, last_id }) => ({ sha256, last_id }))]);
         return true;
       }
-      if (status !== 409) return false;
+      if (!conflicts) return false;
       takeStates(conflicts);
       const byHash = new Map(conflicts.map((state) => [state.sha256, state]));
       const rest = photos.filter((photo) => !byHash.has(photo.sha256) || !isSame({ kind, label }, byHash.get(photo.sha256), photo));
