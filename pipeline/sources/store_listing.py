@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from models.system.outside_text import terminal_text
@@ -60,17 +61,18 @@ def listed(url: StoreUrl, rules: WalkRules, counts: WalkCounts, after: str | Non
 
 
 def in_order(refs: Iterator[FileRef]) -> Iterator[FileRef]:
-    """Yield `refs` as they come.
+    """Yield `refs` as they come, a page at a time: most unsorted listings are found before any object is requested.
 
     Raises:
         UnsortedListingError: a name does not come after the one before.
     """
     last = ""
-    for ref in refs:
-        if ref.name <= last:
-            raise UnsortedListingError("the store does not list keys by name")
-        last = ref.name
-        yield ref
+    while page := list(islice(refs, _KEYS_PER_CHUNK)):
+        for ref in page:
+            if ref.name <= last:
+                raise UnsortedListingError("the store does not list keys by name")
+            last = ref.name
+        yield from page
 
 
 def sorted_whole(refs: Iterator[FileRef]) -> Iterator[FileRef]:
