@@ -30,7 +30,8 @@ check: $(VENV)/installed-check $(VENV)/installed-test
 	$(BIN)/lint-imports --no-cache
 # The whole fault suite, of which `make test` runs a part; about a quarter of an hour.
 faults: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m "faults or not faults" --timeout 900 -s tests/faults tests/jobs/serving/test_limits.py
+	$(BIN)/python -m pytest -m "faults or not faults" --timeout 1800 -s tests/faults
+	$(BIN)/python -m pytest -m faults --timeout 900 tests/jobs
 	TRIAL_SCALE=10 $(BIN)/python -m pytest --timeout 3600 tests/trial
 bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/throughput.py

@@ -86,6 +86,7 @@ def test_one_photo_for_each_class_makes_a_model_of_unknown_accuracy(tmp_path: Pa
     assert artifact_of(tmp_path / "cache", "one").labels == ("cat", "coffee")
 
 
+@pytest.mark.faults
 def test_five_hundred_classes_become_one_model(tmp_path: Path) -> None:
     for index, picture in enumerate(generated_images(500, 48, 1)):
         folder = tmp_path / "p" / f"kind {index}"

@@ -40,19 +40,22 @@ def keys_of(store: FaultProxy, prefix: str) -> list[str]:
     return sorted(entry["path"] for chunk in obstore.list(store.store(), prefix) for entry in chunk)
 
 
+@pytest.mark.parametrize(
+    ("shards", "part_rows", "parts"), [(3, 10, 7), pytest.param(16, 4, 16, marks=pytest.mark.faults)]
+)
 def test_shards_at_a_store_merge_to_the_rows_of_a_single_run(
-    store: FaultProxy, label_dir: Command, tmp_path: Path
+    store: FaultProxy, label_dir: Command, tmp_path: Path, shards: int, part_rows: int, parts: int
 ) -> None:
     write_photos(tmp_path / "photos", 50)
     write_photos(tmp_path / "photos/a/b", 12)
     store.put_folder(tmp_path / "photos", "photos/")
     assert label_dir(URL, "single.parquet").returncode == 0
     store.gets.clear()
-    for shard in ("2/3", "1/3", "3/3"):
-        done = label_dir("--shard", shard, "--part-rows", "10", URL, PARTS)
+    for number in (2, 1, *range(3, shards + 1)):
+        done = label_dir("--shard", f"{number}/{shards}", "--part-rows", part_rows, URL, PARTS)
         assert done.returncode == 0, done.stderr
     assert {count for key, count in store.gets.items() if key.startswith("photos/")} == {1}
-    assert len([key for key in keys_of(store, "labels/") if key.endswith(".parquet")]) == 7
+    assert len([key for key in keys_of(store, "labels/") if key.endswith(".parquet")]) == parts
     done = merged(PARTS, "merged.parquet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert rows_of(tmp_path / "merged.parquet").equals(rows_of(tmp_path / "single.parquet"))

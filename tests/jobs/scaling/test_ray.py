@@ -103,6 +103,7 @@ def test_nodes_label_what_one_machine_labels_and_a_second_run_opens_nothing(
     assert [key for key in slow_store.gets if key.startswith("photos/")] == []
 
 
+@pytest.mark.faults
 @in_own_network
 def test_a_run_goes_on_after_its_driver_was_killed_or_told_to_stop(
     ray_nodes: RayNodes, slow_store: FaultProxy, label_dir: Command, tiny_model: Artifact, tmp_path: Path

@@ -125,15 +125,15 @@ def test_cpu_max_reads_as_cpus(text: str, cpus: float | None) -> None:
 @pytest.mark.parametrize("name", MACHINES)
 def test_the_default_is_one_classifier_and_one_decoder_for_every_core(name: str) -> None:
     cores = usable_cores(MACHINES[name])
-    assert default_sizes(MACHINES[name]) == Sizes(cores, 1, cores, 16)
+    assert default_sizes(MACHINES[name]) == Sizes(cores, 1, cores, 4)
 
 
 def test_what_the_user_sets_comes_before_what_was_tuned_and_that_before_the_default() -> None:
     described, tuned = MACHINES["64 CPUs in 8 caches"], Sizes(32, 2, 80, 8)
     assert chosen_sizes(described, Settings(), tuned) == tuned
     assert chosen_sizes(described, Settings(batch_size=4, workers=3), tuned) == Sizes(32, 2, 3, 4)
-    assert chosen_sizes(described, Settings(threads=8)) == Sizes(8, 8, 64, 16)
-    assert chosen_sizes(described, Settings(pool=5)) == Sizes(5, 1, 64, 16)
+    assert chosen_sizes(described, Settings(threads=8)) == Sizes(8, 8, 64, 4)
+    assert chosen_sizes(described, Settings(pool=5)) == Sizes(5, 1, 64, 4)
 
 
 @pytest.mark.parametrize(
