@@ -117,7 +117,9 @@ def _fork(preload: str, _program: object, _arguments: object, descriptors: Seque
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         close_descriptors(open_descriptors() - {*descriptors})
         importlib.import_module(preload)
-        forkserver.main(descriptors[0], descriptors[1], [])
+        # A parent that ends between its connection and its order leaves nothing to fork for.
+        with contextlib.suppress(EOFError):
+            forkserver.main(descriptors[0], descriptors[1], [])
     except Exception:
         # The parent learns only that the server ended; the traceback helps to repair the installation.
         sys.excepthook(*sys.exc_info())
