@@ -7,6 +7,8 @@ import sys
 
 _CONNECTS_AND_SENDS_NOTHING = """
 import os, socket
+# numpy starts no threads then, and the server can be forked, as in the commands.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy
 from multiprocessing import forkserver
 from pipeline.loading.fork_server import start_fork_server
