@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from report_screenshot import shrink
+from report_screenshot import screens, shrink
 from serve import command, label_serve
 
 from tests.support.chromium import chromium, emulate_screen
@@ -54,11 +54,9 @@ def main() -> None:
             open_desk(driver, port)
             for number, photo in enumerate(_CONFIRMED, 1):
                 confirm(driver, photo, number)
-            for form, width, height in _FORMS[:1] if arguments.manual else _FORMS:
-                for scheme in ("light",) if arguments.manual else ("light", "dark"):
-                    emulate_screen(driver, width, height, scheme)
-                    open_desk(driver, port)
-                    take_all(driver, arguments.folder, "" if arguments.manual else f"-{form}-{scheme}")
+            for ending in screens(driver, _FORMS, arguments.manual):
+                open_desk(driver, port)
+                take_all(driver, arguments.folder, ending)
 
 
 def labelled_photos(folder: Path) -> tuple[Path, Path]:

@@ -10,6 +10,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,16 @@ def main() -> None:
                 take(driver, page, arguments.folder / "report.png")
                 shrink(arguments.folder / "report.png")
                 return
-            for form, width, height in (("desktop", 1280, 1500), ("phone", 390, 1500)):
-                for scheme in ("light", "dark"):
-                    emulate_screen(driver, width, height, scheme)
-                    take(driver, page, arguments.folder / f"report-{form}-{scheme}.png")
+            for ending in screens(driver, (("desktop", 1280, 1500), ("phone", 390, 1500))):
+                take(driver, page, arguments.folder / f"report{ending}.png")
+
+
+def screens(driver: Any, forms: Sequence[tuple[str, int, int]], is_for_manual: bool = False) -> Iterator[str]:
+    """Yield the ending of a picture's name for each screen, emulated meanwhile; the manual has the first form."""
+    for form, width, height in forms[:1] if is_for_manual else forms:
+        for scheme in ("light",) if is_for_manual else ("light", "dark"):
+            emulate_screen(driver, width, height, scheme)
+            yield "" if is_for_manual else f"-{form}-{scheme}"
 
 
 def write_page(root: Path) -> Path:

@@ -12,10 +12,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from report_screenshot import shrink
+from report_screenshot import screens, shrink
 from serve import label_serve
 
-from tests.support.chromium import chromium, emulate_screen
+from tests.support.chromium import chromium
 
 PHOTOS = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png", "motorcycle_left.png")
 BROKEN = "half a photo.png"
@@ -30,12 +30,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, label_serve() as (_, port), chromium(Path(name) / "profile") as driver:
         photos = write_photos(Path(name))
-        forms = _FORMS[:1] if arguments.manual else _FORMS
-        for form, width, height in forms:
-            for scheme in ("light",) if arguments.manual else ("light", "dark"):
-                emulate_screen(driver, width, height, scheme)
-                target = "serve.png" if arguments.manual else f"serve-{form}-{scheme}.png"
-                take(driver, port, photos, arguments.folder / target)
+        for ending in screens(driver, _FORMS, arguments.manual):
+            take(driver, port, photos, arguments.folder / f"serve{ending}.png")
         if arguments.manual:
             shrink(arguments.folder / "serve.png")
 

@@ -16,6 +16,7 @@ from models.system.atomic_file import replacing
 from models.system.outside_text import terminal_text
 from pipeline.errors import InputMissingError, LockedError, OutputError, output_errors
 from pipeline.sources.store_client import error_of, opened_store
+from pipeline.sources.store_listing import listing_pages
 from pipeline.sources.store_url import Place, StoreUrl
 
 if TYPE_CHECKING:
@@ -129,17 +130,8 @@ class StoredParts:
                 raise LockedError(f"{self._told(name)} was replaced by another process meanwhile") from None
 
     def names(self) -> list[str]:
-        import obstore
-
         start = len(self._url.prefix)
-        try:
-            found = [
-                entry["path"][start:]
-                for chunk in obstore.list(self._store, self._url.prefix or None, chunk_size=1000)
-                for entry in chunk
-            ]
-        except (obstore.exceptions.BaseError, OSError, ValueError) as error:
-            raise InputMissingError(f"{self._url} cannot be listed: {error_of(error).reason}") from error
+        found = [entry["path"][start:] for page in listing_pages(self._store, self._url) for entry in page]
         return sorted(name for name in found if _is_part(name) and "/" not in name)
 
     def content(self, name: str) -> tuple[bytes, dict[str, Any]] | None:

@@ -15,7 +15,7 @@ from pipeline.serving.upload import Upload
 
 @dataclass(slots=True, eq=False)
 class LabelTask:
-    """One photo of a client; `is_forgotten` once the client has left. `started_s` is by the monotonic clock."""
+    """One photo of a client; `is_forgotten` once the client has left. `waiting_since_s` is by the monotonic clock."""
 
     upload: Upload
     is_forgotten: bool = False

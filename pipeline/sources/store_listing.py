@@ -42,7 +42,7 @@ def listed(url: StoreUrl, rules: WalkRules, counts: WalkCounts, after: str | Non
     start = len(url.prefix)
     is_empty = True
     store = opened_store(url, _LISTING_TIMEOUT_S)
-    for chunk in _chunks(store, url, url.prefix + file_system_name(after) if after else None):
+    for chunk in listing_pages(store, url, url.prefix + file_system_name(after) if after else None):
         for entry in chunk:
             is_empty = False
             key = entry["path"]
@@ -101,7 +101,12 @@ def _stands_for_a_folder(store: ObjectStore, key: str) -> bool:
     return False
 
 
-def _chunks(store: ObjectStore, url: StoreUrl, offset: str | None) -> Iterator[Sequence[ObjectMeta]]:
+def listing_pages(store: ObjectStore, url: StoreUrl, offset: str | None = None) -> Iterator[Sequence[ObjectMeta]]:
+    """Yield what the store says of the keys below `url`, with `offset` of those behind it, a page at a time.
+
+    Raises:
+        InputMissingError: the listing fails.
+    """
     import obstore
 
     try:
