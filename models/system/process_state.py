@@ -79,13 +79,21 @@ def name_process(name: str) -> None:
 
 def has_one_thread() -> bool:
     """Tell whether this process can be forked: a lock that another thread holds stays locked in the copy for ever."""
-    names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
-    return len([name for name in names if name != _SAFE_THREAD]) == 1
+    names = [_thread_name(task) for task in Path("/proc/self/task").iterdir()]
+    return len([name for name in names if name not in (None, _SAFE_THREAD)]) == 1
 
 
 def open_descriptors() -> set[int]:
     """Return the open file descriptors of this process."""
     return {int(name) for name in os.listdir("/proc/self/fd")}
+
+
+def _thread_name(task: Path) -> str | None:
+    """Return the name of the thread of /proc/PID/task/TID, None where it has ended since the folder was listed."""
+    try:
+        return (task / "comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def _stat_fields(pid: int) -> list[bytes]:
