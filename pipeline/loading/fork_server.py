@@ -20,7 +20,7 @@ from multiprocessing import forkserver, util
 from multiprocessing.context import ForkServerProcess
 
 from models.system.installed import require_packages
-from models.system.process_state import has_one_thread, is_suspended, kill_and_wait, open_descriptors
+from models.system.process_state import has_one_thread, is_alive, is_suspended, kill_and_wait, open_descriptors
 from models.system.worker import close_descriptors, enter_child, starting_children
 from pipeline.loading.loader_kind import LoaderKind
 
@@ -77,15 +77,26 @@ def forked_processes() -> list[ForkServerProcess]:
     return [process for process in multiprocessing.active_children() if isinstance(process, ForkServerProcess)]
 
 
+def has_fork_server_died() -> bool:
+    """Tell whether the fork server was started and has ended; the processes that it had started end with it."""
+    pid = _fork_server_pid()
+    return pid is not None and not is_alive(pid)
+
+
 def kill_suspended_fork_server() -> None:
     """Kill the fork server if it has been suspended: its answers would be waited for without end.
 
     The next worker that is started starts another fork server.
     """
-    pid: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    pid = _fork_server_pid()
     if pid is not None and is_suspended(pid):
         logger.warning("the fork server was suspended from outside (SIGSTOP); it is killed")
         kill_and_wait([pid])
+
+
+def _fork_server_pid() -> int | None:
+    pid: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    return pid
 
 
 def _start_by_forking(preload: str, is_needed_here: bool) -> None:

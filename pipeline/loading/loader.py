@@ -7,6 +7,7 @@ are replaced and the unfinished Works are requeued: torch does not tell which wo
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pipeline.loading.batch_sampler import BatchSampler
 from pipeline.loading.data_loader import DataLoader, Decoded, NotDecoded
 from pipeline.loading.decode_results import DecodeResults
 from pipeline.loading.decode_worker import DecodeDataset
-from pipeline.loading.fork_server import kill_suspended_fork_server, start_fork_server
+from pipeline.loading.fork_server import has_fork_server_died, kill_suspended_fork_server, start_fork_server
 from pipeline.loading.loader_kind import LoaderKind
 from pipeline.loading.torch_data_loader import TorchDataLoader
 from pipeline.loading.worker_monitor import CrashedPhoto, WorkerMonitor
@@ -29,6 +30,8 @@ from pipeline.sources.source import ReaderMaker
 from pipeline.system.cpus import CpuSet
 from pipeline.system.crash_limit import CrashLimit
 from pipeline.system.shared_array import Slab
+
+logger = logging.getLogger(__name__)
 
 _FRUITLESS_RESTARTS = 5
 # A worker that waited for an object had started well, and a batch takes long where the network is slow; but workers
@@ -190,7 +193,7 @@ class Loader:
         self._fruitless_restarts += 1
         if self._fruitless_restarts > _FRUITLESS_RESTARTS or self._restarts_while_fetching > _RESTARTS_WHILE_FETCHING:
             raise WorkerDiedError("decode workers die before they have decoded anything; is the installation whole?")
-        for photo in [*crashed, *self._monitor.crashed_photos()]:
+        for photo in [*crashed, *self._suspects()]:
             path = self._sampler.record_crash(photo.slot, photo.position, photo.error_class, photo.reason)
             if path is not None:
                 self._crash_limit.count(path)
@@ -204,6 +207,13 @@ class Loader:
             # multiprocessing takes a fork server that was killed a moment ago for a living one.
             time.sleep(_START_PAUSE_S)
         raise WorkerDiedError("decode workers cannot be started; is the installation whole?")
+
+    def _suspects(self) -> Iterator[CrashedPhoto]:
+        """The photos that workers may have died of: none where they ended with their fork server."""
+        if not has_fork_server_died():
+            return self._monitor.crashed_photos()
+        logger.warning("the fork server died, and the decode workers with it; all are restarted")
+        return iter(())
 
     def _end_workers(self) -> None:
         kill_suspended_fork_server()

@@ -86,8 +86,6 @@ def test_a_photo_that_kills_classifiers(scene: Scene, deed: str, count: int, tri
 def test_processes_killed_at_random_cost_no_row(scene: Scene, victims: str, times: int, tried: Counter[str]) -> None:
     scene.write(400 * times)
     generator = random.Random(times)
-    # Both decoders die with the fork server, and a run ends by design where 64 die within a minute.
-    pause_s = 1.5 if victims == "fork_server" else 0.0
     run = scene.start("-j", 2, "--pool", 2, slow_s=0.05)
     run.wait_until_at_work()
     killed = 0
@@ -96,7 +94,7 @@ def test_processes_killed_at_random_cost_no_row(scene: Scene, victims: str, time
         # A photo that two workers in succession died with would get an error row: wait until the retries are done.
         until = scene.decoded() + 20
         run.wait_for(lambda: scene.decoded() >= until)  # noqa: B023 - called at once
-        time.sleep(pause_s + generator.uniform(0, 0.8))
+        time.sleep(generator.uniform(0, 0.8))
         living = getattr(run, victims)()
         if living:
             generator.choice(living).kill()
