@@ -19,6 +19,7 @@ from pipeline.tables.source import recorded_source, sidecar_of, source_of
 from tests.faults.disk import FaultKind, Step
 from tests.faults.power import Disk, Survival, disk_after
 from tests.faults.stub_run import ROWS_PER_PART, Ended, StubRequest, StubRuns
+from tests.support.small_disk import mounted_disk
 
 PHOTOS = 30
 EVERY = pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.faults)], ids=["some", "all"])
@@ -233,15 +234,8 @@ def test_what_is_no_part_is_set_aside(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"needs the right to mount a tmpfs: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted_disk(tmp_path / "small") as folder:
+        yield folder
 
 
 def test_a_full_disk_leaves_the_old_table_and_room_makes_it_new(

@@ -101,10 +101,14 @@ class FaultProxy:
             if path.is_file():
                 obstore.put(store, prefix + path.relative_to(folder).as_posix(), path.read_bytes())
 
+    def delete_all(self, prefix: str = "") -> None:
+        """Delete the objects below a prefix."""
+        store = self.store()
+        obstore.delete(store, [entry["path"] for chunk in obstore.list(store, prefix) for entry in chunk])
+
     def clear(self) -> None:
         """Empty the bucket and forget faults and counts."""
-        store = self.store()
-        obstore.delete(store, [entry["path"] for chunk in obstore.list(store) for entry in chunk])
+        self.delete_all()
         self.faults.clear()
         self.gets.clear()
         self.listings = 0

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from models.artifact import Artifact
 from pipeline.reviews.review_file import reviews_path
 from tests.conftest import run_label_dir, write_photos
 from tests.support.desk_process import DeskServe
+from tests.support.small_disk import mounted_disk
 
 _HOSTILE = ("", "x" * 10_000, "a\nb", "\u202edrawkcab", "<img src=x onerror=alert(1)>", "a\0b", "=cmd()", "\U0001f600")
 
@@ -32,12 +34,21 @@ def desk(tiny_model: Artifact, tmp_path: Path) -> Iterator[DeskServe]:
         yield serving
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    with mounted_disk(tmp_path / "small") as folder:
+        yield folder
+
+
+def _confirmed(photo: dict[str, Any]) -> dict[str, Any]:
+    return {"sha256": photo["sha256"], "kind": "confirm", "last_id": 0}
+
+
 def test_labels_of_any_kind_are_told_and_confirmed_as_they_are(desk: DeskServe) -> None:
     photos = desk.queue(state="all", limit=100)
     assert sorted(photo["labels"][0][0] for photo in photos) == sorted(_HOSTILE)
     for photo in photos:
-        decision = {"sha256": photo["sha256"], "kind": "confirm", "last_id": 0}
-        assert desk.say(f"request-{photo['sha256'][:8]}", decision).status == 200
+        assert desk.say(f"request-{photo['sha256'][:8]}", _confirmed(photo)).status == 200
     assert sorted(desk.reviewed().values()) == sorted(_HOSTILE)
     assert set(_HOSTILE) <= set(desk.request("GET", "/desk/api/start").json["labels"])
 
@@ -51,6 +62,28 @@ def test_a_reviews_file_that_another_program_holds_is_said_and_nothing_is_lost(d
         assert (answer.status, "database is locked" in answer.json["error"]) == (503, True)
         other.execute("ROLLBACK")
     assert desk.say("request-1", decision).status == 200
+
+
+def test_on_a_full_disk_only_answers_that_are_kept_are_said_to_be_and_room_lets_the_rest_in(
+    labelled: Path, tiny_model: Artifact, small_disk: Path
+) -> None:
+    shutil.copytree(labelled, small_disk, dirs_exist_ok=True)
+    with DeskServe(small_disk, tiny_model, "--reviewer", "ann") as desk:
+        photos = desk.queue(limit=30)
+        with (small_disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+            while filler.write(bytes(4096)):
+                pass
+        answers = {photo["sha256"]: desk.say(f"request-{photo['sha256'][:9]}", _confirmed(photo)) for photo in photos}
+        kept = {digest for digest, answer in answers.items() if answer.status == 200}
+        refused = [answer for answer in answers.values() if answer.status != 200]
+        assert set(desk.reviewed()) == kept
+        assert {(answer.status, "database or disk is full" in answer.json["error"]) for answer in refused} == {
+            (503, True)
+        }
+        (small_disk / "filler").unlink()
+        for photo in photos:
+            assert desk.say(f"request-{photo['sha256'][:9]}", _confirmed(photo)).status == 200
+    assert len(desk.reviewed()) == len(photos)
 
 
 def test_photos_that_are_away_or_have_other_bytes_at_the_same_time_are_not_shown(desk: DeskServe) -> None:
