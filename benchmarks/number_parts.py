@@ -76,7 +76,7 @@ PARTS = {
         },
     ),
     "peers-1000": Part(
-        "{python} benchmarks/peers.py {photos} --peer timm --count 1000 --large-count 1 --results {scratch}",
+        "{python} benchmarks/peers.py {photos} --peer timm --count 1000 --large-count 1 --runs 5 --results {scratch}",
         "{python} benchmarks/peers.py {photos} --peer timm --count 30 --large-count 1 --runs 1 --results {scratch}",
         {
             "times": _row(_MANY, "timm", 2),

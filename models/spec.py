@@ -1,4 +1,4 @@
-"""The records that describe a classifier before it is built: preprocessing, and where its weights come from."""
+"""What is known of classifiers before one is built: the defaults of a run, preprocessing, where weights come from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Literal
 DEFAULT_MODEL = "efficientnet_lite0"
 DEFAULT_ENGINE = "onnxruntime"
 DEFAULT_TOP_K = 3
+DEFAULT_BATCH_SIZE = 4
 
 Interpolation = Literal["bilinear", "bicubic"]
 

@@ -16,13 +16,11 @@ import click
 
 from jobs.cli.duration_type import Duration
 from jobs.cli.number_type import NumberBetween
-from models.spec import DEFAULT_ENGINE, DEFAULT_MODEL
+from models.spec import DEFAULT_BATCH_SIZE, DEFAULT_ENGINE, DEFAULT_MODEL, DEFAULT_TOP_K
 from pipeline.defaults import (
-    DEFAULT_BATCH_SIZE,
     DEFAULT_MAX_BYTES,
     DEFAULT_MAX_PIXELS,
     DEFAULT_PHOTO_TIMEOUT_S,
-    DEFAULT_TOP_K,
 )
 from pipeline.loading.loader_kind import DEFAULT_LOADER, LOADER_ALIASES, LoaderKind
 

@@ -19,6 +19,7 @@ from models.engines import Engine
 from models.onnx_runtime import onnxruntime
 from models.quantization.agreement import Agreement, Logits, accuracy, agreement, logits_of, relative_error
 from models.samples import Photos, generated_images
+from models.spec import DEFAULT_BATCH_SIZE
 from models.system.cpu_kind import this_cpu
 from models.system.isolated_call import Notify, isolated_call
 
@@ -34,7 +35,7 @@ class Terms:
     """How to certify: threads and batch size as in a run, rounds of alternating timing, and the agreement required."""
 
     threads: int = 1
-    batch_size: int = 16
+    batch_size: int = DEFAULT_BATCH_SIZE
     rounds: int = 9
     required_agreement: float = REQUIRED_AGREEMENT
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from models.spec import DEFAULT_ENGINE
-from pipeline.defaults import DEFAULT_BATCH_SIZE, DEFAULT_PHOTO_TIMEOUT_S, DEFAULT_TOP_K
+from models.spec import DEFAULT_BATCH_SIZE, DEFAULT_ENGINE, DEFAULT_TOP_K
+from pipeline.defaults import DEFAULT_PHOTO_TIMEOUT_S
 from pipeline.labeller import LabellerPlan
 from pipeline.loading.loader import LoaderPlan
 from pipeline.loading.loader_kind import DEFAULT_LOADER, LoaderKind
