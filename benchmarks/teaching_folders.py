@@ -56,18 +56,17 @@ def mislabelled(train: Path, folder: Path, to_sisters: bool, seed: int) -> set[s
 
 
 def without_some(train: Path, validation: Path, folder: Path, seed: int) -> list[str]:
-    """Below `folder`: `taught` and `judges` without some classes that have sisters, whose photos are in `sisters`; the
-    names of those classes."""
+    """Below `folder`: `taught` and `judges` without some classes that have sisters, whose photos are in
+    `sisters of taught` and `sisters of judges`; the names of those classes."""
     photos = by_class(train)
     with_sisters = sorted(label for label in photos if _sisters(label, photos))
     left_out = set(np.random.default_rng(seed).permutation(with_sisters)[:SISTERS_LEFT_OUT].tolist())
     for label, found in photos.items():
         for path in found:
-            _copy(path, folder / ("sisters" if label in left_out else "taught"), label)
+            _copy(path, folder / ("sisters of taught" if label in left_out else "taught"), label)
     for label, found in by_class(validation).items():
         for path in found:
-            if label not in left_out:
-                _copy(path, folder / "judges", label)
+            _copy(path, folder / ("sisters of judges" if label in left_out else "judges"), label)
     return sorted(left_out)
 
 

@@ -38,7 +38,8 @@ WANTED: tuple[tuple[str, str, float], ...] = (
     ("without bfloat16", "top1", 0.90),
 )
 _SHARES = ("top1", "top3", "ece", "int8_loss", "agreement", "rejected", "found", "unsure")
-_CHOSEN = ("seed", "minutes", "epochs", "moved", "photos")
+_SHARES_BY_START = ("test_", "unlike_", "ece_", "fp32_", "top1_", "rejected_", "unsure_")
+_CHOSEN = ("seed", "minutes", "epochs", "moved", "photos", "photos_where_taught")
 _DRAWS = 500
 
 
@@ -76,7 +77,7 @@ def texts(lines: Sequence[Line]) -> dict[str, str]:
 
 def _text(figure: str, values: Sequence[float]) -> str:
     def one(value: float) -> str:
-        is_share = figure in _SHARES or figure.startswith(("test_", "unlike_", "ece_", "fp32_", "top1_"))
+        is_share = figure in _SHARES or figure.startswith(_SHARES_BY_START)
         return f"{value:.1%}" if is_share else f"{value:,.1f}".removesuffix(".0")
 
     several = f" ({', '.join(map(one, values))})" if len(values) > 1 else ""
