@@ -13,6 +13,7 @@ import pytest
 from models.artifact import Artifact, read_artifact
 from models.classifier import Classifier
 from models.engines import load_engine
+from models.engines.blob_cache import read_blob
 from models.engines.openvino_engine import OpenVinoClassifier
 from models.errors import InputMissingError
 from models.quantization.agreement import logits_of, relative_error
@@ -21,6 +22,8 @@ from models.quantization.calibrate import candidate_calibrations
 from models.quantization.quantize import Recipe
 from models.samples import Photos
 from tests.support.networks import CLASSES, images, small_network
+
+_ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +80,22 @@ def test_a_compiled_form_is_kept_used_again_and_made_again_where_it_is_damaged(i
         assert (load_engine("openvino", int8.path, 1, 3).classify(images()).ids == wanted.ids).all()
         assert len(form.read_bytes()) == len(content)
         assert form.read_bytes() != damage
+
+
+_COMPILES = """
+import sys
+from pathlib import Path
+from models.engines import load_engine
+load_engine("openvino", Path(sys.argv[1]), 1, 3).warm_up(2)
+"""
+
+
+def test_processes_that_compile_at_once_leave_one_whole_form_and_nothing_else(int8: Artifact, compiled: Path) -> None:
+    command = [sys.executable, "-c", _COMPILES, str(int8.path)]
+    processes = [subprocess.Popen(command, cwd=_ROOT) for _ in range(4)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * 4
+    (form,) = compiled.iterdir()
+    assert read_blob(form) is not None
 
 
 def test_a_compiled_form_that_others_could_have_written_is_not_loaded(int8: Artifact, compiled: Path) -> None:

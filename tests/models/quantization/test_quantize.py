@@ -129,16 +129,22 @@ def test_the_bias_of_a_channel_of_almost_zero_weights_does_not_overflow() -> Non
     assert relative_error(logits_of(content, images(), 1), reference) < 0.01
 
 
-def test_ids_do_not_depend_on_batch_size_threads_or_how_many_are_asked_for(tmp_path: Path) -> None:
+def test_answers_do_not_depend_on_batch_size_threads_or_how_many_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "small.onnx"
     path.write_bytes(int8_artifact(small_network(), calibration(), Recipe("portable")))
     alone = Classifier(path, 1, 5)
-    one_by_one = np.concatenate([alone.classify(images()[i : i + 1]).ids for i in range(len(images()))])
-    together = Classifier(path, 2, 3).classify(images())
-    assert together.ids.dtype == np.int32
-    assert together.probabilities.dtype == np.float32
-    assert (together.ids == one_by_one[:, :3]).all()
-    assert (np.diff(together.probabilities, axis=1) <= 0).all()
+    one_by_one = [alone.classify(images()[i : i + 1]) for i in range(len(images()))]
+    monkeypatch.setattr("models.classifier._PHOTO_BY_PHOTO_BYTES", 0)
+    for together in (alone.classify(images()), Classifier(path, 2, 3).classify(images())):
+        assert together.ids.dtype == np.int32
+        assert together.probabilities.dtype == np.float32
+        assert together.familiarity.shape == (len(images()),)
+        assert (together.ids[:, :3] == np.concatenate([one.ids for one in one_by_one])[:, :3]).all()
+        probabilities = np.concatenate([one.probabilities for one in one_by_one])
+        assert (together.probabilities[:, :3] == probabilities[:, :3]).all()
+        assert (np.diff(together.probabilities, axis=1) <= 0).all()
 
 
 def test_an_artifact_holds_its_whole_description(tmp_path: Path) -> None:
