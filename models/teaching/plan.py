@@ -10,14 +10,14 @@ from models.teaching.training.train import TrainingRecipe
 # Views a second that one core trains EfficientNet-Lite0 with, with bfloat16 and without. benchmarks/teaching_speed.py
 # has 84 and 50 for one thread of an EPYC with AVX512-BF16, 2026-11-30; of two threads each does 62 with bfloat16 beside
 # other work and 90 without, and a training that runs late is shortened.
-VIEWS_PER_S = {True: 70.0, False: 40.0}
+VIEWS_PER_S = {True: 80.0, False: 40.0}
 # The same with values rounded as in int8 (17 for one thread), and by how much computing activations twice slows down.
 VIEWS_PER_S_ROUNDED = 12.0
 RECOMPUTING_COST = 1.21
 # What a view of each base costs, in views of EfficientNet-Lite0.
 COSTS = {"efficientnet_lite0": 1.0, "efficientnet_lite1": 1.7, "efficientnet_lite2": 2.4}
 # Reading, splitting, judging and building take this, whatever is trained; decoding and features this for each photo.
-FIXED_S = 35.0
+FIXED_S = 30.0
 PHOTO_S = 0.006
 # Resident memory of a training: of the process, and of the activations of EfficientNet-Lite0 in bfloat16; and how many
 # times that is without bfloat16, and with values rounded as in int8. A training of few steps takes 1,394, 1,725 and
@@ -25,7 +25,7 @@ PHOTO_S = 0.006
 PROCESS_MB, ACTIVATIONS_MB = 600.0, 1000.0
 WITHOUT_BFLOAT16, ROUNDED = 1.4, 2.8
 # What is worth training: beyond so many views of all photos, and of each, validation no longer gained.
-EPOCHS_WORTHWHILE = 8.0
+EPOCHS_WORTHWHILE = 7.0
 VIEWS_WORTHWHILE = 3000
 FEWEST_EPOCHS = 1.0
 
