@@ -86,7 +86,10 @@ def label_ordered_ranges(connection: Connection, request: PartsRequest, cpus: in
             # The processes are forked; a thread can do no harm any more.
             threading.Thread(target=line.listen, daemon=True).start()
             for planned in line.ranges():
-                line.send(_labelled(planned, labeller, line))
+                news = _labelled(planned, labeller, line)
+                # A driver may have heard all that it waits for before the next heartbeat.
+                line.report()
+                line.send(news)
     except Exception as error:
         line.send(Failed(None, _failure(error)))
 
@@ -106,12 +109,16 @@ class _Line:
         with self._lock, contextlib.suppress(*WORKER_GONE):
             self._connection.send(news)
 
+    def report(self) -> None:
+        """Tell how many photos were opened so far."""
+        self.send(Alive(self._photos))
+
     def listen(self) -> None:
         """Queue orders until the other end is closed."""
         with contextlib.suppress(*WORKER_GONE):
             while True:
                 if not self._connection.poll(_HEARTBEAT_S):
-                    self.send(Alive(self._photos))
+                    self.report()
                     continue
                 order: Order = self._connection.recv()
                 if isinstance(order, Stop):

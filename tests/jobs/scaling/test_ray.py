@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,6 +95,7 @@ def test_nodes_label_what_one_machine_labels_and_a_second_run_opens_nothing(
     told = ended(process)
     assert process.returncode == 3, told
     assert "60 labelled, 1 failed" in told
+    assert sum(int(count) for count in re.findall(r"^127\.0\.0\.\d+: (\d+) photos", told, re.MULTILINE)) == 61
     assert {count for key, count in slow_store.gets.items() if key.startswith("photos/")} == {1}
     assert merged(tmp_path, PARTS).equals(rows_of(tmp_path / "single.parquet"))
     slow_store.gets.clear()
