@@ -140,7 +140,7 @@ def _trained(
     elif trained.epochs < ON_PLAN * planned.epochs:
         notify(
             f"this machine was slower than planned: each photo was seen {trained.epochs:.1f} times instead of "
-            f"{planned.epochs:.1f}; give it more --minutes"
+            f"{planned.epochs:.1f}; give it more --minutes, with --fresh"
         )
     if request.is_quantization_aware and not request.stop_file.exists():
         network.rounds = True

@@ -44,8 +44,8 @@ def parsed_place(text: str) -> Place:
     if "@" in bucket or "?" in rest:
         # The text is not repeated here: an error message ends up in logs.
         raise UsageError(
-            f"a URL of {scheme}:// has neither user nor query; credentials come from the environment, a profile or "
-            "the machine's role"
+            f"a URL of {scheme}:// has neither user nor query; credentials come from the environment, a web "
+            "identity or the machine's role"
         )
     if not bucket:
         raise UsageError(f"{terminal_text(text)} names no bucket; write {scheme}://BUCKET/PREFIX/")

@@ -10,6 +10,7 @@ from jobs.scaling.merging.merged_files import refuse_full, write_files
 from jobs.scaling.merging.table_layout import TableLayout, common_layout
 from jobs.scaling.merging.table_stream import stream_at
 from jobs.scaling.merging.windows import merged
+from jobs.scaling.range_plan import PLAN_NAME
 from models.system.outside_text import terminal_text
 from pipeline.errors import AnotherFolderError, PhotosGoneError, UsageError, output_errors
 from pipeline.gone_guard import DEFAULT_GONE_LIMIT
@@ -57,6 +58,7 @@ def merge_tables(places: Sequence[Place], out: Path, files: int | None = None, f
         LockedError: another process writes `out`.
         OutputError: `out` cannot be written.
     """
+    _refuse_out_among_parts(out)
     for place in places:
         _refuse_out_inside(place, out)
     streams = [stream_at(place) for place in places]
@@ -78,12 +80,23 @@ def merge_tables(places: Sequence[Place], out: Path, files: int | None = None, f
     return Merged(sum(counts), len(counts), tuple(sorted(models.found)))
 
 
+def _refuse_out_among_parts(out: Path) -> None:
+    """Check that `out` is not in a place of parts: where OUT is forgotten, the last part that is named stands for it.
+    Raises UsageError."""
+    if (out.resolve().parent / PLAN_NAME).exists():
+        raise _among_parts(out)
+
+
 def _refuse_out_inside(place: Place, out: Path) -> None:
     """Check that `out` does not become one of the parts that it is made of. Raises UsageError."""
     if isinstance(place, StoreUrl) or not place.is_dir():
         return
     if place.resolve() in (out.resolve(), out.resolve().parent):
-        raise UsageError(f"{terminal_text(str(out))} would lie among the parts; name a place outside of them")
+        raise _among_parts(out)
+
+
+def _among_parts(out: Path) -> UsageError:
+    return UsageError(f"{terminal_text(str(out))} would lie among the parts; name a place outside of them")
 
 
 def refuse_url(out: Path) -> None:

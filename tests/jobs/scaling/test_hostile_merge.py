@@ -234,6 +234,15 @@ def test_names_of_any_kind_reach_no_terminal_and_no_formula(tmp_path: Path) -> N
     assert (tmp_path / "out.csv").read_text().splitlines()[1].startswith('"./=1+1.jpg"')
 
 
+def test_a_forgotten_out_does_not_cost_the_last_part(tmp_path: Path) -> None:
+    parts = sorted(parts_in(tmp_path / "parts").glob("*.parquet"))
+    before = [part.read_bytes() for part in parts]
+    for out in (parts[-1], parts[0]):
+        with pytest.raises(UsageError, match="among the parts"):
+            merge_tables(parts[:-1], out, fresh=True)
+    assert [part.read_bytes() for part in parts] == before
+
+
 def test_out_never_becomes_one_of_the_parts(tmp_path: Path) -> None:
     parts = parts_in(tmp_path / "parts")
     (tmp_path / "link").symlink_to(parts)
