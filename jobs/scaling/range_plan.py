@@ -63,7 +63,9 @@ def parsed_plan(content: bytes, told: str) -> RangePlan:
         document = json.loads(content)
         plan = RangePlan(document["photos"], tuple(document["cuts"]), document["is_sorted"], document["format"])
         names = ["", *plan.cuts]
-        is_sound = plan.format == _FORMAT and all(a < b for a, b in pairwise(names))
+        is_text = isinstance(document["cuts"], list) and all(isinstance(name, str) for name in [plan.photos, *names])
+        is_of_format = is_text and isinstance(plan.is_sorted, bool) and plan.format == _FORMAT
+        is_sound = is_of_format and all(a < b for a, b in pairwise(names))
     except (ValueError, KeyError, TypeError, RecursionError):
         is_sound = False
     if not is_sound:

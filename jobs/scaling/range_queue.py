@@ -44,6 +44,8 @@ class RangeQueue:
         index = self._waiting.popleft()
         self._attempts[index] += 1
         self._holders[index].add(node)
+        # A node that has been late with a range may be late with it again.
+        self._late.discard((index, node))
         return self._unfinished[index]
 
     def note_done(self, index: int) -> bool:
@@ -55,9 +57,13 @@ class RangeQueue:
         return True
 
     def note_failed(self, index: int, node: str, failure: Failure) -> None:
-        """Let another node try a range that this one failed at, unless another has it already or too many failed."""
+        """Let another node try a range that this one failed at, unless another has it already or too many failed.
+
+        A node that is silent does not count as one that has the range: it may be silent for ever.
+        """
         self._holders[index].discard(node)
-        if index not in self._unfinished or index in self._waiting or self._holders[index]:
+        at_work = {holder for holder in self._holders[index] if (index, holder) not in self._late}
+        if index not in self._unfinished or index in self._waiting or at_work:
             return
         if self._attempts[index] < MOST_ATTEMPTS:
             self._waiting.append(index)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from jobs.cli.standard_streams import print_text
 from jobs.serving.serve_options import ServeOptions
+from models.system.outside_text import terminal_text
 from pipeline.errors import OutputError
 from pipeline.monitoring.sd_notify import SdNotify
 
@@ -44,8 +45,9 @@ def bound_socket(options: ServeOptions) -> Iterator[socket.socket]:
         # asyncio sets TCP_NODELAY on sockets of this protocol number alone. Without it, the second answer on a
         # connection waits 40 ms for the client's delayed acknowledgement.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    except OSError as error:
-        raise OutputError(f"--host {options.host}: no such address: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"--host {terminal_text(options.host)}: no such address: {reason}") from error
     with contextlib.closing(listener):
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

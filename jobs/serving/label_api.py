@@ -49,6 +49,8 @@ class LabelApi:
         self._top_k = top_k
         self._metrics = metrics
         self._futures: dict[LabelTask, asyncio.Future[Row | Unlabelled]] = {}
+        # Photos of clients that have left, until a worker comes to them: they take memory as long.
+        self._forgotten: set[LabelTask] = set()
         self._reading_bytes = 0
 
     def part(self) -> ServerPart:
@@ -121,14 +123,14 @@ class LabelApi:
                 if self._futures.get(task) is not None:
                     task.is_forgotten = True
                     del self._futures[task]
+                    self._forgotten.add(task)
         return self._answer([future.result() for future in futures])
 
     def _refuse_if_full(self, further_bytes: int) -> None:
-        waiting_bytes = sum(task.upload.size_bytes for task in self._futures) + self._reading_bytes
-        if (
-            len(self._futures) >= self._limits.waiting_photos
-            or waiting_bytes + further_bytes > self._limits.waiting_bytes
-        ):
+        self._forgotten = {task for task in self._forgotten if task.upload.is_open}
+        held = [*self._futures, *self._forgotten]
+        held_bytes = sum(task.upload.size_bytes for task in held) + self._reading_bytes
+        if len(held) >= self._limits.waiting_photos or held_bytes + further_bytes > self._limits.waiting_bytes:
             raise RefusedRequestError(503, "too many photos are waiting: try again in a moment")
 
     def _declared_bytes(self, request: Request) -> int:

@@ -84,6 +84,8 @@ async def _feed(form: _Form, chunks: AsyncIterator[bytes], most_bytes: int) -> N
         raise RefusedRequestError(408, "the photos came too slowly") from error
     except FormParserError as error:
         raise RefusedRequestError(400, "the body is no sound multipart/form-data") from error
+    except OSError as error:
+        raise RefusedRequestError(503, f"there is no room for the photos: {error.strerror}") from error
 
 
 def _too_large(most_bytes: int) -> RefusedRequestError:

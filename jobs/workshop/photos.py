@@ -13,6 +13,7 @@ import numpy as np
 from models.errors import InputMissingError
 from models.samples import Photos
 from models.spec import Crop
+from models.system.outside_text import terminal_text
 from pipeline.decoding.decode import decode_file
 from pipeline.decoding.decode_rules import DecodeRules
 from pipeline.records import FileRef, ItemError
@@ -22,6 +23,7 @@ from pipeline.system.cpus import this_machine, usable_cores
 from pipeline.system.process_map import process_map
 
 PHOTO_TIMEOUT_S = 60.0
+_MOST_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +124,22 @@ def _known_classes(folder: Path, labels: tuple[str, ...]) -> Callable[[str], int
 
 
 def _classes_in(table: Path, labels: tuple[str, ...]) -> dict[str, int]:
+    """Return the class of each photo that the table names one for. Raises InputMissingError."""
     # Reversed, so that the first of equal labels counts.
     indices = {label: index for index, label in reversed(list(enumerate(labels)))}
     classes = {}
-    with table.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            number = row.get("class_index", "")
-            index = int(number) if number.isdigit() else indices.get(row.get("category", ""))
-            if index is not None and "file_name" in row:
-                classes[row["file_name"]] = index
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            for row in csv.DictReader(file):
+                number, name = row.get("class_index") or "", row.get("file_name")
+                is_index = number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS
+                index = int(number) if is_index else indices.get(row.get("category") or "")
+                if index is not None and index < len(labels) and name:
+                    classes[name] = index
+    except OSError as error:
+        raise InputMissingError(f"{terminal_text(str(table))} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputMissingError(f"{terminal_text(str(table))} is no CSV file in UTF-8") from error
     return classes
 
 

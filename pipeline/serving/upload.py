@@ -34,6 +34,11 @@ class Upload:
         facts = os.fstat(self._descriptor)
         return FileRef(name, f"/proc/{os.getpid()}/fd/{self._descriptor}", facts.st_size, mtime_us_of(facts))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the bytes still take memory."""
+        return self._descriptor >= 0
+
     def close(self) -> None:
         """Free the bytes; no worker may have them to decode."""
         if self._descriptor >= 0:

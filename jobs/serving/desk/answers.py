@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,12 +25,17 @@ def photos_json(reading: Reading, positions: Sequence[int]) -> list[dict[str, An
             "width": row["width"],
             "height": row["height"],
             "is_unsure": row["status"] == "unsure",
-            "labels": [[row[f"label_{k}"], row[f"prob_{k}"] or 0.0] for k in ranks if row[f"label_{k}"] is not None],
+            "labels": [[row[f"label_{k}"], _shown(row[f"prob_{k}"])] for k in ranks if row[f"label_{k}"] is not None],
             "old_label": old_label,
             "review": review_json(reading.states.of(row["sha256"])),
         }
         for row, old_label in zip(rows, old_labels, strict=True)
     ]
+
+
+def _shown(probability: float | None) -> float:
+    # A table of another program may have what JSON has no number for.
+    return probability if probability is not None and math.isfinite(probability) else 0.0
 
 
 def review_json(state: PhotoReview) -> dict[str, Any]:

@@ -67,7 +67,9 @@ def path_below(folder: Path, name: str) -> str | None:
 
     `folder` is resolved. A table is no more to be trusted than a photo: its names may be of any kind.
     """
-    if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+    raw = file_system_name(name)
+    # A row may have a NUL also as the escape that stands for a byte which is no UTF-8.
+    if "\0" in raw or any(part in ("", ".", "..") for part in raw.split("/")):
         return None
-    path = os.path.realpath(f"{folder}/{file_system_name(name)}")
+    path = os.path.realpath(f"{folder}/{raw}")
     return path if path.startswith(f"{str(folder).rstrip('/')}/") else None

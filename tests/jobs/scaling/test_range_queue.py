@@ -83,3 +83,24 @@ def test_whatever_happens_every_range_ends_and_none_is_done_twice() -> None:
             else:
                 done += queue.note_done(index)
         assert done + len(queue.given_up) == 8
+
+
+def test_a_range_goes_on_where_the_node_that_took_over_from_a_silent_one_fails() -> None:
+    queue = queue_of(1)
+    assert taken(queue, "a") == 0
+    assert queue.note_late(0, "a")
+    assert taken(queue, "b") == 0
+    queue.note_failed(0, "b", FAILURE)
+    assert taken(queue, "b") == 0
+    queue.note_failed(0, "b", FAILURE)
+    assert queue.is_finished
+    assert queue.given_up == {0: FAILURE}
+
+
+def test_a_node_that_gets_a_range_again_may_be_late_with_it_again() -> None:
+    queue = queue_of(1)
+    assert taken(queue, "a") == 0
+    assert queue.note_late(0, "a")
+    assert taken(queue, "a") == 0
+    assert queue.note_late(0, "a")
+    assert taken(queue, "b") == 0

@@ -7,19 +7,27 @@ import contextlib
 import signal
 import socket
 import struct
+import threading
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from starlette.datastructures import Headers
+from starlette.requests import Request
 
 from jobs.serving import read_uploads
 from jobs.serving.http_server import bound_socket
+from jobs.serving.label_api import LabelApi, RequestLimits
+from jobs.serving.offered_models import OfferedModels
 from jobs.serving.read_uploads import RefusedRequestError
+from jobs.serving.request_metrics import RequestMetrics
 from jobs.serving.serve_options import ServeOptions
 from models.artifact import Artifact
+from pipeline.errors import OutputError, UsageError
+from pipeline.labeller import Labeller
 from tests.support.serve_process import BOUNDARY, FORM_HEADERS, LabelServe, form
 from tests.support.waiting import wait_until
 from tests.support.watch_process import photo
@@ -201,6 +209,41 @@ def test_photos_of_a_client_that_left_are_forgotten(tiny_model: Artifact, tmp_pa
         # The watchdog kills the suspended worker; what it had is decoded by another one, and the rest is not.
         assert_answers(server)
         wait_until(lambda: not [name for name in server.descriptors() if "label-serve" in name], "freed memory")
+
+
+def test_photos_of_clients_that_left_count_until_their_memory_is_free() -> None:
+    may_start = threading.Event()
+
+    def start(_name: str) -> Labeller:
+        may_start.wait(60)
+        raise UsageError("this model never starts")
+
+    async def asked(api: LabelApi) -> int:
+        body = form([("a.png", bytes(10_000))])
+        messages: Iterator[dict[str, Any]] = iter(
+            [{"type": "http.request", "body": body, "more_body": False}, {"type": "http.disconnect"}]
+        )
+        headers = [(b"content-type", FORM_HEADERS["Content-Type"].encode()), (b"content-length", b"%d" % len(body))]
+
+        async def receive() -> dict[str, Any]:
+            return next(messages)
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/label", "query_string": b"", "headers": headers}
+        return (await api.label(Request(scope, receive))).status_code
+
+    models = OfferedModels("never", [], start, lambda answers: None)
+    api = LabelApi(models, RequestLimits(64, 1 << 20, 4, 1 << 20), 3, RequestMetrics())
+    try:
+        statuses = [asyncio.run(asked(api)) for _ in range(6)]
+    finally:
+        may_start.set()
+    assert statuses == [499] * 4 + [503] * 2
+
+
+def test_a_host_that_is_no_name_of_the_network_is_one_sentence() -> None:
+    for host in (".local", "a" * 70 + ".local", "no such host"):
+        with pytest.raises(OutputError, match="no such address"), bound_socket(ServeOptions(host=host)):
+            pass
 
 
 def test_photos_beyond_those_that_may_wait_are_refused_with_a_time_to_try_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.serving.desk.photo_previews import path_below
 from models.artifact import Artifact
 from pipeline.reviews.review_file import reviews_path
 from tests.conftest import run_label_dir, write_photos
@@ -51,6 +53,27 @@ def test_labels_of_any_kind_are_told_and_confirmed_as_they_are(desk: DeskServe) 
         assert desk.say(f"request-{photo['sha256'][:8]}", _confirmed(photo)).status == 200
     assert sorted(desk.reviewed().values()) == sorted(_HOSTILE)
     assert set(_HOSTILE) <= set(desk.request("GET", "/desk/api/start").json["labels"])
+
+
+def test_a_probability_that_is_no_number_is_shown_as_none_and_holds_up_no_other_photo(
+    labelled: Path, tiny_model: Artifact, tmp_path: Path
+) -> None:
+    home = shutil.copytree(labelled, tmp_path / "home")
+    table = pq.read_table(home / "out.parquet")
+    odd = [math.nan, math.inf, -math.inf, None, *table["prob_1"].to_pylist()[4:]]
+    number = table.schema.get_field_index("prob_1")
+    pq.write_table(
+        table.set_column(number, table.schema.field(number), pa.array(odd, pa.float32())), home / "out.parquet"
+    )
+    with DeskServe(home, tiny_model, "--reviewer", "ann") as desk:
+        photos = desk.queue(state="all", limit=100)
+    assert len(photos) == 30
+    assert sorted(photo["labels"][0][1] for photo in photos)[:4] == [0.0] * 4
+
+
+@pytest.mark.parametrize("name", ["a\\x00b.png", "\\x2e\\x2e/a.png", "a\0b.png", "../a.png"])
+def test_a_row_whose_name_leads_out_of_the_folder_or_has_a_nul_has_no_picture(tmp_path: Path, name: str) -> None:
+    assert path_below(tmp_path, name) is None
 
 
 def test_a_reviews_file_that_another_program_holds_is_said_and_nothing_is_lost(desk: DeskServe) -> None:
