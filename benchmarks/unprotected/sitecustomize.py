@@ -30,11 +30,13 @@ def _read(module: ModuleType) -> None:
 
 def _decoder(module: ModuleType) -> None:
     """No photo is written to the board while it is decoded."""
-    _replace(
-        module.DecodeDataset,
-        "_decode_file",
-        lambda self, slot, position, ref, pixels: module.decode_found(self._reader.read(ref), self._rules, pixels),
-    )
+
+    def decode_file(self: Any, _slot: int, _position: int, ref: Any, pixels: Any) -> Any:
+        from pipeline.decoding.decode import decode_found
+
+        return decode_found(self._reader.read(ref), self._rules, pixels)
+
+    _replace(module.DecodeDataset, "_decode_file", decode_file)
 
 
 def _child(module: ModuleType) -> None:
