@@ -225,7 +225,7 @@ PARTS = {
     "night": Part(
         "{python} benchmarks/night.py",
         "{python} benchmarks/night.py --rows 500 --new 3",
-        {"seconds": r" new: ([\d.]+) s in all", "labelling_s": r" new: .*?labelling ([\d.]+)"},
+        {"seconds": r"\d new: ([\d.]+) s in all", "labelling_s": r"\d new: .*?labelling ([\d.]+)"},
         {"night": "{seconds:.1f} s, of which labelling {labelling_s:.1f} s"},
     ),
     "watch-soak": Part(

@@ -6,6 +6,7 @@ python benchmarks/report_page.py [--photos 50000]
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import io
 import os
@@ -154,8 +155,12 @@ def wait(driver: Any, script: str) -> None:
 def tab_bytes(driver: Any) -> int:
     """Resident memory of the largest renderer, which is the tab of the page."""
     browser = psutil.Process(driver.service.process.pid)
-    renderers = [child for child in browser.children(recursive=True) if "--type=renderer" in child.cmdline()]
-    return max(child.memory_info().rss for child in renderers)
+    resident = [0]
+    for child in browser.children(recursive=True):
+        # A process of the browser may end at any moment.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            resident += [child.memory_info().rss] if "--type=renderer" in child.cmdline() else []
+    return max(resident)
 
 
 def heap_bytes(driver: Any) -> int:
