@@ -28,7 +28,7 @@ check: $(VENV)/installed-check $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-# The whole fault suite, of which `make test` runs a part; about a quarter of an hour.
+# The whole fault suite, of which `make test` runs a part; about an hour.
 faults: $(VENV)/installed-test
 	$(BIN)/python -m pytest -m "faults or not faults" --timeout 1800 -s tests/faults
 	$(BIN)/python -m pytest -m faults --timeout 900 tests/jobs
