@@ -61,12 +61,10 @@ def without_some(train: Path, validation: Path, folder: Path, seed: int) -> list
     photos = by_class(train)
     with_sisters = sorted(label for label in photos if _sisters(label, photos))
     left_out = set(np.random.default_rng(seed).permutation(with_sisters)[:SISTERS_LEFT_OUT].tolist())
-    for label, found in photos.items():
-        for path in found:
-            _copy(path, folder / ("sisters of taught" if label in left_out else "taught"), label)
-    for label, found in by_class(validation).items():
-        for path in found:
-            _copy(path, folder / ("sisters of judges" if label in left_out else "judges"), label)
+    for name, split in (("taught", photos), ("judges", by_class(validation))):
+        for label, found in split.items():
+            for path in found:
+                _copy(path, folder / (f"sisters of {name}" if label in left_out else name), label)
     return sorted(left_out)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from models.artifact import Artifact
 from tests.faults.table import pytest_terminal_summary as pytest_terminal_summary
+from tests.support.small_disk import mounted_disk
 from tests.support.tiny_model import COLOURS, write_tiny_model
 
 if TYPE_CHECKING:
@@ -127,3 +128,10 @@ def store(store_server: FaultProxy, monkeypatch: pytest.MonkeyPatch) -> FaultPro
     for name, value in store_server.environment.items():
         monkeypatch.setenv(name, value)
     return store_server
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB."""
+    with mounted_disk(tmp_path / "small") as folder:
+        yield folder

@@ -57,13 +57,9 @@ class RangeQueue:
         return True
 
     def note_failed(self, index: int, node: str, failure: Failure) -> None:
-        """Let another node try a range that this one failed at, unless another has it already or too many failed.
-
-        A node that is silent does not count as one that has the range: it may be silent for ever.
-        """
+        """Let another node try a range that this one failed at, unless another has it already or too many failed."""
         self._holders[index].discard(node)
-        at_work = {holder for holder in self._holders[index] if (index, holder) not in self._late}
-        if index not in self._unfinished or index in self._waiting or at_work:
+        if index not in self._unfinished or index in self._waiting or self._holders[index]:
             return
         if self._attempts[index] < MOST_ATTEMPTS:
             self._waiting.append(index)
@@ -75,6 +71,8 @@ class RangeQueue:
         """Let another node begin a range, too, whose node is silent; False where this does not change anything."""
         is_known = (index, node) in self._late
         self._late.add((index, node))
+        # It may be silent for ever, and then must not keep the range from others.
+        self._holders[index].discard(node)
         if is_known or index not in self._unfinished or index in self._waiting:
             return False
         if self._attempts[index] >= MOST_ATTEMPTS:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,6 @@ from pipeline.tables.source import recorded_source, sidecar_of, source_of
 from tests.faults.disk import FaultKind, Step
 from tests.faults.power import Disk, Survival, disk_after
 from tests.faults.stub_run import ROWS_PER_PART, Ended, StubRequest, StubRuns
-from tests.support.small_disk import mounted_disk
 
 PHOTOS = 30
 EVERY = pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.faults)], ids=["some", "all"])
@@ -230,12 +229,6 @@ def test_what_is_no_part_is_set_aside(
     shutil.copy(scene.out, state / "part-00000004.parquet")
     scene.check_recovery()
     tried["a foreign part"] += 1
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted_disk(tmp_path / "small") as folder:
-        yield folder
 
 
 def test_a_full_disk_leaves_the_old_table_and_room_makes_it_new(

@@ -15,10 +15,9 @@ import pytest
 from models.artifact import Artifact
 from tests.conftest import Command, write_photos
 from tests.jobs.scaling.test_ray import PARTS, URL, ended, merged, on_ray, rows_of, wait_until
-from tests.support.object_store import FaultProxy, proxy_before
+from tests.support.object_store import FaultProxy, moto_in_environment
 from tests.support.own_network import in_own_network
 from tests.support.ray_nodes import RayNodes, running_ray
-from tests.support.store_servers import moto
 
 _PHOTOS = 5_000
 _MOMENTS = 20
@@ -34,9 +33,7 @@ def ray_nodes() -> Iterator[RayNodes]:
 @pytest.fixture
 def store(ray_nodes: RayNodes, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """A store in the network of the nodes."""
-    with moto() as server, proxy_before(server) as proxy:
-        for name, value in proxy.environment.items():
-            monkeypatch.setenv(name, value)
+    with moto_in_environment(monkeypatch) as proxy:
         yield proxy
 
 

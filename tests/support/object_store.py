@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
+import pytest
 
-from tests.support.store_servers import BUCKET, StoreServer
+from tests.support.store_servers import BUCKET, StoreServer, moto
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -203,6 +204,15 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that was killed in the middle is what these tests are about."""
+
+
+@contextlib.contextmanager
+def moto_in_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    """A store of its own, until the block ends, which commands find by their environment."""
+    with moto() as server, proxy_before(server) as proxy:
+        for name, value in proxy.environment.items():
+            monkeypatch.setenv(name, value)
+        yield proxy
 
 
 @contextlib.contextmanager

@@ -58,9 +58,7 @@ def merge_tables(places: Sequence[Place], out: Path, files: int | None = None, f
         LockedError: another process writes `out`.
         OutputError: `out` cannot be written.
     """
-    _refuse_out_among_parts(out)
-    for place in places:
-        _refuse_out_inside(place, out)
+    _refuse_out_among_parts(places, out)
     streams = [stream_at(place) for place in places]
     found = [stream.first() for stream in streams]
     layout = common_layout((told, table) for told, table, _ in found)
@@ -80,23 +78,13 @@ def merge_tables(places: Sequence[Place], out: Path, files: int | None = None, f
     return Merged(sum(counts), len(counts), tuple(sorted(models.found)))
 
 
-def _refuse_out_among_parts(out: Path) -> None:
-    """Check that `out` is not in a place of parts: where OUT is forgotten, the last part that is named stands for it.
-    Raises UsageError."""
-    if (out.resolve().parent / PLAN_NAME).exists():
-        raise _among_parts(out)
-
-
-def _refuse_out_inside(place: Place, out: Path) -> None:
-    """Check that `out` does not become one of the parts that it is made of. Raises UsageError."""
-    if isinstance(place, StoreUrl) or not place.is_dir():
-        return
-    if place.resolve() in (out.resolve(), out.resolve().parent):
-        raise _among_parts(out)
-
-
-def _among_parts(out: Path) -> UsageError:
-    return UsageError(f"{terminal_text(str(out))} would lie among the parts; name a place outside of them")
+def _refuse_out_among_parts(places: Sequence[Place], out: Path) -> None:
+    """Check that `out` does not become one of the parts that it is made of, nor takes the place of one: where OUT is
+    forgotten, the last part that is named stands for it. Raises UsageError."""
+    folders = {place.resolve() for place in places if not isinstance(place, StoreUrl) and place.is_dir()}
+    whole = out.resolve()
+    if folders & {whole, whole.parent} or (whole.parent / PLAN_NAME).exists():
+        raise UsageError(f"{terminal_text(str(out))} would lie among the parts; name a place outside of them")
 
 
 def refuse_url(out: Path) -> None:

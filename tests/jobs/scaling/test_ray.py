@@ -21,10 +21,10 @@ from PIL import Image
 
 from models.artifact import Artifact, read_artifact
 from tests.conftest import Command, command_path, write_photos
-from tests.support.object_store import Fault, FaultProxy, proxy_before
+from tests.support.object_store import Fault, FaultProxy, moto_in_environment
 from tests.support.own_network import in_own_network
 from tests.support.ray_nodes import RayNodes, running_ray
-from tests.support.store_servers import BUCKET, moto
+from tests.support.store_servers import BUCKET
 
 URL = f"s3://{BUCKET}/photos/"
 PARTS = f"s3://{BUCKET}/labels/"
@@ -39,9 +39,7 @@ def ray_nodes() -> Iterator[RayNodes]:
 @pytest.fixture
 def slow_store(ray_nodes: RayNodes, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     """A store in the network of the nodes, which gives each photo after a while, so that something can happen."""
-    with moto() as server, proxy_before(server) as proxy:
-        for name, value in proxy.environment.items():
-            monkeypatch.setenv(name, value)
+    with moto_in_environment(monkeypatch) as proxy:
         proxy.delay_s = 0.2
         yield proxy
 

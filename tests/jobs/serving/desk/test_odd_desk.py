@@ -20,7 +20,6 @@ from models.artifact import Artifact
 from pipeline.reviews.review_file import reviews_path
 from tests.conftest import run_label_dir, write_photos
 from tests.support.desk_process import DeskServe
-from tests.support.small_disk import mounted_disk
 
 _HOSTILE = ("", "x" * 10_000, "a\nb", "\u202edrawkcab", "<img src=x onerror=alert(1)>", "a\0b", "=cmd()", "\U0001f600")
 
@@ -34,12 +33,6 @@ def desk(tiny_model: Artifact, tmp_path: Path) -> Iterator[DeskServe]:
     pq.write_table(table.set_column(number, table.schema.field(number), pa.array(_HOSTILE)), tmp_path / "out.parquet")
     with DeskServe(tmp_path, tiny_model, "--reviewer", "ann") as serving:
         yield serving
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    with mounted_disk(tmp_path / "small") as folder:
-        yield folder
 
 
 def _confirmed(photo: dict[str, Any]) -> dict[str, Any]:
